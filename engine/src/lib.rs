@@ -1,0 +1,1 @@
+//! Forebay: a managed-memory batch-and-stream engine.

