@@ -35,7 +35,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` that says `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), source: None }
+        Error {
+            kind,
+            message: message.into(),
+            source: None,
+        }
     }
 
     /// A [`ErrorKind::Config`] error.
@@ -50,7 +54,11 @@ impl Error {
 
     /// A [`ErrorKind::Io`] error: what was tried, and what the operating system answered.
     pub fn io(message: impl Into<String>, source: std::io::Error) -> Self {
-        Error { kind: ErrorKind::Io, message: message.into(), source: Some(Box::new(source)) }
+        Error {
+            kind: ErrorKind::Io,
+            message: message.into(),
+            source: Some(Box::new(source)),
+        }
     }
 
     /// A [`ErrorKind::Corrupt`] error.

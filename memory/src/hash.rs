@@ -66,7 +66,9 @@ mod tests {
         let mut key = 1u64;
         for _ in 0..10_000 {
             assert_eq!(unhash_u64(hash_u64(key)), key);
-            key = key.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            key = key
+                .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                .wrapping_add(0x1405_7b7e_f767_814f);
         }
         assert_eq!(hash_u64(0), 0);
     }

@@ -89,7 +89,10 @@ pub struct Segment {
 impl Segment {
     /// A segment over `block` that goes back to `home`.
     pub fn new(block: Block, home: Arc<dyn SegmentHome>) -> Self {
-        Segment { block: ManuallyDrop::new(block), home: ManuallyDrop::new(home) }
+        Segment {
+            block: ManuallyDrop::new(block),
+            home: ManuallyDrop::new(home),
+        }
     }
 
     /// The segment's number in its arena.
@@ -140,8 +143,12 @@ impl DerefMut for Segment {
 impl Drop for Segment {
     fn drop(&mut self) {
         // SAFETY: drop runs once, and `into_block` forgets the segment, so each field is taken once.
-        let (block, home) =
-            unsafe { (ManuallyDrop::take(&mut self.block), ManuallyDrop::take(&mut self.home)) };
+        let (block, home) = unsafe {
+            (
+                ManuallyDrop::take(&mut self.block),
+                ManuallyDrop::take(&mut self.home),
+            )
+        };
         home.release(block);
     }
 }
