@@ -5,8 +5,16 @@ pub mod segment;
 pub mod hash;
 pub mod size;
 pub mod container;
+pub mod arena;
+mod ledger;
+pub mod network;
+pub mod manager;
 
+pub use arena::Arena;
 pub use container::Container;
 pub use error::{Error, ErrorKind, Result};
+pub use ledger::Wake;
+pub use manager::{Budget, BudgetStats, MemoryManager, MemoryStats, Reservation};
+pub use network::{LocalPool, NetworkPool};
 pub use segment::{Block, Segment, SegmentHome, SegmentId, SegmentSource, SharedSegment};
 pub use size::ByteSize;

@@ -63,6 +63,16 @@ impl Block {
     pub fn as_ptr(&self) -> *mut u8 {
         self.start.as_ptr()
     }
+
+    /// The block's bytes, for the arena that keeps it.
+    ///
+    /// # Safety
+    /// The mapping that the block was cut from is still there.
+    #[cfg(debug_assertions)]
+    pub(crate) unsafe fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: initialized (I2), reachable through this block alone (I1), mapped as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len as usize) }
+    }
 }
 
 /// The account that a segment's block goes back to.
