@@ -222,7 +222,7 @@ impl Arena {
         let shared = &*self.shared;
         let index = block.id().0;
         debug_assert_eq!(block.as_ptr(), shared.address(index).as_ptr(), "the block is from another arena");
-        drop(retire(block));
+        retire(block);
         let mut state = shared.lock();
         let slab = shared.slab_of(index);
         state.slab_free[slab] += 1;

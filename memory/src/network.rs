@@ -27,6 +27,7 @@ use crate::arena::Arena;
 use crate::error::{Error, Result};
 use crate::ledger::{Account, AccountTerms, Ledger, Refused, Wake};
 use crate::segment::{Block, Segment, SegmentHome, SegmentSource};
+use crate::size::ByteSize;
 
 /// Buffers that a local pool may take beyond its size, unless its maker says otherwise.
 pub const DEFAULT_OVERDRAFT: usize = 5;
@@ -113,7 +114,7 @@ impl NetworkPool {
                  raise memory.network_{{fraction,min,max}}",
                 refused.free,
                 self.ledger.total(),
-                display_size(self.arena.segment_size()),
+                ByteSize(self.arena.segment_size() as u64),
             ))
         })?;
         let local = Arc::new(Local {
@@ -304,17 +305,6 @@ impl Drop for Handles {
         self.0.account.set_wake(None);
         self.0.ledger.withdraw(&self.0.account);
         self.0.give_up(stack);
-    }
-}
-
-/// A size in the largest binary unit that it is a whole number of.
-pub(crate) fn display_size(bytes: usize) -> String {
-    match bytes {
-        0 => "0 B".into(),
-        _ if bytes % (1 << 30) == 0 => format!("{} GiB", bytes >> 30),
-        _ if bytes % (1 << 20) == 0 => format!("{} MiB", bytes >> 20),
-        _ if bytes % (1 << 10) == 0 => format!("{} KiB", bytes >> 10),
-        _ => format!("{bytes} B"),
     }
 }
 

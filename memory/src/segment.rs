@@ -45,7 +45,7 @@ impl Block {
     /// `start` is aligned to [`BLOCK_ALIGNMENT`]; the `len` bytes are initialized, writable, referred to by
     /// no other block or reference, and stay mapped for as long as the block's home lives.
     pub unsafe fn from_raw(start: NonNull<u8>, len: u32, id: SegmentId) -> Self {
-        debug_assert!(start.as_ptr() as usize % BLOCK_ALIGNMENT == 0);
+        debug_assert!((start.as_ptr() as usize).is_multiple_of(BLOCK_ALIGNMENT));
         Block { start, len, id }
     }
 

@@ -15,8 +15,8 @@ use crate::arena::Arena;
 use crate::error::{Error, Result};
 use crate::ledger::{Account, Ledger, Wake};
 use crate::manager::reservation::Reservation;
-use crate::network::display_size;
 use crate::segment::{Block, Segment, SegmentHome, SegmentSource};
+use crate::size::ByteSize;
 
 /// One owner's share of managed memory. Clones are the same budget.
 #[derive(Clone)]
@@ -148,7 +148,7 @@ impl Drop for Home {
 
 /// The message of a request that cannot be granted.
 pub(super) fn denied(owner: &str, needed: usize, available: usize, segment_size: usize) -> Error {
-    let size = display_size(available * segment_size);
+    let size = ByteSize((available * segment_size) as u64);
     Error::memory(format!(
         "{owner}: needs {needed} segments, its budget has {available} ({size}); raise memory.managed_size"
     ))
