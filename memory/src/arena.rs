@@ -123,12 +123,16 @@ impl Arena {
             - SLAB_SIZE;
         let whole_slabs = size / SLAB_SIZE;
         let slack = if whole_slabs > 0 { SLAB_SIZE } else { 0 };
-        let mapping = MmapOptions::new().len(size + slack).no_reserve_swap().map_anon().map_err(|error| {
-            Error::io(
-                format!("memory: cannot reserve {size} B of address space; lower memory.process_size"),
-                error,
-            )
-        })?;
+        let mapping = MmapOptions::new()
+            .len(size + slack)
+            .no_reserve_swap()
+            .map_anon()
+            .map_err(|error| {
+                Error::io(
+                    format!("memory: cannot reserve {size} B of address space; lower memory.process_size"),
+                    error,
+                )
+            })?;
         let mapping = MmapRaw::from(mapping);
         let start = match slack {
             0 => 0,
@@ -141,8 +145,9 @@ impl Arena {
         }
         let per_slab = SLAB_SIZE / segment_size;
         let slabs = segment_count.div_ceil(per_slab);
-        let slab_free =
-            (0..slabs).map(|slab| per_slab.min(segment_count - slab * per_slab) as u16).collect();
+        let slab_free = (0..slabs)
+            .map(|slab| per_slab.min(segment_count - slab * per_slab) as u16)
+            .collect();
         let state = State {
             free: Vec::with_capacity(segment_count),
             slab_free,
@@ -210,7 +215,11 @@ impl Arena {
         // SAFETY: the address is inside the mapping, which zeroes its pages and lives as long as the arena;
         // it is aligned to the segment's size; the index was off the stack, so no other block has it (I1).
         let block = unsafe {
-            Block::from_raw(shared.address(index), shared.segment_size as u32, SegmentId(index))
+            Block::from_raw(
+                shared.address(index),
+                shared.segment_size as u32,
+                SegmentId(index),
+            )
         };
         #[cfg(debug_assertions)]
         let block = assert_untouched(block);
@@ -221,12 +230,19 @@ impl Arena {
     pub fn give_back(&self, block: Block) {
         let shared = &*self.shared;
         let index = block.id().0;
-        debug_assert_eq!(block.as_ptr(), shared.address(index).as_ptr(), "the block is from another arena");
+        debug_assert_eq!(
+            block.as_ptr(),
+            shared.address(index).as_ptr(),
+            "the block is from another arena"
+        );
         retire(block);
         let mut state = shared.lock();
         let slab = shared.slab_of(index);
         state.slab_free[slab] += 1;
-        debug_assert!(usize::from(state.slab_free[slab]) <= shared.slab_len(slab), "a block came back twice");
+        debug_assert!(
+            usize::from(state.slab_free[slab]) <= shared.slab_len(slab),
+            "a block came back twice"
+        );
         state.out -= 1;
         state.free.push(index);
     }
@@ -237,12 +253,17 @@ impl Arena {
         let mut state = shared.lock();
         // Only the segments of carved slabs are on the stack, so cold slabs and those in transit are left alone.
         let mut on_stack = vec![0; state.slab_free.len()];
-        state.free.iter().for_each(|&index| on_stack[shared.slab_of(index)] += 1);
+        state
+            .free
+            .iter()
+            .for_each(|&index| on_stack[shared.slab_of(index)] += 1);
         let mut slabs: Vec<u32> = (0..on_stack.len())
             .filter(|&slab| on_stack[slab] == shared.slab_len(slab))
             .map(|slab| slab as u32)
             .collect();
-        state.free.retain(|&index| slabs.binary_search(&(shared.slab_of(index) as u32)).is_err());
+        state
+            .free
+            .retain(|&index| slabs.binary_search(&(shared.slab_of(index) as u32)).is_err());
         slabs.append(&mut state.warm);
         state.in_transit += slabs.len();
         state.ahead = AHEAD.0;
@@ -253,7 +274,11 @@ impl Arena {
             let (offset, len) = shared.slab_range(slab);
             // SAFETY: every segment of the slab was free and is off the stack, so no block refers to these
             // bytes; the kernel's zeros that replace them are initialized.
-            let _ = unsafe { shared.mapping.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
+            let _ = unsafe {
+                shared
+                    .mapping
+                    .unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len)
+            };
             bytes += len;
         }
 
@@ -281,7 +306,11 @@ impl Arena {
     /// How many bytes may be committed: every slab that is carved or warm.
     pub fn committed_bytes(&self) -> usize {
         let state = self.shared.lock();
-        let cold: usize = state.cold.iter().map(|&slab| self.shared.slab_range(slab).1).sum();
+        let cold: usize = state
+            .cold
+            .iter()
+            .map(|&slab| self.shared.slab_range(slab).1)
+            .sum();
         self.shared.segment_count * self.shared.segment_size - cold
     }
 
@@ -317,10 +346,18 @@ impl Drop for Arena {
         self.shared.demand.notify_all();
         let out = state.out;
         drop(state);
-        if let Some(helper) = self.helper.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(helper) = self
+            .helper
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             let _ = helper.join();
         }
-        debug_assert!(out == 0 || std::thread::panicking(), "{out} segments are lost: their blocks were forgotten");
+        debug_assert!(
+            out == 0 || std::thread::panicking(),
+            "{out} segments are lost: their blocks were forgotten"
+        );
     }
 }
 
@@ -341,19 +378,30 @@ impl Shared {
 
     /// Offset and length of a slab in the mapping, in bytes.
     fn slab_range(&self, slab: u32) -> (usize, usize) {
-        (self.start + slab as usize * SLAB_SIZE, self.slab_len(slab as usize) * self.segment_size)
+        (
+            self.start + slab as usize * SLAB_SIZE,
+            self.slab_len(slab as usize) * self.segment_size,
+        )
     }
 
     fn address(&self, index: u32) -> NonNull<u8> {
-        assert!((index as usize) < self.segment_count, "the arena has no segment {index}");
-        let start = self.mapping.as_mut_ptr().wrapping_add(self.start + index as usize * self.segment_size);
+        assert!(
+            (index as usize) < self.segment_count,
+            "the arena has no segment {index}"
+        );
+        let start = self
+            .mapping
+            .as_mut_ptr()
+            .wrapping_add(self.start + index as usize * self.segment_size);
         NonNull::new(start).expect("a mapping does not start at address 0")
     }
 
     /// Puts a slab's segments on the stack, the first one on top.
     fn carve(&self, state: &mut State, slab: u32) {
         let first = slab * (SLAB_SIZE / self.segment_size) as u32;
-        state.free.extend((first..first + self.slab_len(slab as usize) as u32).rev());
+        state
+            .free
+            .extend((first..first + self.slab_len(slab as usize) as u32).rev());
     }
 
     /// The helper's life: keeps `ahead` slabs warm until the arena is dropped.
@@ -364,7 +412,10 @@ impl Shared {
                 state = self.demand.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let slab = state.cold.pop().expect("a cold slab was just seen under this lock");
+            let slab = state
+                .cold
+                .pop()
+                .expect("a cold slab was just seen under this lock");
             state.in_transit += 1;
             drop(state);
             self.fault_in(slab);
@@ -378,7 +429,11 @@ impl Shared {
     /// Commits the pages of a slab that nobody else has: by one call, or by touching them before Linux 5.14.
     fn fault_in(&self, slab: u32) {
         let (offset, len) = self.slab_range(slab);
-        if self.mapping.advise_range(Advice::PopulateWrite, offset, len).is_err() {
+        if self
+            .mapping
+            .advise_range(Advice::PopulateWrite, offset, len)
+            .is_err()
+        {
             self.touch(offset, len);
         }
     }
@@ -409,7 +464,11 @@ fn assert_untouched(mut block: Block) -> Block {
     // SAFETY: the arena, which gives the block out, is alive.
     let bytes = unsafe { block.bytes_mut() };
     let untouched = (bytes[0] == 0 || bytes[0] == POISON) && bytes[1..] == bytes[..bytes.len() - 1];
-    assert!(untouched, "segment {} was written to after its release", block.id().0);
+    assert!(
+        untouched,
+        "segment {} was written to after its release",
+        block.id().0
+    );
     block
 }
 
@@ -424,7 +483,11 @@ mod tests {
         let mut ids: Vec<u32> = blocks.iter().map(|block| block.id().0).collect();
         ids.sort();
         assert_eq!(ids, [0, 1, 2, 3, 4, 5, 6, 7]);
-        assert!(blocks.iter().all(|block| arena.address(block.id()) == block.as_ptr()));
+        assert!(
+            blocks
+                .iter()
+                .all(|block| arena.address(block.id()) == block.as_ptr())
+        );
         let last = blocks.remove(3);
         let id = last.id();
         arena.give_back(last);
@@ -437,7 +500,13 @@ mod tests {
 
     #[test]
     fn refuses_sizes_that_make_no_sense() {
-        for (count, size) in [(8, 3000), (8, 2048), (8, 2 << 20), (0, 4096), (usize::MAX / 4096, 4096)] {
+        for (count, size) in [
+            (8, 3000),
+            (8, 2048),
+            (8, 2 << 20),
+            (0, 4096),
+            (usize::MAX / 4096, 4096),
+        ] {
             assert!(Arena::new(count, size).is_err(), "{count} segments of {size} B");
         }
     }

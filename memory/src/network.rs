@@ -69,7 +69,11 @@ struct Handles(Arc<Local>);
 
 impl NetworkPool {
     pub(crate) fn new(arena: Arc<Arena>, segments: usize) -> NetworkPool {
-        NetworkPool { arena, ledger: Arc::new(Ledger::new(segments)), locals: Mutex::new(Vec::new()) }
+        NetworkPool {
+            arena,
+            ledger: Arc::new(Ledger::new(segments)),
+            locals: Mutex::new(Vec::new()),
+        }
     }
 
     /// Buffers for one exchange side: `required` are guaranteed from now on, more come as others leave them, up
@@ -100,7 +104,12 @@ impl NetworkPool {
                  its maximum must not be below what it requires"
             )));
         }
-        let terms = AccountTerms { owner, minimum: required, maximum, overdraft };
+        let terms = AccountTerms {
+            owner,
+            minimum: required,
+            maximum,
+            overdraft,
+        };
         let opened = self.ledger.open(&terms).or_else(|refused| match refused {
             Refused { lent: true, .. } => {
                 self.trim_locals();
@@ -122,13 +131,21 @@ impl NetworkPool {
             ledger: self.ledger.clone(),
             account,
             overdraft,
-            state: Mutex::new(LocalState { stack: Vec::new(), out: 0, waits: false, closed: false }),
+            state: Mutex::new(LocalState {
+                stack: Vec::new(),
+                out: 0,
+                waits: false,
+                closed: false,
+            }),
         });
         let mut locals = self.locals.lock().unwrap_or_else(PoisonError::into_inner);
         locals.retain(|other| other.strong_count() > 0);
         locals.push(Arc::downgrade(&local));
         drop(locals);
-        Ok(LocalPool { _handles: Arc::new(Handles(local.clone())), local })
+        Ok(LocalPool {
+            _handles: Arc::new(Handles(local.clone())),
+            local,
+        })
     }
 
     /// How many buffers the pool has.
@@ -199,7 +216,8 @@ impl LocalPool {
     /// Whether a taker would find a buffer, or is likely to.
     pub fn is_available(&self) -> bool {
         let state = self.local.lock();
-        state.out < self.size() && (!state.stack.is_empty() || self.local.ledger.available(&self.local.account) > 0)
+        state.out < self.size()
+            && (!state.stack.is_empty() || self.local.ledger.available(&self.local.account) > 0)
     }
 
     /// A buffer beyond the pool's size, for an action that cannot be interrupted (a record that spans buffers):
@@ -241,7 +259,10 @@ impl Local {
         }
         // The stack is empty, and `out` already counts this one: two takers cannot pass the limit together.
         if self.ledger.acquire(&self.account, 1) {
-            let block = self.arena.take().expect("the ledger counts no more segments than the arena has");
+            let block = self
+                .arena
+                .take()
+                .expect("the ledger counts no more segments than the arena has");
             return Some(Segment::new(block, self.clone()));
         }
         let mut state = self.lock();
@@ -361,7 +382,11 @@ mod tests {
         buffers.extend(std::iter::from_fn(|| pool.try_take_overdraft()));
         assert_eq!(buffers.len(), 4 + DEFAULT_OVERDRAFT);
         drop(buffers);
-        assert_eq!((pool.in_use(), manager.network().held()), (0, 4), "what was overdrawn is not kept");
+        assert_eq!(
+            (pool.in_use(), manager.network().held()),
+            (0, 4),
+            "what was overdrawn is not kept"
+        );
     }
 
     #[test]

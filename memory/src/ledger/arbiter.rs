@@ -24,8 +24,9 @@ use super::book::{Account, Book, Ledger};
 impl Ledger {
     /// Computes the fair share of every account, after accounts, weights or the target changed.
     pub(super) fn share_out(&self, book: &mut Book) {
-        let mut spare =
-            self.total().saturating_sub(book.committed + book.withheld + book.admissions) as u128;
+        let mut spare = self
+            .total()
+            .saturating_sub(book.committed + book.withheld + book.admissions) as u128;
         let mut by_room: Vec<(&Arc<Account>, u128, u128)> = book
             .accounts
             .iter()
@@ -85,7 +86,11 @@ impl Ledger {
                 account.wake_at.store(0, Relaxed);
                 free -= above as isize;
                 woken += starvation;
-                let wake = account.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let wake = account
+                    .wake
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
                 wakes.extend(wake);
             }
         }

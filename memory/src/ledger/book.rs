@@ -115,7 +115,12 @@ impl Ledger {
             peak: AtomicUsize::new(0),
             denied: AtomicU64::new(0),
             revoked: AtomicU64::new(0),
-            book: Mutex::new(Book { accounts: Vec::new(), committed: 0, withheld: 0, admissions: 0 }),
+            book: Mutex::new(Book {
+                accounts: Vec::new(),
+                committed: 0,
+                withheld: 0,
+                admissions: 0,
+            }),
             room: Condvar::new(),
         }
     }
@@ -151,7 +156,11 @@ impl Ledger {
                     // A release between the two locks has signalled nobody: look before waiting.
                     if self.shared.load(SeqCst) < terms.minimum as isize {
                         let left = patience.saturating_sub(started.elapsed());
-                        book = self.room.wait_timeout(book, left).unwrap_or_else(PoisonError::into_inner).0;
+                        book = self
+                            .room
+                            .wait_timeout(book, left)
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .0;
                     }
                     book.admissions -= terms.minimum;
                     self.share_out(&mut book);
@@ -170,7 +179,10 @@ impl Ledger {
         let minimum = terms.minimum;
         let uncommitted = self.total - book.committed;
         if minimum > uncommitted {
-            return Err(Refused { free: uncommitted, lent: false });
+            return Err(Refused {
+                free: uncommitted,
+                lent: false,
+            });
         }
         // A guarantee is worth more than a target that was lowered.
         let short = (minimum as isize - self.shared.load(SeqCst)).max(0) as usize;
@@ -178,7 +190,10 @@ impl Ledger {
         book.withheld -= restored;
         self.shared.fetch_add(restored as isize, SeqCst);
         if !self.take_shared(minimum, 0) {
-            return Err(Refused { free: self.shared.load(SeqCst).max(0) as usize, lent: true });
+            return Err(Refused {
+                free: self.shared.load(SeqCst).max(0) as usize,
+                lent: true,
+            });
         }
         let account = Arc::new(Account {
             owner: terms.owner.into(),
@@ -210,7 +225,11 @@ impl Ledger {
         let wakes = {
             let mut book = self.lock();
             let held = account.held();
-            debug_assert!(held == 0 || std::thread::panicking(), "{}: closed with {held} held", account.owner);
+            debug_assert!(
+                held == 0 || std::thread::panicking(),
+                "{}: closed with {held} held",
+                account.owner
+            );
             book.accounts.retain(|other| !Arc::ptr_eq(other, account));
             book.committed -= account.minimum;
             self.shared.fetch_add(account.minimum as isize, SeqCst);
@@ -259,7 +278,8 @@ impl Ledger {
         let wakes = {
             let mut book = self.lock();
             let withheld = self.total - target.clamp(book.committed, self.total);
-            self.shared.fetch_add(book.withheld as isize - withheld as isize, SeqCst);
+            self.shared
+                .fetch_add(book.withheld as isize - withheld as isize, SeqCst);
             book.withheld = withheld;
             self.share_out(&mut book);
             self.rebalance(&mut book)
@@ -366,14 +386,18 @@ impl Ledger {
         if after <= account.fair() {
             return 0;
         }
-        self.earmarked.load(SeqCst).saturating_sub(account.starvation(held))
+        self.earmarked
+            .load(SeqCst)
+            .saturating_sub(account.starvation(held))
     }
 
     fn take_shared(&self, count: usize, kept: usize) -> bool {
         let floor = (count + kept) as isize;
         let count = count as isize;
         self.shared
-            .fetch_update(SeqCst, SeqCst, |shared| (shared >= floor).then_some(shared - count))
+            .fetch_update(SeqCst, SeqCst, |shared| {
+                (shared >= floor).then_some(shared - count)
+            })
             .is_ok()
     }
 
@@ -383,7 +407,9 @@ impl Ledger {
         account.denied.fetch_add(1, Relaxed);
         self.denied.fetch_add(1, Relaxed);
         let held = account.held();
-        let fits = held.checked_add(count).is_some_and(|after| after <= account.limit);
+        let fits = held
+            .checked_add(count)
+            .is_some_and(|after| after <= account.limit);
         let starves = fits && held < account.fair.load(Relaxed);
         let waits = account.has_wake.load(Relaxed);
         if !starves && !waits {
@@ -448,8 +474,11 @@ impl Ledger {
     pub(crate) fn check(&self) {
         let book = self.lock();
         let held: usize = book.accounts.iter().map(|account| account.held()).sum();
-        let above: usize =
-            book.accounts.iter().map(|account| account.held().saturating_sub(account.minimum)).sum();
+        let above: usize = book
+            .accounts
+            .iter()
+            .map(|account| account.held().saturating_sub(account.minimum))
+            .sum();
         assert_eq!(held, self.held());
         assert_eq!(
             self.total as isize,
@@ -461,7 +490,10 @@ impl Ledger {
 impl Drop for Ledger {
     fn drop(&mut self) {
         let held = *self.held.get_mut();
-        debug_assert!(held == 0 || std::thread::panicking(), "{held} segments were never given back");
+        debug_assert!(
+            held == 0 || std::thread::panicking(),
+            "{held} segments were never given back"
+        );
     }
 }
 
@@ -503,7 +535,11 @@ impl Account {
 
     /// The most it held, requests denied, and segments given back on request.
     pub(crate) fn history(&self) -> (usize, u64, u64) {
-        (self.peak.load(Relaxed), self.denied.load(Relaxed), self.revoked.load(Relaxed))
+        (
+            self.peak.load(Relaxed),
+            self.denied.load(Relaxed),
+            self.revoked.load(Relaxed),
+        )
     }
 }
 

@@ -33,7 +33,13 @@ pub(super) struct Home {
 
 impl Budget {
     pub(super) fn new(arena: Arc<Arena>, ledger: Arc<Ledger>, account: Arc<Account>) -> Budget {
-        Budget { home: Arc::new(Home { arena, ledger, account }) }
+        Budget {
+            home: Arc::new(Home {
+                arena,
+                ledger,
+                account,
+            }),
+        }
     }
 
     /// Who the budget is for, as messages name it.
@@ -128,7 +134,10 @@ impl SegmentSource for Budget {
 impl Home {
     /// A segment that the ledger counts already.
     pub(super) fn segment(self: &Arc<Self>) -> Segment {
-        let block = self.arena.take().expect("the ledger counts no more segments than the arena has");
+        let block = self
+            .arena
+            .take()
+            .expect("the ledger counts no more segments than the arena has");
         Segment::new(block, self.clone())
     }
 }

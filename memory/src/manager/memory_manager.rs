@@ -40,7 +40,13 @@ impl MemoryManager {
     pub fn with_segments(managed: usize, network: usize, segment_size: usize) -> Result<MemoryManager> {
         let arena = Arc::new(Arena::new(managed.saturating_add(network), segment_size)?);
         let network = NetworkPool::new(arena.clone(), network);
-        Ok(MemoryManager { core: Arc::new(Core { arena, managed: Arc::new(Ledger::new(managed)), network }) })
+        Ok(MemoryManager {
+            core: Arc::new(Core {
+                arena,
+                managed: Arc::new(Ledger::new(managed)),
+                network,
+            }),
+        })
     }
 
     /// A budget of at least `minimum` segments, guaranteed from now on, and at most `maximum`. The owner's name
@@ -70,7 +76,12 @@ impl MemoryManager {
                 "{owner}: needs {minimum} segments and may have {maximum}; raise its maximum"
             )));
         }
-        let terms = AccountTerms { owner, minimum, maximum, overdraft: 0 };
+        let terms = AccountTerms {
+            owner,
+            minimum,
+            maximum,
+            overdraft: 0,
+        };
         let managed = &self.core.managed;
         let account = managed
             .open_within(&terms, patience)

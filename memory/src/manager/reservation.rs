@@ -13,7 +13,10 @@ pub struct Reservation {
 
 impl Reservation {
     pub(super) fn new(home: Arc<Home>, count: usize) -> Reservation {
-        Reservation { home, remaining: count }
+        Reservation {
+            home,
+            remaining: count,
+        }
     }
 
     /// One of the reserved segments, or `None` where all were taken.

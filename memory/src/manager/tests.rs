@@ -34,7 +34,10 @@ fn a_minimum_is_guaranteed_whatever_others_hold() {
 fn a_minimum_that_cannot_be_given_is_refused_by_name() {
     let manager = MemoryManager::with_segments(10, 4, 32 << 10).unwrap();
     let _other = manager.budget("join", 8, 100).unwrap();
-    let refused = manager.budget("sort \"by price\", subtask 3 of 8", 8, 100).err().unwrap();
+    let refused = manager
+        .budget("sort \"by price\", subtask 3 of 8", 8, 100)
+        .err()
+        .unwrap();
     assert_eq!(
         refused.message(),
         "sort \"by price\", subtask 3 of 8: needs 8 segments, its budget has 2 (64 KiB); raise memory.managed_size"
@@ -145,7 +148,10 @@ fn weights_shape_the_shares() {
     let heavy = manager.budget("heavy", 4, 100).unwrap();
     let fixed = manager.budget("fixed", 2, 2).unwrap();
     heavy.set_weight(2);
-    assert_eq!((light.fair_share(), heavy.fair_share(), fixed.fair_share()), (14, 24, 2));
+    assert_eq!(
+        (light.fair_share(), heavy.fair_share(), fixed.fair_share()),
+        (14, 24, 2)
+    );
 }
 
 #[test]
