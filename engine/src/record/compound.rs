@@ -146,6 +146,10 @@ impl<T: Record, const N: usize> Record for [T; N] {
     const VARIES: bool = T::VARIES;
     const ROW_ALIGN: usize = T::ROW_ALIGN;
     const KEY_VIEWS: bool = T::KEY_VIEWS;
+    const KEY_SIZE: Option<usize> = match T::KEY_SIZE {
+        Some(size) => Some(N * size),
+        None => None,
+    };
 
     fn data_type() -> DataType {
         DataType::Array(Box::new(T::data_type()), N)
@@ -233,6 +237,20 @@ impl<T: Record, const N: usize> Record for [T; N] {
     }
 }
 
+/// The size of keys made of parts of these sizes, if it is fixed.
+pub const fn key_size(parts: &[Option<usize>]) -> Option<usize> {
+    let mut size = 0;
+    let mut index = 0;
+    while index < parts.len() {
+        match parts[index] {
+            Some(part) => size += part,
+            None => return None,
+        }
+        index += 1;
+    }
+    Some(size)
+}
+
 /// Carries the layout of a tuple, which a trait's constants cannot.
 pub(crate) struct TupleLayout<T>(std::marker::PhantomData<T>);
 
@@ -253,6 +271,7 @@ macro_rules! tuple {
                 align
             };
             const KEY_VIEWS: bool = true $(&& $type::KEY_VIEWS)*;
+            const KEY_SIZE: Option<usize> = key_size(&[$($type::KEY_SIZE),*]);
 
             fn data_type() -> DataType {
                 let layout = TupleLayout::<Self>::LAYOUT;

@@ -213,6 +213,7 @@ impl Record for Decimal {
     const SIZE: usize = 17;
     const ALIGN: usize = 1;
     const VARIES: bool = false;
+    const KEY_SIZE: Option<usize> = Some(17);
 
     fn data_type() -> DataType {
         DataType::Decimal

@@ -54,6 +54,7 @@ macro_rules! integer {
             };
             const VARIES: bool = false;
             const INTEGER: Option<Integer> = $integer;
+            const KEY_SIZE: Option<usize> = Some(size_of::<$bits>());
 
             fn data_type() -> DataType {
                 $data_type
@@ -74,6 +75,24 @@ macro_rules! integer {
 
             fn validate_part(_row: &[u8], _at: usize) -> Result<()> {
                 Ok(())
+            }
+
+            #[inline(always)]
+            fn to_u64(view: Self) -> u64 {
+                assert!(
+                    Self::INTEGER.is_some(),
+                    "only integers of up to 64 bits are 64 bits"
+                );
+                $unwrap(view) as u64
+            }
+
+            #[inline(always)]
+            fn from_u64(bits: u64) -> Self {
+                assert!(
+                    Self::INTEGER.is_some(),
+                    "only integers of up to 64 bits are 64 bits"
+                );
+                $wrap(bits as $bits)
             }
 
             #[inline]
@@ -149,6 +168,7 @@ macro_rules! float {
             const SIZE: usize = size_of::<$type>();
             const ALIGN: usize = size_of::<$type>();
             const VARIES: bool = false;
+            const KEY_SIZE: Option<usize> = Some(size_of::<$type>());
 
             fn data_type() -> DataType {
                 DataType::Float(<$bits>::BITS as u16)
@@ -240,6 +260,16 @@ impl Record for bool {
         }
     }
 
+    #[inline(always)]
+    fn to_u64(view: bool) -> u64 {
+        view as u64
+    }
+
+    #[inline(always)]
+    fn from_u64(bits: u64) -> bool {
+        bits != 0
+    }
+
     #[inline]
     fn encode_key(view: bool, _last: bool, out: &mut Vec<u8>) {
         out.push(view as u8);
@@ -265,6 +295,7 @@ impl Record for () {
     const SIZE: usize = 0;
     const ALIGN: usize = 1;
     const VARIES: bool = false;
+    const KEY_SIZE: Option<usize> = Some(0);
 
     fn data_type() -> DataType {
         DataType::Unit

@@ -228,10 +228,41 @@ pub trait Record: Sized + Send + Sync + 'static {
         Self::validate_part(row, at)
     }
 
+    /// The 64 bits of a value whose type has an [`Record::INTEGER`]: extended by its sign if it is signed.
+    ///
+    /// # Panics
+    /// When the type has none.
+    #[inline(always)]
+    fn to_u64(view: Self::View<'_>) -> u64 {
+        let _ = view;
+        unreachable!("only integers of up to 64 bits are 64 bits")
+    }
+
+    /// The value whose 64 bits these are, where the type has an [`Record::INTEGER`].
+    ///
+    /// # Panics
+    /// When the type has none.
+    #[inline(always)]
+    fn from_u64(bits: u64) -> Self {
+        let _ = bits;
+        unreachable!("only integers of up to 64 bits are 64 bits")
+    }
+
+    /// Bytes of every key's canonical bytes, if they are of fixed size.
+    const KEY_SIZE: Option<usize> = None;
+
     /// Appends the view's canonical bytes: equal keys have equal bytes and others do not (−0.0 equals 0.0,
     /// every NaN every other; decimals are equal by value). `last` says that nothing follows in the key, so that
     /// a string need not say its length; without it no key's bytes are the start of another's.
     fn encode_key(view: Self::View<'_>, last: bool, out: &mut Vec<u8>);
+
+    /// The view's canonical bytes as a whole key: in `scratch`, or where they are if they lie in one piece.
+    #[inline(always)]
+    fn key_bytes<'a>(view: Self::View<'a>, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        scratch.clear();
+        Self::encode_key(view, true, scratch);
+        scratch
+    }
 
     /// Takes a key off the front of `bytes`; nothing where they are no canonical bytes.
     fn decode_key(bytes: &mut &[u8], last: bool) -> Option<Self>;

@@ -140,6 +140,11 @@ impl Record for String {
         }
     }
 
+    #[inline(always)]
+    fn key_bytes<'a>(view: &'a str, _scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        view.as_bytes()
+    }
+
     #[inline]
     fn encode_key(view: &str, last: bool, out: &mut Vec<u8>) {
         encode_key(view.as_bytes(), last, out);
@@ -201,6 +206,11 @@ impl Record for Vec<u8> {
 
     fn validate_part(row: &[u8], at: usize) -> Result<()> {
         validate(row, at).map(|_| ())
+    }
+
+    #[inline(always)]
+    fn key_bytes<'a>(view: &'a [u8], _scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        view
     }
 
     #[inline]
