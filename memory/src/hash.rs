@@ -76,7 +76,41 @@ mod tests {
     /// Savepoints contain these values: they never change.
     #[test]
     fn hashes_are_pinned() {
-        assert_eq!(hash_bytes(b"forebay"), hash_bytes(b"forebay"));
+        let integers = [
+            (1, 0x4179_b061_a1b9_50b1),
+            (2, 0x1c99_6330_4372_a162),
+            (42, 0x63eb_4d09_6dd7_0bfa),
+            (0x0123_4567_89ab_cdef, 0x3efd_ea49_fb6d_1ea5),
+            (u64::MAX, 0x448e_29ce_909e_1d97),
+        ];
+        for (key, hash) in integers {
+            assert_eq!(hash_u64(key), hash, "key {key}");
+        }
+        // One length for each branch of XXH3: none, 1 to 3, 4 to 8, 17 to 128, more than 240 bytes.
+        let long: Vec<u8> = (0..=255).chain(0..=255).collect();
+        let strings: [(&[u8], u64); 5] = [
+            (b"", 0x2d06_8005_38d3_94c2),
+            (b"a", 0xe6c6_32b6_1e96_4e1f),
+            (b"forebay", 0x3794_3e07_b656_4785),
+            (
+                b"the quick brown fox jumps over the lazy dog",
+                0xe454_1a9c_acf5_45aa,
+            ),
+            (&long, 0x1059_105a_d19b_fa09),
+        ];
+        for (bytes, hash) in strings {
+            assert_eq!(hash_bytes(bytes), hash, "{} bytes", bytes.len());
+        }
+    }
+
+    #[test]
+    fn key_groups_are_pinned() {
+        assert_eq!(key_group(0x4179_b061_a1b9_50b1, 128), 32);
+        assert_eq!(key_group(0xe6c6_32b6_1e96_4e1f, 128), 115);
+        assert_eq!(
+            [0, 41, 42, 43, 85, 86, 127].map(|group| subtask_of(group, 128, 3)),
+            [0, 0, 0, 1, 1, 2, 2]
+        );
     }
 
     #[test]

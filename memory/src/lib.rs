@@ -3,12 +3,14 @@
 pub mod error;
 pub mod segment;
 pub mod hash;
+pub mod text;
 pub mod size;
 pub mod container;
 pub mod arena;
 mod ledger;
 pub mod network;
 pub mod manager;
+pub mod pages;
 
 pub use arena::Arena;
 pub use container::Container;
