@@ -106,13 +106,32 @@ fn ram(root: &Path) -> Result<Option<ByteSize>> {
 }
 
 fn memory_limit(root: &Path) -> Result<Option<Limit>> {
+    let mut smallest: Option<Limit> = None;
+    for (version, directory) in memory_groups(root)? {
+        for limit in version.limits(&directory)? {
+            if smallest
+                .as_ref()
+                .is_none_or(|smallest| limit.size < smallest.size)
+            {
+                smallest = Some(limit);
+            }
+        }
+    }
+    Ok(smallest)
+}
+
+/// The directories of the process's memory control groups, each followed by its parents up to the mount.
+///
+/// # Errors
+/// `/proc/self/cgroup` or `/proc/self/mountinfo` is there but cannot be read.
+pub(crate) fn memory_groups(root: &Path) -> Result<Vec<(Version, PathBuf)>> {
     let Some(groups) = read(&below(root, "/proc/self/cgroup"))? else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let Some(mounts) = read(&below(root, "/proc/self/mountinfo"))? else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
-    let mut smallest: Option<Limit> = None;
+    let mut directories = Vec::new();
     for mount in mounts.lines().filter_map(Mount::parse) {
         let Some(group) = groups.lines().find_map(|line| mount.version.group(line)) else {
             continue;
@@ -120,24 +139,18 @@ fn memory_limit(root: &Path) -> Result<Option<Limit>> {
         let top = below(root, &mount.point);
         let mut directory = top.join(mount.relative(group));
         loop {
-            for limit in mount.version.limits(&directory)? {
-                if smallest
-                    .as_ref()
-                    .is_none_or(|smallest| limit.size < smallest.size)
-                {
-                    smallest = Some(limit);
-                }
-            }
+            directories.push((mount.version, directory.clone()));
             if directory == top || !directory.pop() {
                 break;
             }
         }
     }
-    Ok(smallest)
+    Ok(directories)
 }
 
+/// The generation of a control group hierarchy: their files differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
+pub(crate) enum Version {
     V1,
     V2,
 }
