@@ -90,7 +90,7 @@ impl fmt::Display for ByteSize {
             GIB..TIB => (GIB, "GiB"),
             _ => (TIB, "TiB"),
         };
-        let text = if bytes % scale == 0 {
+        let text = if bytes.is_multiple_of(scale) {
             format!("{} {unit}", bytes / scale)
         } else if scale == KIB {
             format!("{bytes} B")
@@ -189,7 +189,7 @@ pub fn display_duration(duration: Duration) -> String {
     }
     let (scale, unit) = UNITS
         .into_iter()
-        .find(|(scale, _)| nanoseconds % scale == 0)
+        .find(|(scale, _)| nanoseconds.is_multiple_of(*scale))
         .expect("every number is a multiple of one");
     format!("{} {unit}", nanoseconds / scale)
 }
