@@ -4,6 +4,7 @@ pub mod error;
 pub mod segment;
 pub mod hash;
 pub mod text;
+pub mod scatter;
 pub mod size;
 pub mod container;
 pub mod config;
