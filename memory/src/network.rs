@@ -323,8 +323,7 @@ impl Drop for Handles {
             state.closed = true;
             std::mem::take(&mut state.stack)
         };
-        self.0.account.set_wake(None);
-        self.0.ledger.withdraw(&self.0.account);
+        self.0.ledger.retire(&self.0.account);
         self.0.give_up(stack);
     }
 }

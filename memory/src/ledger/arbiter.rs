@@ -31,7 +31,12 @@ impl Ledger {
             .accounts
             .iter()
             .map(|account| {
-                let room = (account.maximum - account.minimum) as u128;
+                let retired = account.retired.load(Relaxed);
+                let room = if retired {
+                    0
+                } else {
+                    (account.maximum - account.minimum) as u128
+                };
                 (account, room, u128::from(account.weight.load(Relaxed)))
             })
             .collect();

@@ -100,6 +100,8 @@ pub(crate) struct Account {
     /// Wakes it when this many could be granted; 0: it does not wait.
     pub(super) wake_at: AtomicUsize,
     has_wake: AtomicBool,
+    /// Nobody takes on it any more.
+    pub(super) retired: AtomicBool,
     pub(super) wake: Mutex<Option<Wake>>,
 }
 
@@ -212,6 +214,7 @@ impl Ledger {
             cost: AtomicUsize::new(1),
             wake_at: AtomicUsize::new(0),
             has_wake: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             wake: Mutex::new(None),
         });
         book.committed += minimum;
@@ -233,6 +236,21 @@ impl Ledger {
             book.accounts.retain(|other| !Arc::ptr_eq(other, account));
             book.committed -= account.minimum;
             self.shared.fetch_add(account.minimum as isize, SeqCst);
+            self.share_out(&mut book);
+            self.rebalance(&mut book)
+        };
+        run(wakes);
+    }
+
+    /// Nobody takes on the account any more; what it holds comes back later. It has no share beyond its minimum.
+    pub(crate) fn retire(&self, account: &Account) {
+        account.set_wake(None);
+        let wakes = {
+            let mut book = self.lock();
+            account.retired.store(true, Relaxed);
+            account.need.store(0, Relaxed);
+            account.wake_at.store(0, Relaxed);
+            account.revocable.store(0, Relaxed);
             self.share_out(&mut book);
             self.rebalance(&mut book)
         };

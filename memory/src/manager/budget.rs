@@ -22,6 +22,8 @@ use crate::size::ByteSize;
 #[derive(Clone)]
 pub struct Budget {
     home: Arc<Home>,
+    /// Dropped with the last clone, while segments may still be out.
+    _handles: Arc<Handles>,
 }
 
 /// What a budget's segments go home to; it lives until the last of them is back.
@@ -33,12 +35,14 @@ pub(super) struct Home {
 
 impl Budget {
     pub(super) fn new(arena: Arc<Arena>, ledger: Arc<Ledger>, account: Arc<Account>) -> Budget {
+        let home = Arc::new(Home {
+            arena,
+            ledger,
+            account,
+        });
         Budget {
-            home: Arc::new(Home {
-                arena,
-                ledger,
-                account,
-            }),
+            _handles: Arc::new(Handles(home.clone())),
+            home,
         }
     }
 
@@ -152,6 +156,15 @@ impl SegmentHome for Home {
 impl Drop for Home {
     fn drop(&mut self) {
         self.ledger.close(&self.account);
+    }
+}
+
+/// The budget's handles, all clones together: without any, nothing more is taken, and nothing is waited for.
+struct Handles(Arc<Home>);
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        self.0.ledger.retire(&self.0.account);
     }
 }
 

@@ -4,6 +4,8 @@ mod budget;
 mod memory_manager;
 mod reservation;
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
 
 pub use budget::Budget;
