@@ -15,6 +15,7 @@ mod ledger;
 pub mod network;
 pub mod manager;
 pub mod pressure;
+pub mod spill;
 pub mod pages;
 
 pub use account::CountingAllocator;

@@ -1,0 +1,198 @@
+//! What a spill store is told when it is opened, and the sizes that follow from it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// Offsets and lengths of direct I/O are multiples of this, whatever the disk's own sector size.
+pub(crate) const PAGE: usize = 4096;
+
+/// How blocks are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Codec {
+    /// LZ4 where it saves space, and time at the speed the disk lately had.
+    #[default]
+    Adaptive,
+    /// Never compressed.
+    None,
+    /// LZ4 wherever the result is smaller.
+    Lz4,
+}
+
+impl FromStr for Codec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "adaptive" => Ok(Codec::Adaptive),
+            "none" => Ok(Codec::None),
+            "lz4" => Ok(Codec::Lz4),
+            _ => Err(Error::config(format!(
+                "spill.codec: \"{text}\" is unknown; use adaptive, none or lz4"
+            ))),
+        }
+    }
+}
+
+/// Which way bytes travel between memory and disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum IoChoice {
+    /// io_uring, or helper threads where the kernel refuses it.
+    #[default]
+    Auto,
+    /// io_uring; an error where the kernel refuses it.
+    IoUring,
+    /// `pread` and `pwrite` on a bounded pool of helper threads.
+    Threads,
+}
+
+impl FromStr for IoChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(IoChoice::Auto),
+            "io_uring" => Ok(IoChoice::IoUring),
+            "threads" => Ok(IoChoice::Threads),
+            _ => Err(Error::config(format!(
+                "spill.io: \"{text}\" is unknown; use auto, io_uring or threads"
+            ))),
+        }
+    }
+}
+
+/// What a spill store is told when it is opened.
+#[derive(Debug, Clone)]
+pub struct SpillConfig {
+    /// Where spill files go, round robin by extent. At least one.
+    pub directories: Vec<PathBuf>,
+    /// The most bytes all spill files together may take; `None` is no bound but the disks'.
+    pub max_bytes: Option<u64>,
+    /// How blocks are compressed.
+    pub codec: Codec,
+    /// Which way bytes travel.
+    pub io: IoChoice,
+    /// The memory that all I/O goes through: fixed, committed at the first write, never given back before the
+    /// store is dropped.
+    pub workspace_bytes: usize,
+    /// The size of one large write; smaller where the workspace does not give every handle four of them.
+    pub write_bytes: usize,
+    /// How many handles the workspace is laid out for. More may be open while room is left.
+    pub handles: usize,
+    /// The unit in which disk space is taken and recycled; also bounds a block ([`SpillConfig::max_block_bytes`]).
+    pub extent_bytes: usize,
+}
+
+impl Default for SpillConfig {
+    fn default() -> Self {
+        SpillConfig {
+            directories: vec![std::env::temp_dir()],
+            max_bytes: None,
+            codec: Codec::Adaptive,
+            io: IoChoice::Auto,
+            workspace_bytes: 8 << 20,
+            write_bytes: 512 << 10,
+            handles: 4,
+            extent_bytes: 4 << 20,
+        }
+    }
+}
+
+impl SpillConfig {
+    /// The largest payload that one block can hold with this configuration.
+    pub fn max_block_bytes(&self) -> usize {
+        self.geometry()
+            .map(|geometry| geometry.max_block_bytes())
+            .unwrap_or(0)
+    }
+
+    /// The sizes that follow, or what is wrong.
+    pub(crate) fn geometry(&self) -> Result<Geometry> {
+        if self.directories.is_empty() {
+            return Err(Error::config(
+                "spill.directories: the list is empty; name at least one directory",
+            ));
+        }
+        let workspace_bytes = self.workspace_bytes & !(PAGE - 1);
+        if workspace_bytes < 2 * PAGE {
+            return Err(Error::config(format!(
+                "spill.workspace: {} B is too small; use 8 KiB or more (default 8 MiB)",
+                self.workspace_bytes
+            )));
+        }
+        if workspace_bytes > 1 << 30 {
+            return Err(Error::config(format!(
+                "spill.workspace: {} B is too large; use 1 GiB or less (default 8 MiB)",
+                self.workspace_bytes
+            )));
+        }
+        let handles = self.handles.max(1);
+        let buffer_bytes = (workspace_bytes / (4 * handles))
+            .min(self.write_bytes)
+            .clamp(PAGE, 1 << 20)
+            & !(PAGE - 1);
+        let slots = (2 * handles).min(workspace_bytes / buffer_bytes);
+        let extent_bytes = self.extent_bytes & !(PAGE - 1);
+        if !(4 * PAGE..=1 << 30).contains(&extent_bytes) {
+            return Err(Error::config(format!(
+                "spill.extent: {} B is out of bounds; use 16 KiB to 1 GiB (default 4 MiB)",
+                self.extent_bytes
+            )));
+        }
+        Ok(Geometry {
+            workspace_bytes,
+            buffer_bytes: buffer_bytes.min(extent_bytes),
+            slots,
+            slots_per_handle: if slots >= 2 * handles { 2 } else { 1 },
+            extent_bytes,
+            compressing: self.codec != Codec::None,
+        })
+    }
+}
+
+/// The sizes a store works with, derived from its configuration.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Geometry {
+    /// All memory for I/O, in bytes: whole pages.
+    pub workspace_bytes: usize,
+    /// One large write, in bytes: whole pages.
+    pub buffer_bytes: usize,
+    /// How many buffers are set aside for handles; the rest of the workspace is lent.
+    pub slots: usize,
+    /// How many of them a handle gets: 2, or 1 where there are not enough.
+    pub slots_per_handle: usize,
+    /// One extent, in bytes: whole pages.
+    pub extent_bytes: usize,
+    /// Whether blocks may be compressed, which bounds their fragments.
+    pub compressing: bool,
+}
+
+impl Geometry {
+    /// The largest part of a payload that one fragment holds.
+    ///
+    /// A fragment and its header fill whole pages, and never straddle a buffer. Compressed ones are bounded to
+    /// 64 KiB, the distance that LZ4 looks back, which bounds the scratch memory of a handle too.
+    pub fn fragment_bytes(&self) -> usize {
+        let whole = if self.compressing {
+            self.buffer_bytes.min(64 << 10)
+        } else {
+            self.buffer_bytes
+        };
+        whole - crate::spill::HEADER_BYTES
+    }
+
+    /// The bytes that a payload takes in an extent if it does not compress, from any 64-byte boundary on.
+    pub fn worst_span(&self, raw: usize) -> usize {
+        // The first fragment may be moved to the next page (a new buffer); so may the end of the last.
+        let fragments = raw.div_ceil(self.fragment_bytes()).max(1);
+        fragments * (self.fragment_bytes().min(raw) + crate::spill::HEADER_BYTES).next_multiple_of(PAGE)
+            + PAGE
+    }
+
+    /// The largest payload of one block.
+    pub fn max_block_bytes(&self) -> usize {
+        let per_fragment = self.fragment_bytes() + crate::spill::HEADER_BYTES;
+        ((self.extent_bytes - PAGE) / per_fragment).min(u16::MAX as usize) * self.fragment_bytes()
+    }
+}

@@ -1,0 +1,60 @@
+//! What moves bytes between buffers and files: the one trait that io_uring, threads and the simulated disk
+//! implement.
+//!
+//! A transfer owns its buffer, so nobody can touch memory that is being read into, and a device that is dropped
+//! waits for what is in flight: there is no way to free a buffer under a running transfer.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::file::SpillFile;
+use super::workspace::Buffer;
+
+/// One read or write.
+pub(crate) struct Transfer {
+    /// Chosen by the caller, comes back with the completion.
+    pub ticket: u64,
+    pub file: Arc<SpillFile>,
+    /// Where in the file: a multiple of the page size.
+    pub offset: u64,
+    pub payload: Payload,
+}
+
+/// The memory of a transfer, and which of its bytes take part.
+pub(crate) enum Payload {
+    /// From memory to disk; others may read the buffer meanwhile.
+    Write(Arc<Buffer>, Range<usize>),
+    /// From disk to memory.
+    Read(Buffer, Range<usize>),
+}
+
+/// A transfer that is over: how many bytes were moved, perhaps fewer than asked.
+pub(crate) struct Completion {
+    pub ticket: u64,
+    pub payload: Payload,
+    pub result: io::Result<usize>,
+}
+
+/// Moves bytes; every submitted transfer completes exactly once.
+pub(crate) trait Device: Send {
+    /// Which way bytes travel, as stats show it.
+    fn name(&self) -> &'static str;
+
+    /// Whether time means anything here.
+    fn has_clock(&self) -> bool {
+        true
+    }
+
+    /// Takes a transfer; it may start only at the next [`Device::kick`] or [`Device::complete`].
+    fn submit(&mut self, transfer: Transfer);
+
+    /// Starts everything that was submitted.
+    fn kick(&mut self);
+
+    /// Appends the transfers that are over; with `wait` and any in flight, at least one.
+    fn complete(&mut self, wait: bool, done: &mut Vec<Completion>);
+
+    /// How many transfers have been submitted and not yet returned by [`Device::complete`].
+    fn in_flight(&self) -> usize;
+}
