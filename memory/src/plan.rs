@@ -39,7 +39,7 @@ pub struct Plan {
 }
 
 /// What a plan says besides sizes, by section of the configuration; read as fields of a [`Plan`].
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sections {
     /// `memory.weights`
     pub weights: WeightsPlan,
@@ -180,17 +180,13 @@ pub struct CancelPlan {
     pub timeout: Duration,
 }
 
-/// What counts as memory pressure from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+/// Memory pressure from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PressurePlan {
     /// Whether anybody looks.
     pub enabled: bool,
     /// How often.
     pub interval: Duration,
-    /// The resident set that counts as pressure, as a share of the process's size.
-    pub rss_fraction: f64,
-    /// The share of the last ten seconds stalled on memory that counts as pressure.
-    pub stall_fraction: f64,
 }
 
 impl Plan {
@@ -222,8 +218,6 @@ impl Plan {
             pressure: PressurePlan {
                 enabled: config.flag(PRESSURE_ENABLED),
                 interval: duration(config, PRESSURE_INTERVAL),
-                rss_fraction: config.fraction(PRESSURE_RSS_FRACTION),
-                stall_fraction: config.fraction(PRESSURE_STALL_FRACTION),
             },
         };
         Ok(Plan { sizes, sections })

@@ -172,8 +172,6 @@ pub mod names {
         CANCEL_TIMEOUT = "cancel.timeout";
         PRESSURE_ENABLED = "pressure.enabled";
         PRESSURE_INTERVAL = "pressure.interval";
-        PRESSURE_RSS_FRACTION = "pressure.rss_fraction";
-        PRESSURE_STALL_FRACTION = "pressure.stall_fraction";
     }
 
     #[cfg(test)]
@@ -550,22 +548,6 @@ const TABLE: &[KeyInfo] = &[
         default: "100 ms",
         flink: None,
         doc: "How often those signals are read.",
-    },
-    KeyInfo {
-        name: "pressure.rss_fraction",
-        kind: Kind::Fraction,
-        word: None,
-        default: "0.95",
-        flink: None,
-        doc: "The share of the process's size at which the resident set counts as pressure.",
-    },
-    KeyInfo {
-        name: "pressure.stall_fraction",
-        kind: Kind::Fraction,
-        word: None,
-        default: "0.1",
-        flink: None,
-        doc: "The share of the last ten seconds stalled on memory (/proc/pressure/memory) that counts as pressure.",
     },
 ];
 
