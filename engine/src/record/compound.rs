@@ -251,6 +251,19 @@ pub const fn key_size(parts: &[Option<usize>]) -> Option<usize> {
     Some(size)
 }
 
+/// The largest of `values`, 0 where there are none.
+pub const fn largest(values: &[usize]) -> usize {
+    let mut found = 0;
+    let mut index = 0;
+    while index < values.len() {
+        if values[index] > found {
+            found = values[index];
+        }
+        index += 1;
+    }
+    found
+}
+
 /// Carries the layout of a tuple, which a trait's constants cannot.
 pub(crate) struct TupleLayout<T>(std::marker::PhantomData<T>);
 
@@ -265,11 +278,7 @@ macro_rules! tuple {
             const SIZE: usize = TupleLayout::<Self>::LAYOUT.size;
             const ALIGN: usize = TupleLayout::<Self>::LAYOUT.align;
             const VARIES: bool = false $(|| $type::VARIES)*;
-            const ROW_ALIGN: usize = {
-                let mut align = 1;
-                $(if $type::ROW_ALIGN > align { align = $type::ROW_ALIGN; })*
-                align
-            };
+            const ROW_ALIGN: usize = largest(&[$($type::ROW_ALIGN),*]);
             const KEY_VIEWS: bool = true $(&& $type::KEY_VIEWS)*;
             const KEY_SIZE: Option<usize> = key_size(&[$($type::KEY_SIZE),*]);
 

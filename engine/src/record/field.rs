@@ -21,7 +21,14 @@ pub struct Field<R: Record, T: Record> {
 }
 
 /// Reads a field from a view. The second argument is there to bind the lifetime.
-pub type Getter<R, T> = for<'a> fn(<R as Record>::View<'a>, PhantomData<&'a ()>) -> <T as Record>::View<'a>;
+type Getter<R, T> = for<'a> fn(<R as Record>::View<'a>, PhantomData<&'a ()>) -> <T as Record>::View<'a>;
+
+/// How a field's view is taken from its record's view. (A trait and not a function, because the compiler does
+/// not see that functions on views are of the one type that [`Field`] keeps.)
+pub trait Project<R: Record, T: Record> {
+    /// The field of a view.
+    fn project<'a>(view: R::View<'a>) -> T::View<'a>;
+}
 
 impl<R: Record, T: Record> Clone for Field<R, T> {
     fn clone(&self) -> Self {
@@ -33,21 +40,26 @@ impl<R: Record, T: Record> Copy for Field<R, T> {}
 
 impl<R: Record, T: Record> Field<R, T> {
     /// The field named `name`, number `index`, whose bytes and null bit (in bits) are at these offsets from
-    /// the start of the fixed part of `R`, and which `get` reads from a view. The derive calls this.
-    pub const fn new(
+    /// the start of the fixed part of `R`. The derive calls this.
+    pub const fn new<P: Project<R, T>>(
         name: &'static str,
         index: usize,
         offset: usize,
         null_bit: usize,
-        get: Getter<R, T>,
     ) -> Self {
+        fn get<'a, R: Record, T: Record, P: Project<R, T>>(
+            view: R::View<'a>,
+            _: PhantomData<&'a ()>,
+        ) -> T::View<'a> {
+            P::project(view)
+        }
         let part = row_part_at::<R>();
         Field {
             name,
             index,
             offset: part + offset,
             null_bit: part * 8 + null_bit,
-            get,
+            get: get::<R, T, P>,
         }
     }
 
@@ -131,10 +143,14 @@ impl IntegerColumn {
 
 /// The record itself as its only field: for streams of numbers or strings, and for `distinct`.
 pub const fn itself<R: Record>() -> Field<R, R> {
-    fn same<'a, R: Record>(view: R::View<'a>, _: PhantomData<&'a ()>) -> R::View<'a> {
-        view
+    struct Itself;
+    impl<R: Record> Project<R, R> for Itself {
+        #[inline(always)]
+        fn project<'a>(view: R::View<'a>) -> R::View<'a> {
+            view
+        }
     }
-    Field::new("value", 0, 0, R::SLOT_SIZE * 8, same::<R>)
+    Field::new::<Itself>("value", 0, 0, R::SLOT_SIZE * 8)
 }
 
 /// A tuple with an element number `INDEX`.
@@ -151,14 +167,15 @@ pub trait TupleRecord<const INDEX: usize>: Record {
 
 /// Element number `INDEX` of a tuple as a field: `element::<4, _>()`.
 pub const fn element<const INDEX: usize, R: TupleRecord<INDEX>>() -> Field<R, R::Element> {
-    fn get<'a, const INDEX: usize, R: TupleRecord<INDEX>>(
-        view: R::View<'a>,
-        _: PhantomData<&'a ()>,
-    ) -> <R::Element as Record>::View<'a> {
-        R::element(view)
+    struct Element<const INDEX: usize>;
+    impl<const INDEX: usize, R: TupleRecord<INDEX>> Project<R, R::Element> for Element<INDEX> {
+        #[inline(always)]
+        fn project<'a>(view: R::View<'a>) -> <R::Element as Record>::View<'a> {
+            R::element(view)
+        }
     }
     let (name, offset, null_bit) = R::PLACE;
-    Field::new(name, INDEX, offset, null_bit, get::<INDEX, R>)
+    Field::new::<Element<INDEX>>(name, INDEX, offset, null_bit)
 }
 
 /// The first element of a tuple as a field.

@@ -3,19 +3,25 @@
 pub mod layout;
 mod schema;
 mod time;
-mod decimal;
 mod row;
 mod numbers;
+mod decimal;
 mod strings;
 mod compound;
+mod enums;
+mod plain;
 mod field;
 mod key;
+#[doc(hidden)]
+pub mod derive;
 
-pub use compound::key_size;
 pub use decimal::{Decimal, ParseDecimalError};
+pub use enums::EnumRecord;
 pub use field::{Field, IntegerColumn, TupleRecord, element, first, fourth, itself, second, third};
+pub use forebay_derive::Record;
 pub use key::KeyFields;
-pub use row::{Integer, Record, null_bit, pad, row_part_at, set_null_bit, slot, validate_row};
+pub use plain::PlainRecord;
+pub use row::{Integer, Record, validate_row};
 pub use schema::{DataType, EnumType, FieldInfo, RecordType, Schema};
 pub use strings::Bytes;
 pub use time::{Date, ParseTimeError, Timestamp};
