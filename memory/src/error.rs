@@ -27,6 +27,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    located: bool,
 }
 
 /// The result of a fallible operation of the engine.
@@ -39,6 +40,7 @@ impl Error {
             kind,
             message: message.into(),
             source: None,
+            located: false,
         }
     }
 
@@ -58,6 +60,7 @@ impl Error {
             kind: ErrorKind::Io,
             message: message.into(),
             source: Some(Box::new(source)),
+            located: false,
         }
     }
 
@@ -90,6 +93,17 @@ impl Error {
     pub fn within(mut self, where_: impl fmt::Display) -> Self {
         self.message = format!("{where_}: {}", self.message);
         self
+    }
+
+    /// The same error, marked as saying where in the job it happened.
+    pub fn located(mut self) -> Self {
+        self.located = true;
+        self
+    }
+
+    /// Whether the message says where in the job it happened.
+    pub fn is_located(&self) -> bool {
+        self.located
     }
 
     /// Whether running the same job again may succeed: true for [`ErrorKind::Io`] and [`ErrorKind::User`]

@@ -30,3 +30,4 @@ pub use plan::Plan;
 pub use pressure::{Pressure, PressureMonitor, PressureReading};
 pub use segment::{Block, Segment, SegmentHome, SegmentId, SegmentSource, SharedSegment};
 pub use size::ByteSize;
+pub use spill::{SpillHandle, SpillStats, SpillStore};

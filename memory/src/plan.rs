@@ -50,7 +50,7 @@ pub struct Sections {
     /// `record`
     pub record: RecordPlan,
     /// `job`
-    pub job: JobDefaults,
+    pub job: JobPlan,
     /// `exec`
     pub exec: ExecPlan,
     /// `cancel`
@@ -113,28 +113,26 @@ pub struct SpillPlan {
 }
 
 /// `spill.codec`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SpillCodec {
-    /// LZ4 where it saves space, and time at the speed that the disk lately had.
-    #[default]
+    /// Compressed where that saves time.
     Adaptive,
     /// Never compressed.
     None,
-    /// LZ4 wherever the result is smaller.
+    /// Compressed wherever that saves space.
     Lz4,
 }
 
 /// `spill.io`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SpillIo {
-    /// io_uring, or helper threads where the kernel refuses it.
-    #[default]
+    /// io_uring where the system allows it, else threads.
     Auto,
-    /// io_uring; an error where the kernel refuses it.
+    /// io_uring or an error.
     IoUring,
-    /// `pread` and `pwrite` on a bounded pool of helper threads.
+    /// Helper threads.
     Threads,
 }
 
@@ -147,7 +145,7 @@ pub struct RecordPlan {
 
 /// Defaults of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct JobDefaults {
+pub struct JobPlan {
     /// Subtasks of an operator, and worker threads; at least 1, at most `max_parallelism`.
     pub parallelism: usize,
     /// Key groups, a power of two.
@@ -339,7 +337,7 @@ impl Deref for Plan {
     }
 }
 
-fn job(config: &Config, container: &Container) -> Result<JobDefaults> {
+fn job(config: &Config, container: &Container) -> Result<JobPlan> {
     const MOST: u64 = 32_768;
     let parallelism = config
         .count(PARALLELISM)
@@ -365,7 +363,7 @@ fn job(config: &Config, container: &Container) -> Result<JobDefaults> {
         "streaming" => Mode::Streaming,
         _ => Mode::Auto,
     };
-    Ok(JobDefaults {
+    Ok(JobPlan {
         parallelism: parallelism as usize,
         max_parallelism: max_parallelism as u32,
         mode,
@@ -507,7 +505,7 @@ mod tests {
         );
         assert_eq!(
             plan.job,
-            JobDefaults {
+            JobPlan {
                 parallelism: 3,
                 max_parallelism: 128,
                 mode: Mode::Auto
@@ -551,7 +549,7 @@ mod tests {
         );
         assert_eq!(
             plan.job,
-            JobDefaults {
+            JobPlan {
                 parallelism: 200,
                 max_parallelism: 512,
                 mode: Mode::Batch

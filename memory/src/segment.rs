@@ -115,6 +115,11 @@ impl Segment {
         Segment::new(self.into_block(), home)
     }
 
+    /// Exchanges the bytes of two segments without copying them: each keeps its account.
+    pub fn swap_blocks(&mut self, other: &mut Segment) {
+        std::mem::swap(&mut self.block, &mut other.block);
+    }
+
     /// The block alone, for a home that keeps it; nothing is released.
     pub fn into_block(self) -> Block {
         let mut this = ManuallyDrop::new(self);

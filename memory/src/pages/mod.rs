@@ -11,7 +11,7 @@ mod directory;
 mod line_page;
 mod line;
 
-pub use line::LineTable;
+pub use line::{LineTable, MOST_LANES};
 
 /// How far a batch got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,324 @@
+//! The batch: rows of one type, in one segment. What operators pass to each other and channels carry.
+//!
+//! # Interface
+//! [`BatchWriter::push`] appends rows and hands back each batch as it fills; [`BatchWriter::take`] hands back
+//! the rest. [`Batch::rows`] reads a batch's rows as views.
+//!
+//! # Layout
+//! The first 64 bytes of the segment are a header that belongs to whoever stores the batch (the spill
+//! store, a channel to another process). Rows follow, packed: fixed rows by their stride, variable rows by
+//! the size in their first four bytes.
+//!
+//! # Memory
+//! One segment a batch, from the writer's source. Where the source has none, and for a row that is larger
+//! than a segment, the batch is on the heap, which the user heap's counter bounds; the task gets no new
+//! input until such batches have left it.
+
+use crate::record::Record;
+use forebay_memory::{Segment, SegmentSource};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use zerocopy::IntoBytes;
+
+/// Bytes at the start of a batch that are not rows.
+pub const BATCH_HEADER: usize = 64;
+
+enum Body {
+    Segment(Segment),
+    /// Aligned like the most demanding plain record.
+    Heap(Vec<u128>),
+}
+
+impl Body {
+    fn heap(size: usize) -> Body {
+        Body::Heap(vec![0; size.div_ceil(16)])
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Body::Segment(segment) => segment,
+            Body::Heap(words) => words.as_slice().as_bytes(),
+        }
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Body::Segment(segment) => segment,
+            Body::Heap(words) => words.as_mut_slice().as_mut_bytes(),
+        }
+    }
+}
+
+/// Rows of one type, in one segment.
+pub struct Batch {
+    body: Body,
+    rows: u32,
+    end: u32,
+}
+
+impl Batch {
+    /// A batch of the `rows` rows that `segment` holds in `[BATCH_HEADER, end)`.
+    pub fn from_segment(segment: Segment, rows: usize, end: usize) -> Batch {
+        assert!(
+            (BATCH_HEADER..=segment.len()).contains(&end),
+            "rows end inside the segment"
+        );
+        Batch {
+            body: Body::Segment(segment),
+            rows: rows as u32,
+            end: end as u32,
+        }
+    }
+
+    /// A batch on the heap: for one row larger than a segment, or where no segment is to be had.
+    pub fn from_rows_on_heap(bytes: &[u8], rows: usize) -> Batch {
+        let end = BATCH_HEADER + bytes.len();
+        let mut body = Body::heap(end);
+        body.bytes_mut()[BATCH_HEADER..end].copy_from_slice(bytes);
+        Batch {
+            body,
+            rows: rows as u32,
+            end: end as u32,
+        }
+    }
+
+    /// The number of rows.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.rows as usize
+    }
+
+    /// Whether the batch has no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// The rows' bytes, without the header.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.body.bytes()[BATCH_HEADER..self.end as usize]
+    }
+
+    /// The rows' bytes, for changing them in place.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let end = self.end as usize;
+        &mut self.body.bytes_mut()[BATCH_HEADER..end]
+    }
+
+    /// The rows as views of `R`, the type that the batch was written with.
+    #[inline]
+    pub fn rows<R: Record>(&self) -> Rows<'_, R> {
+        Rows {
+            rest: self.bytes(),
+            record: PhantomData,
+        }
+    }
+
+    /// A batch without rows or memory.
+    pub fn empty() -> Batch {
+        Batch {
+            body: Body::Heap(vec![0; BATCH_HEADER / 16]),
+            rows: 0,
+            end: BATCH_HEADER as u32,
+        }
+    }
+
+    /// Whether the rows are in a segment, not on the heap.
+    pub fn is_segment(&self) -> bool {
+        matches!(self.body, Body::Segment(_))
+    }
+
+    /// The size of the block that the rows are in, in bytes.
+    pub fn segment_size(&self) -> usize {
+        self.body.bytes().len()
+    }
+
+    /// Exchanges the batch's memory with that of `other`, of the same size, so that the rows are on `other`'s
+    /// account. Nothing is copied.
+    pub fn swap_segment(&mut self, other: &mut Segment) {
+        if let Body::Segment(segment) = &mut self.body {
+            assert_eq!(segment.len(), other.len(), "segments of one size change places");
+            segment.swap_blocks(other);
+            std::mem::swap(segment, other);
+        }
+    }
+
+    /// A copy of the batch in a segment of `source`, or on the heap where it has none.
+    pub fn duplicate(&self, source: &dyn SegmentSource) -> Batch {
+        let end = self.end as usize;
+        match if end <= source.segment_size() {
+            source.try_take()
+        } else {
+            None
+        } {
+            Some(mut segment) => {
+                segment[BATCH_HEADER..end].copy_from_slice(self.bytes());
+                Batch::from_segment(segment, self.len(), end)
+            }
+            None => Batch::from_rows_on_heap(self.bytes(), self.len()),
+        }
+    }
+}
+
+/// The rows of a batch, as views.
+pub struct Rows<'a, R> {
+    rest: &'a [u8],
+    record: PhantomData<R>,
+}
+
+impl<'a, R: Record> Rows<'a, R> {
+    /// Views of the packed rows in `bytes`.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Rows {
+            rest: bytes,
+            record: PhantomData,
+        }
+    }
+}
+
+/// The size of the variable row at the start of `bytes`.
+#[inline(always)]
+pub fn variable_row_size(bytes: &[u8]) -> usize {
+    let size = bytes
+        .first_chunk::<4>()
+        .expect("a variable row starts with its size");
+    u32::from_le_bytes(*size) as usize
+}
+
+impl<'a, R: Record> Iterator for Rows<'a, R> {
+    type Item = R::View<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<R::View<'a>> {
+        let size = if R::STRIDE > 0 {
+            R::STRIDE
+        } else if self.rest.is_empty() {
+            return None;
+        } else {
+            variable_row_size(self.rest)
+        };
+        let (row, rest) = self.rest.split_at_checked(size)?;
+        self.rest = rest;
+        Some(R::read_row(row))
+    }
+}
+
+/// Appends rows and hands back batches as they fill.
+pub struct BatchWriter<R> {
+    source: Arc<dyn SegmentSource>,
+    body: Option<Body>,
+    position: usize,
+    limit: usize,
+    rows: u32,
+    record: PhantomData<fn(R)>,
+}
+
+impl<R: Record> BatchWriter<R> {
+    /// A writer whose batches are segments of `source`.
+    pub fn new(source: Arc<dyn SegmentSource>) -> Self {
+        BatchWriter {
+            source,
+            body: None,
+            position: 0,
+            limit: 0,
+            rows: 0,
+            record: PhantomData,
+        }
+    }
+
+    /// The number of rows in the batch being filled.
+    pub fn len(&self) -> usize {
+        self.rows as usize
+    }
+
+    /// Whether the batch being filled has no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Appends a row. Returns the batch before it, where that one had no room left for it.
+    #[inline(always)]
+    pub fn push(&mut self, view: R::View<'_>) -> Option<Batch> {
+        let size = if R::STRIDE > 0 {
+            R::STRIDE
+        } else {
+            R::row_size(view)
+        };
+        let mut full = None;
+        if self.position + size > self.limit {
+            full = self.start(size);
+        }
+        let body = self.body.as_mut().expect("start() leaves a body");
+        let end = self.position + size;
+        R::write_row(view, &mut body.bytes_mut()[self.position..end]);
+        self.position = end;
+        self.rows += 1;
+        full
+    }
+
+    /// Room for up to `most` whole rows as bytes, at least one, in the batch being filled; the caller fills
+    /// `n` of them and calls [`BatchWriter::advance`]. Only for rows of fixed size.
+    pub fn room(&mut self, most: usize) -> (Option<Batch>, &mut [u8]) {
+        assert!(R::STRIDE > 0, "rows of {} have no fixed size", R::schema().name);
+        let mut full = None;
+        if self.position + R::STRIDE > self.limit {
+            full = self.start(R::STRIDE);
+        }
+        let free = ((self.limit - self.position) / R::STRIDE).min(most);
+        let body = self.body.as_mut().expect("start() leaves a body");
+        (
+            full,
+            &mut body.bytes_mut()[self.position..self.position + free * R::STRIDE],
+        )
+    }
+
+    /// Counts `rows` rows of fixed size that the caller wrote into [`BatchWriter::room`].
+    pub fn advance(&mut self, rows: usize) {
+        let end = self.position + rows * R::STRIDE;
+        assert!(end <= self.limit, "rows were written inside the room");
+        self.position = end;
+        self.rows += rows as u32;
+    }
+
+    /// The batch being filled, if it has rows.
+    pub fn take(&mut self) -> Option<Batch> {
+        if self.rows == 0 {
+            return None;
+        }
+        let body = self.body.take()?;
+        let batch = Batch {
+            body,
+            rows: self.rows,
+            end: self.position as u32,
+        };
+        (self.position, self.limit, self.rows) = (0, 0, 0);
+        Some(batch)
+    }
+
+    /// Starts a batch with room for a row of `size` bytes; returns the one that was being filled.
+    #[cold]
+    #[inline(never)]
+    fn start(&mut self, size: usize) -> Option<Batch> {
+        let full = self.take();
+        let needed = BATCH_HEADER + size;
+        let fits = |body: &Body| body.bytes().len() >= needed;
+        // A body without rows may be left over from a row that needed more.
+        let body = self.body.take().filter(fits).unwrap_or_else(|| {
+            let segment_size = self.source.segment_size();
+            match if needed <= segment_size {
+                self.source.try_take()
+            } else {
+                None
+            } {
+                Some(segment) => Body::Segment(segment),
+                None => Body::heap(needed.max(segment_size)),
+            }
+        });
+        self.limit = body.bytes().len();
+        self.position = BATCH_HEADER;
+        self.body = Some(body);
+        full
+    }
+}

@@ -1,0 +1,195 @@
+//! The environment: where a job is built and executed.
+//!
+//! # Interface
+//! [`Environment::new`] with a [`Runtime`]; [`Environment::source`]; [`Environment::execute`] or
+//! [`Environment::execute_async`]; [`Environment::explain`].
+
+use crate::exchange::ChannelLimits;
+use crate::graph::{Edge, Factory, Graph, Node};
+use crate::job::{JobHandle, JobOptions, launch};
+use crate::plan::JobPlan;
+use crate::record::Record;
+use crate::runtime::Runtime;
+use crate::source::{Source, SourceTask};
+use crate::stream::Stream;
+use crate::summary::JobSummary;
+use crossbeam_queue::SegQueue;
+use forebay_memory::plan::{BufferTimeout, Mode};
+use forebay_memory::{Error, Result};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+struct Inner {
+    runtime: Runtime,
+    graph: RefCell<Graph>,
+    mode: Cell<Mode>,
+    parallelism: Cell<usize>,
+}
+
+/// A job being built. Clones are the same job.
+#[derive(Clone)]
+pub struct Environment {
+    inner: Rc<Inner>,
+}
+
+impl Environment {
+    /// An environment whose jobs run on `runtime`.
+    pub fn new(runtime: Runtime) -> Environment {
+        let plan = runtime.plan();
+        let inner = Inner {
+            graph: RefCell::default(),
+            mode: Cell::new(plan.job.mode),
+            parallelism: Cell::new(plan.job.parallelism),
+            runtime,
+        };
+        Environment { inner: Rc::new(inner) }
+    }
+
+    /// The same environment in another mode.
+    pub fn with_mode(self, mode: Mode) -> Self {
+        self.inner.mode.set(mode);
+        self
+    }
+
+    /// The same environment with another default parallelism.
+    pub fn with_parallelism(self, parallelism: usize) -> Self {
+        self.inner.parallelism.set(parallelism.max(1));
+        self
+    }
+
+    /// What the jobs run on.
+    pub fn runtime(&self) -> &Runtime {
+        &self.inner.runtime
+    }
+
+    /// A stream of a source's records.
+    pub fn source<S: Source>(&self, name: impl Into<String>, source: S) -> Stream<S::Out> {
+        let is_bounded = source.is_bounded();
+        let source = Arc::new(source);
+        self.add_stream(Node {
+            kind: "source",
+            name: Some(name.into()),
+            uid: None,
+            parallelism: None,
+            inputs: Vec::new(),
+            output: Some((S::Out::schema(), S::Out::STRIDE)),
+            minimum_segments: 0,
+            detail: String::new(),
+            factory: Factory::Source {
+                is_bounded,
+                splits: Box::new(move |parallelism| {
+                    let queue = SegQueue::new();
+                    for split in source.splits(parallelism)? {
+                        queue.push(split);
+                    }
+                    let (source, queue) = (source.clone(), Arc::new(queue));
+                    Ok(Box::new(move |batches| Box::new(SourceTask::new(source.clone(), queue.clone(), batches))))
+                }),
+            },
+        })
+    }
+
+    pub(crate) fn add(&self, node: Node) -> usize {
+        self.inner.graph.borrow_mut().add(node)
+    }
+
+    pub(crate) fn add_stream<R: Record>(&self, node: Node) -> Stream<R> {
+        let node = self.add(node);
+        Stream::from_edges(self.clone(), vec![Edge::forward(node)])
+    }
+
+    pub(crate) fn change(&self, node: usize, change: impl FnOnce(&mut Node)) {
+        change(&mut self.inner.graph.borrow_mut().nodes[node]);
+    }
+
+    fn options(&self, graph: &Graph, name: &str) -> Result<JobOptions> {
+        let plan = self.inner.runtime.plan();
+        let is_streaming = match self.inner.mode.get() {
+            Mode::Auto => !graph.is_bounded(),
+            Mode::Streaming => true,
+            Mode::Batch if graph.is_bounded() => false,
+            Mode::Batch => {
+                return Err(Error::config(format!(
+                    "job \"{name}\": job.mode is batch, but a source of it does not end; use auto or streaming"
+                )));
+            }
+        };
+        let parallelism = self.inner.parallelism.get();
+        let widest = graph.parallelism(parallelism).into_iter().max().unwrap_or(1);
+        let max_parallelism = plan.job.max_parallelism;
+        if widest > max_parallelism as usize {
+            return Err(Error::config(format!(
+                "job \"{name}\": parallelism {widest} is over job.max_parallelism ({max_parallelism}), the number of key \
+                 groups; lower the one or raise the other"
+            )));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(JobOptions {
+            name: name.to_string(),
+            parallelism,
+            max_parallelism,
+            is_streaming,
+            slots: widest.min(cores.max(plan.job.parallelism)),
+            limits: ChannelLimits {
+                exclusive: plan.network.buffers_per_channel,
+                floating: plan.network.floating_buffers_per_gate,
+            },
+            most_backlog: plan.network.max_buffers_per_channel,
+            buffer_timeout: match plan.network.buffer_timeout {
+                BufferTimeout::EveryRecord => Some(Duration::ZERO),
+                BufferTimeout::After(timeout) => Some(timeout),
+                BufferTimeout::Off => None,
+            },
+            cancel_timeout: plan.cancel.timeout,
+        })
+    }
+
+    fn describe(&self, graph: &Graph, options: &JobOptions) -> JobPlan {
+        let mode = if options.is_streaming { "streaming" } else { "batch" };
+        let parallelism = graph.parallelism(options.parallelism);
+        graph.describe(&options.name, mode, &parallelism, options.max_parallelism)
+    }
+
+    /// The plan of the job built so far.
+    ///
+    /// # Errors
+    /// Where the job contradicts itself.
+    pub fn plan(&self, name: &str) -> Result<JobPlan> {
+        let graph = self.inner.graph.borrow();
+        Ok(self.describe(&graph, &self.options(&graph, name)?))
+    }
+
+    /// The plan of the job built so far, as text.
+    ///
+    /// # Errors
+    /// As [`Environment::plan`].
+    pub fn explain(&self, name: &str) -> Result<String> {
+        Ok(self.plan(name)?.explain())
+    }
+
+    /// Runs the job to its end. The environment is empty after it.
+    ///
+    /// # Errors
+    /// `Config` and `Memory` before anything runs; see [`JobHandle::wait`] for the rest.
+    pub fn execute(&self, name: &str) -> Result<JobSummary> {
+        self.execute_async(name)?.wait()
+    }
+
+    /// Starts the job. The environment is empty after it, and can build another.
+    ///
+    /// # Errors
+    /// `Config` where the job contradicts itself, `Memory` where its minimums cannot be had.
+    pub fn execute_async(&self, name: &str) -> Result<JobHandle> {
+        let graph = self.inner.graph.take();
+        let options = self.options(&graph, name)?;
+        if graph.nodes.is_empty() {
+            return Err(Error::config(format!("job \"{name}\" has no source; add one with Environment::source")));
+        }
+        let plan = self.describe(&graph, &options);
+        tracing::info!(job = name, "{}", plan.explain());
+        tracing::debug!(job = name, "memory plan\n{}", self.inner.runtime.plan().explain());
+        launch(&graph, options, plan, self.inner.runtime.clone())
+    }
+}

@@ -1,0 +1,11 @@
+//! The exchange: batches handed between tasks by ownership, paced by credits.
+
+mod channel;
+mod gate;
+mod output;
+mod router;
+
+pub use channel::{Channel, ChannelLimits, Message, Wake};
+pub use gate::{Gate, GateRead, GateReader};
+pub use output::{Exchange, Output, SendState};
+pub use router::{Broadcast, Forward, HashRouter, Rebalance, Route, Router};

@@ -1,0 +1,436 @@
+//! The output: the sending side of a task's exchanges.
+//!
+//! # Interface
+//! [`Output::send`] takes a batch whatever the state; the task gives it none while [`Output::has_room`] is false.
+//! [`Output::drain`] sends what waits; [`Output::flush`] sends buffers that are not full; [`Output::end`] tells the
+//! receivers that nothing more will come.
+//!
+//! # Algorithm
+//! 1. The router says where a batch's rows go. A batch for one channel is handed over whole: its bytes change
+//!    places with an empty buffer of the exchange's pool, so that each stays on its account. Otherwise rows
+//!    are copied into the buffer of their channel.
+//! 2. A full buffer is pushed if its channel has a credit, else it joins the channel's backlog.
+//! 3. Where the pool is dry, the rest of the batch is parked, with the row it has reached, and goes first
+//!    when a receiver gives a buffer back.
+//!
+//! # Memory
+//! Least: a buffer being filled for each channel. Usual: one more in each backlog. The pool bounds the rest.
+//!
+//! # Invariants
+//! I1. Rows of one channel are delivered in the order in which they were sent.
+//! I2. Nothing is refused or lost: what cannot be sent is in a backlog or parked.
+
+use super::channel::Channel;
+use super::router::{Route, Router};
+use crate::batch::{BATCH_HEADER, Batch, variable_row_size};
+use crate::clock::Instant;
+use forebay_memory::{Segment, SegmentSource};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Whether an output can go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendState {
+    /// Everything was handed over.
+    Clear,
+    /// Something waits for a credit or a buffer; the receiver will wake the sender.
+    Blocked,
+}
+
+/// A buffer being filled with rows for one channel.
+struct Filling {
+    segment: Segment,
+    end: usize,
+    rows: usize,
+}
+
+impl Filling {
+    fn new(segment: Segment) -> Self {
+        Filling {
+            segment,
+            end: BATCH_HEADER,
+            rows: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn append(&mut self, row: &[u8]) -> bool {
+        match self.segment.get_mut(self.end..self.end + row.len()) {
+            Some(place) => {
+                place.copy_from_slice(row);
+                self.end += row.len();
+                self.rows += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn into_batch(self) -> Batch {
+        Batch::from_segment(self.segment, self.rows, self.end)
+    }
+}
+
+/// One channel as its sender sees it.
+struct Lane {
+    channel: Arc<Channel>,
+    filling: Option<Filling>,
+    backlog: VecDeque<Batch>,
+}
+
+impl Lane {
+    /// Hands a batch over, or queues it behind what already waits.
+    fn ship(&mut self, batch: Batch) {
+        if self.backlog.is_empty()
+            && let Some(floating) = self.channel.take_credit()
+        {
+            self.channel.push(batch, floating);
+        } else {
+            self.backlog.push_back(batch);
+        }
+    }
+
+    fn ship_filling(&mut self) {
+        if let Some(filling) = self.filling.take_if(|filling| filling.rows > 0) {
+            self.ship(filling.into_batch());
+        }
+    }
+
+    fn drain(&mut self) {
+        while !self.backlog.is_empty() {
+            let Some(floating) = self.channel.take_credit() else {
+                return;
+            };
+            let batch = self.backlog.pop_front().expect("the backlog was not empty");
+            self.channel.push(batch, floating);
+        }
+    }
+}
+
+/// A batch that could not be sent whole, and how far it got.
+struct Parked {
+    batch: Batch,
+    row: usize,
+    byte: usize,
+    lane: usize,
+}
+
+/// One outgoing edge of a task: its channels, its router and its buffers.
+pub struct Exchange {
+    router: Box<dyn Router>,
+    /// Bytes of a row, 0 where they vary.
+    stride: usize,
+    pool: Arc<dyn SegmentSource>,
+    lanes: Vec<Lane>,
+    parked: VecDeque<Parked>,
+    targets: Vec<u16>,
+    most_backlog: usize,
+    timeout: Option<Duration>,
+    /// When the oldest row in a buffer must be sent.
+    deadline: Option<Instant>,
+    holds_rows: bool,
+}
+
+impl Exchange {
+    /// An exchange over `channels`, in order of the receiving subtasks, with buffers of `pool`. At most
+    /// `most_backlog` batches wait for one channel; a buffer is sent `timeout` after its first row
+    /// at the latest, or only when it is full where `timeout` is `None`.
+    pub fn new(
+        router: Box<dyn Router>,
+        stride: usize,
+        pool: Arc<dyn SegmentSource>,
+        channels: Vec<Arc<Channel>>,
+        most_backlog: usize,
+        timeout: Option<Duration>,
+    ) -> Exchange {
+        let lanes = channels
+            .into_iter()
+            .map(|channel| Lane {
+                channel,
+                filling: None,
+                backlog: VecDeque::new(),
+            })
+            .collect();
+        Exchange {
+            router,
+            stride,
+            pool,
+            lanes,
+            parked: VecDeque::new(),
+            targets: Vec::new(),
+            most_backlog,
+            timeout,
+            deadline: None,
+            holds_rows: false,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.parked.is_empty()
+            && self
+                .lanes
+                .iter()
+                .all(|lane| lane.backlog.len() < self.most_backlog)
+    }
+
+    fn send(&mut self, batch: Batch) {
+        let mut parked = Parked {
+            batch,
+            row: 0,
+            byte: 0,
+            lane: 0,
+        };
+        if !self.parked.is_empty() || !self.advance(&mut parked) {
+            self.parked.push_back(parked);
+        }
+    }
+
+    /// Sends as much of a batch as there are buffers for; true where that is all of it.
+    fn advance(&mut self, parked: &mut Parked) -> bool {
+        // A batch that was parked is routed again: routers answer the same for the rows of a batch, except
+        // for the turn of a rebalance, which does not matter as none of its rows has left.
+        match self.router.route(&parked.batch, &mut self.targets) {
+            Route::One(lane) => self.hand_over(lane, parked),
+            Route::All => {
+                while parked.lane < self.lanes.len() {
+                    if !self.copy_whole(parked.lane, &parked.batch) {
+                        return false;
+                    }
+                    parked.lane += 1;
+                }
+                true
+            }
+            Route::Each => self.scatter(parked),
+        }
+    }
+
+    /// Hands a whole batch to one channel, without copying its rows.
+    fn hand_over(&mut self, lane: usize, parked: &mut Parked) -> bool {
+        let lane = &mut self.lanes[lane];
+        let batch = &mut parked.batch;
+        if batch.is_segment() {
+            let Some(mut segment) = self.pool.try_take() else {
+                return false;
+            };
+            if segment.len() == batch.segment_size() {
+                batch.swap_segment(&mut segment);
+            }
+        }
+        lane.ship_filling();
+        lane.ship(std::mem::replace(batch, Batch::empty()));
+        true
+    }
+
+    fn copy_whole(&mut self, lane: usize, batch: &Batch) -> bool {
+        let lane = &mut self.lanes[lane];
+        let bytes = batch.bytes();
+        if batch.is_segment() {
+            let Some(mut segment) = self.pool.try_take() else {
+                return false;
+            };
+            let end = BATCH_HEADER + bytes.len();
+            segment[BATCH_HEADER..end].copy_from_slice(bytes);
+            lane.ship(Batch::from_segment(segment, batch.len(), end));
+        } else {
+            lane.ship(Batch::from_rows_on_heap(bytes, batch.len()));
+        }
+        true
+    }
+
+    /// Copies rows into the buffers of their channels.
+    fn scatter(&mut self, parked: &mut Parked) -> bool {
+        let bytes = parked.batch.bytes();
+        while parked.row < parked.batch.len() {
+            let rest = &bytes[parked.byte..];
+            let size = if self.stride > 0 {
+                self.stride
+            } else {
+                variable_row_size(rest)
+            };
+            let row = &rest[..size];
+            let lane = &mut self.lanes[self.targets[parked.row] as usize];
+            let appended = match &mut lane.filling {
+                Some(filling) => filling.append(row),
+                None => false,
+            };
+            if !appended {
+                lane.ship_filling();
+                if BATCH_HEADER + size > self.pool.segment_size() {
+                    lane.ship(Batch::from_rows_on_heap(row, 1));
+                } else {
+                    // An empty buffer may be left over from before a larger row.
+                    let Some(segment) = self.pool.try_take() else {
+                        return false;
+                    };
+                    let filling = lane.filling.insert(Filling::new(segment));
+                    let appended = filling.append(row);
+                    debug_assert!(appended, "a row that fits a segment fits an empty one");
+                    self.holds_rows = true;
+                }
+            }
+            parked.row += 1;
+            parked.byte += size;
+        }
+        self.holds_rows = true;
+        true
+    }
+
+    fn drain(&mut self) -> SendState {
+        for lane in &mut self.lanes {
+            lane.drain();
+        }
+        if !self.parked.is_empty() {
+            // The flag goes up before the pool is tried, so that a buffer given back in between wakes us.
+            for lane in &self.lanes {
+                lane.channel.sender_waits();
+            }
+            while let Some(mut parked) = self.parked.pop_front() {
+                if !self.advance(&mut parked) {
+                    self.parked.push_front(parked);
+                    break;
+                }
+            }
+        }
+        if self.has_room() {
+            SendState::Clear
+        } else {
+            SendState::Blocked
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.holds_rows {
+            for lane in &mut self.lanes {
+                lane.ship_filling();
+            }
+            self.holds_rows = false;
+        }
+        self.deadline = None;
+    }
+
+    /// Sends the buffers whose receivers have nothing to do.
+    fn flush_to_idle(&mut self) {
+        if self.holds_rows {
+            for lane in &mut self.lanes {
+                if lane.channel.is_receiver_waiting() {
+                    lane.ship_filling();
+                }
+            }
+            self.holds_rows = self.lanes.iter().any(|lane| lane.filling.is_some());
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if !self.holds_rows {
+            return;
+        }
+        match (self.deadline, self.timeout) {
+            (Some(deadline), _) if now >= deadline => self.flush(),
+            (None, Some(timeout)) if timeout.is_zero() => self.flush(),
+            (None, Some(timeout)) => self.deadline = Some(now + timeout),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self) -> SendState {
+        if self.drain() == SendState::Blocked {
+            return SendState::Blocked;
+        }
+        self.flush();
+        if self.lanes.iter().any(|lane| !lane.backlog.is_empty()) {
+            return SendState::Blocked;
+        }
+        for lane in self.lanes.drain(..) {
+            lane.channel.end();
+        }
+        SendState::Clear
+    }
+}
+
+/// The sending side of a task: an exchange for each consumer of its rows.
+#[derive(Default)]
+pub struct Output {
+    exchanges: Vec<Exchange>,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Output {
+    /// An output over `exchanges`; without any, what is sent is dropped.
+    pub fn new(exchanges: Vec<Exchange>) -> Self {
+        Output {
+            exchanges,
+            rows: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Whether the output can take a batch without parking it. A caller that cannot wait may send all the same.
+    pub fn has_room(&self) -> bool {
+        self.exchanges.iter().all(Exchange::has_room)
+    }
+
+    /// Sends a batch.
+    pub fn send(&mut self, batch: Batch) {
+        self.rows += batch.len() as u64;
+        self.bytes += batch.bytes().len() as u64;
+        let Some((last, others)) = self.exchanges.split_last_mut() else {
+            return;
+        };
+        for exchange in others {
+            exchange.send(batch.duplicate(&*exchange.pool));
+        }
+        last.send(batch);
+    }
+
+    /// Sends what waits, as far as credits and buffers go.
+    pub fn drain(&mut self) -> SendState {
+        let mut state = SendState::Clear;
+        for exchange in &mut self.exchanges {
+            if exchange.drain() == SendState::Blocked {
+                state = SendState::Blocked;
+            }
+        }
+        state
+    }
+
+    /// Sends every buffer that has rows.
+    pub fn flush(&mut self) {
+        self.exchanges.iter_mut().for_each(Exchange::flush);
+    }
+
+    /// Sends the buffers whose receivers have nothing to do.
+    pub fn flush_to_idle(&mut self) {
+        self.exchanges.iter_mut().for_each(Exchange::flush_to_idle);
+    }
+
+    /// Sends the buffers whose time has come (`network.buffer_timeout`).
+    pub fn tick(&mut self, now: Instant) {
+        self.exchanges.iter_mut().for_each(|exchange| exchange.tick(now));
+    }
+
+    /// When [`Output::tick`] next has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.exchanges
+            .iter()
+            .filter_map(|exchange| exchange.deadline)
+            .min()
+    }
+
+    /// Sends everything and ends every channel; called again until it is clear.
+    pub fn end(&mut self) -> SendState {
+        while let Some(exchange) = self.exchanges.last_mut() {
+            if exchange.end() == SendState::Blocked {
+                return SendState::Blocked;
+            }
+            self.exchanges.pop();
+        }
+        SendState::Clear
+    }
+
+    /// Rows and bytes sent so far.
+    pub fn sent(&self) -> (u64, u64) {
+        (self.rows, self.bytes)
+    }
+}

@@ -1,0 +1,175 @@
+//! The graph: a job as the stream API builds it, before it is lowered to tasks.
+//!
+//! # Interface
+//! The API adds [`Node`]s; [`Graph::describe`] makes the serializable [`JobPlan`]; `job` lowers the graph.
+
+use crate::exchange::Router;
+use crate::operator::Operator;
+use crate::plan::{ExchangeKind, JobPlan, PlanEdge, PlanNode};
+use crate::record::Schema;
+use crate::source::Subtask;
+use crate::task::SourceDriver;
+use forebay_memory::{Budget, Result, SegmentSource, SpillStore};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What an operator's factory is given.
+pub struct OperatorContext {
+    /// The operator's name, unique in the job.
+    pub name: Arc<str>,
+    /// Which subtask the operator is for.
+    pub subtask: Subtask,
+    /// The number of key groups.
+    pub max_parallelism: u32,
+    /// Where output batches come from.
+    pub batches: Arc<dyn SegmentSource>,
+    /// Managed memory, for operators that asked for it.
+    pub budget: Option<Budget>,
+    /// Where operators spill.
+    pub spill: SpillStore,
+    /// Whether the job runs in streaming mode.
+    pub is_streaming: bool,
+}
+
+/// Makes a subtask's source from the source of its batches.
+pub(crate) type SubtaskSourceFactory = Box<dyn Fn(Arc<dyn SegmentSource>) -> Box<dyn SourceDriver>>;
+/// Lists a source's splits for a parallelism.
+pub(crate) type SourceFactory = Box<dyn Fn(usize) -> Result<SubtaskSourceFactory>>;
+/// Makes a subtask's operator.
+pub(crate) type OperatorFactory = Box<dyn Fn(&OperatorContext) -> Result<Box<dyn Operator>>>;
+/// Makes a sending subtask's router: its index, the number of receivers, the number of key groups.
+pub(crate) type RouterFactory = Box<dyn Fn(usize, usize, u32) -> Box<dyn Router>>;
+
+pub(crate) enum Factory {
+    Source { splits: SourceFactory, is_bounded: bool },
+    Operator(OperatorFactory),
+}
+
+/// An edge into a node.
+pub(crate) struct Edge {
+    pub(crate) from: usize,
+    pub(crate) kind: ExchangeKind,
+    pub(crate) keys: Vec<String>,
+    /// `None` for a forward edge, which is chained where the graph allows it.
+    pub(crate) router: Option<RouterFactory>,
+}
+
+impl Edge {
+    pub(crate) fn forward(from: usize) -> Edge {
+        Edge { from, kind: ExchangeKind::Forward, keys: Vec::new(), router: None }
+    }
+}
+
+/// An operator or source.
+pub(crate) struct Node {
+    pub(crate) kind: &'static str,
+    pub(crate) name: Option<String>,
+    pub(crate) uid: Option<String>,
+    pub(crate) parallelism: Option<usize>,
+    pub(crate) inputs: Vec<Edge>,
+    /// The schema of its output and the stride of its rows; `None` for a sink.
+    pub(crate) output: Option<(&'static Schema, usize)>,
+    /// Managed segments that a subtask cannot do without.
+    pub(crate) minimum_segments: usize,
+    /// Extra words for the plan.
+    pub(crate) detail: String,
+    pub(crate) factory: Factory,
+}
+
+/// A job being built.
+#[derive(Default)]
+pub(crate) struct Graph {
+    pub(crate) nodes: Vec<Node>,
+}
+
+impl Graph {
+    pub(crate) fn add(&mut self, node: Node) -> usize {
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    /// The parallelism of each node.
+    pub(crate) fn parallelism(&self, default: usize) -> Vec<usize> {
+        self.nodes.iter().map(|node| node.parallelism.unwrap_or(default)).collect()
+    }
+
+    /// Whether every source ends.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.nodes.iter().all(|node| !matches!(node.factory, Factory::Source { is_bounded: false, .. }))
+    }
+
+    /// Names of the nodes, unique: a repeated one gets a number.
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        let mut taken = HashSet::new();
+        self.nodes
+            .iter()
+            .map(|node| {
+                let base = node.name.clone().unwrap_or_else(|| node.kind.to_string());
+                let mut name = base.clone();
+                let mut number = 2;
+                while !taken.insert(name.clone()) {
+                    name = format!("{base} {number}");
+                    number += 1;
+                }
+                Arc::from(name)
+            })
+            .collect()
+    }
+
+    /// For each node, the node that it is chained to: its only input, forward, of the same parallelism, with no other
+    /// consumer.
+    pub(crate) fn chained_to(&self, parallelism: &[usize]) -> Vec<Option<usize>> {
+        let mut consumers = vec![0; self.nodes.len()];
+        for edge in self.nodes.iter().flat_map(|node| &node.inputs) {
+            consumers[edge.from] += 1;
+        }
+        self.nodes
+            .iter()
+            .enumerate()
+            .map(|(index, node)| match &node.inputs[..] {
+                [edge] if edge.router.is_none() && consumers[edge.from] == 1 => {
+                    (parallelism[edge.from] == parallelism[index]).then_some(edge.from)
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The serializable plan.
+    pub(crate) fn describe(&self, job: &str, mode: &str, parallelism: &[usize], max_parallelism: u32) -> JobPlan {
+        let names = self.names();
+        let chained = self.chained_to(parallelism);
+        let nodes = self.nodes.iter().enumerate().map(|(id, node)| PlanNode {
+            id,
+            uid: node.uid.clone().unwrap_or_else(|| format!("{}-{id}", node.kind)),
+            has_own_uid: node.uid.is_some(),
+            name: names[id].to_string(),
+            kind: node.kind.to_string(),
+            detail: node.detail.clone(),
+            parallelism: parallelism[id],
+            minimum_segments: node.minimum_segments,
+            chained_to: chained[id],
+            output: node.output.map(|(schema, _)| schema.clone()),
+        });
+        let edges = self.nodes.iter().enumerate().flat_map(|(to, node)| {
+            let parallelism = &parallelism;
+            node.inputs.iter().map(move |edge| PlanEdge {
+                from: edge.from,
+                to,
+                exchange: if edge.router.is_none() && parallelism[edge.from] != parallelism[to] {
+                    ExchangeKind::Rebalance
+                } else {
+                    edge.kind
+                },
+                keys: edge.keys.clone(),
+            })
+        });
+        JobPlan {
+            job: job.to_string(),
+            mode: mode.to_string(),
+            max_parallelism,
+            nodes: nodes.collect(),
+            edges: edges.collect(),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Lowering: from a graph to tasks in slots, and the running job.
+//!
+//! # Interface
+//! [`lower`] makes the tasks; [`launch`] runs them on worker threads and gives a [`JobHandle`].
+//!
+//! # Memory
+//! For each task, on the network pool: a batch for every operator and two more, and for every exchange the buffers of
+//! its channels. For each operator subtask with managed memory: its minimum, guaranteed, and its share of the pool.
+//! A job that cannot have its minimums fails here, before anything runs.
+
+use crate::clock::{Clock, RealClock};
+use crate::exchange::{
+    ChannelLimits, Exchange, Forward, Gate, Output, Rebalance, Router, Wake,
+};
+use crate::graph::{Factory, Graph, OperatorContext, SubtaskSourceFactory};
+use crate::metrics::{TaskMetrics, TaskSnapshot};
+use crate::operator::{Chain, ChainLink};
+use crate::plan::JobPlan;
+use crate::runtime::Runtime;
+use crate::source::Subtask;
+use crate::summary::JobSummary;
+use crate::task::{JobControl, Parker, Task, TaskInput, TaskStatus, Worker};
+use forebay_memory::{Result, SegmentSource};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What a job needs to know besides its graph.
+#[derive(Debug, Clone)]
+pub(crate) struct JobOptions {
+    pub(crate) name: String,
+    pub(crate) parallelism: usize,
+    pub(crate) max_parallelism: u32,
+    pub(crate) is_streaming: bool,
+    pub(crate) slots: usize,
+    pub(crate) limits: ChannelLimits,
+    pub(crate) most_backlog: usize,
+    pub(crate) buffer_timeout: Option<Duration>,
+    pub(crate) cancel_timeout: Duration,
+}
+
+/// A task, where it runs, and what is known of it from outside.
+pub(crate) struct Placed {
+    pub(crate) slot: usize,
+    pub(crate) task: Task,
+    pub(crate) status: Arc<TaskStatus>,
+}
+
+/// Makes the tasks of a job; `wake` gives the waker of a slot.
+pub(crate) fn lower(
+    graph: &Graph,
+    options: &JobOptions,
+    runtime: &Runtime,
+    clock: &Arc<dyn Clock>,
+    wake: &dyn Fn(usize) -> Arc<dyn Wake>,
+) -> Result<Vec<Placed>> {
+    let names = graph.names();
+    let parallelism = graph.parallelism(options.parallelism);
+    let chained = graph.chained_to(&parallelism);
+    let slot = |subtask: usize| subtask % options.slots;
+    let network = runtime.manager().network();
+
+    // Gates and exchanges of the edges that are not chained.
+    let count = graph.nodes.len();
+    let mut gates: Vec<Vec<Gate>> = (0..count)
+        .map(|id| match (chained[id], graph.nodes[id].inputs.is_empty()) {
+            (None, false) => {
+                (0..parallelism[id]).map(|subtask| Gate::new(options.limits, wake(slot(subtask)))).collect()
+            }
+            _ => Vec::new(),
+        })
+        .collect();
+    let mut exchanges: Vec<Vec<Vec<Exchange>>> =
+        (0..count).map(|id| (0..parallelism[id]).map(|_| Vec::new()).collect()).collect();
+    for (id, node) in graph.nodes.iter().enumerate().filter(|(id, _)| chained[*id].is_none()) {
+        for edge in &node.inputs {
+            let (senders, receivers) = (parallelism[edge.from], parallelism[id]);
+            let (_, stride) = graph.nodes[edge.from].output.expect("a node with consumers has rows");
+            for sender in 0..senders {
+                let (router, targets): (Box<dyn Router>, _) = match &edge.router {
+                    Some(router) => (router(sender, receivers, options.max_parallelism), 0..receivers),
+                    None if senders == receivers => (Box::new(Forward(0)), sender..sender + 1),
+                    None => (Box::new(Rebalance::new(sender, receivers)), 0..receivers),
+                };
+                let channels: Vec<_> =
+                    targets.map(|target| gates[id][target].connect(wake(slot(sender)))).collect();
+                let most = channels.len() * (1 + options.limits.exclusive) + options.limits.floating;
+                let owner = format!("exchange from \"{}\" to \"{}\"", names[edge.from], names[id]);
+                let pool = network.local(&owner, channels.len() + 1, most)?;
+                exchanges[edge.from][sender].push(Exchange::new(
+                    router,
+                    stride,
+                    Arc::new(pool),
+                    channels,
+                    options.most_backlog,
+                    options.buffer_timeout,
+                ));
+            }
+        }
+    }
+
+    // What every subtask may have of managed memory: an equal share.
+    let hungry: usize = (0..count)
+        .filter(|id| graph.nodes[*id].minimum_segments > 0)
+        .map(|id| parallelism[id])
+        .sum();
+    let share = runtime.manager().stats().managed_total / hungry.max(1);
+
+    let mut placed = Vec::new();
+    for head in (0..count).filter(|id| chained[*id].is_none()) {
+        let mut members = vec![head];
+        while let Some(next) = (0..count).find(|id| chained[*id] == members.last().copied()) {
+            members.push(next);
+        }
+        let tail = members[members.len() - 1];
+        let title: Arc<str> =
+            members.iter().map(|id| &*names[*id]).collect::<Vec<_>>().join(" -> ").into();
+        let node = &graph.nodes[head];
+        let source: Option<SubtaskSourceFactory> = match &node.factory {
+            Factory::Source { splits, .. } => Some(splits(parallelism[head])?),
+            Factory::Operator(_) => None,
+        };
+        let mut readers = std::mem::take(&mut gates[head]).into_iter().map(Gate::into_reader);
+        let mut outputs = std::mem::take(&mut exchanges[tail]).into_iter();
+        for index in 0..parallelism[head] {
+            let subtask = Subtask { index, parallelism: parallelism[head] };
+            let required = members.len() + 2;
+            let batches: Arc<dyn SegmentSource> =
+                Arc::new(network.local(&format!("task \"{title}\", subtask {index}"), required, 2 * required)?);
+            let input = match &source {
+                Some(source) => TaskInput::Source(source(batches.clone())),
+                None => TaskInput::Gate(readers.next().expect("an operator's subtask has a gate")),
+            };
+            let mut links = Vec::new();
+            for id in &members {
+                let node = &graph.nodes[*id];
+                let Factory::Operator(factory) = &node.factory else { continue };
+                let budget = match node.minimum_segments {
+                    0 => None,
+                    minimum => {
+                        let owner = format!(
+                            "{} \"{}\", subtask {index} of {}",
+                            node.kind, names[*id], subtask.parallelism
+                        );
+                        Some(runtime.manager().budget(&owner, minimum, share.max(minimum))?)
+                    }
+                };
+                let context = OperatorContext {
+                    name: names[*id].clone(),
+                    subtask,
+                    max_parallelism: options.max_parallelism,
+                    batches: batches.clone(),
+                    budget,
+                    spill: runtime.spill().clone(),
+                    is_streaming: options.is_streaming,
+                };
+                links.push(ChainLink::new(names[*id].clone(), factory(&context)?));
+            }
+            let operators = links.iter().map(|link| link.name.clone()).collect();
+            let chain = Chain::new(links, Output::new(outputs.next().unwrap_or_default()));
+            let metrics = TaskMetrics::new(title.clone(), index);
+            let status = Arc::new(TaskStatus {
+                name: title.clone(),
+                subtask: index,
+                source: source.is_some().then(|| names[head].clone()),
+                operators,
+                active: chain.activity(),
+                metrics: metrics.clone(),
+            });
+            let task = Task::new(input, chain, clock.clone(), metrics);
+            placed.push(Placed { slot: slot(index), task, status });
+        }
+    }
+    Ok(placed)
+}
+
+/// Runs a job's tasks, each slot on its own thread.
+pub(crate) fn launch(graph: &Graph, options: JobOptions, plan: JobPlan, runtime: Runtime) -> Result<JobHandle> {
+    let clock = RealClock::start();
+    let parkers: Vec<Arc<Parker>> = (0..options.slots).map(|_| Parker::new()).collect();
+    let placed = lower(graph, &options, &runtime, &clock, &|slot| parkers[slot].clone())?;
+    let statuses = placed.iter().map(|placed| placed.status.clone()).collect();
+    let control = JobControl::new(parkers.clone(), statuses);
+    let mut slots: Vec<Vec<(usize, Task)>> = (0..options.slots).map(|_| Vec::new()).collect();
+    for (number, placed) in placed.into_iter().enumerate() {
+        slots[placed.slot].push((number, placed.task));
+    }
+    let mut threads = Vec::new();
+    for (slot, tasks) in slots.into_iter().enumerate() {
+        let worker = Worker {
+            tasks,
+            control: control.clone(),
+            parker: parkers[slot].clone(),
+            clock: clock.clone(),
+        };
+        let builder = std::thread::Builder::new().name(format!("forebay-slot-{slot}"));
+        match builder.spawn(move || worker.run()) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                // The workers that did start see the failure and leave; those that did not count as gone.
+                for _ in slot..options.slots {
+                    control.worker_left();
+                }
+                control.fail(forebay_memory::Error::io(format!("slot {slot}: cannot start its thread"), error));
+                break;
+            }
+        }
+    }
+    Ok(JobHandle { control, threads, clock, runtime, plan, cancel_timeout: options.cancel_timeout })
+}
+
+/// What a job is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobStatus {
+    /// Its tasks are being polled.
+    Running,
+    /// It failed or was cancelled, and its tasks are being dropped.
+    Stopping,
+    /// Every task is gone.
+    Over,
+}
+
+/// A running job.
+///
+/// Dropping the handle cancels the job and waits for it.
+pub struct JobHandle {
+    control: Arc<JobControl>,
+    threads: Vec<JoinHandle<()>>,
+    clock: Arc<dyn Clock>,
+    runtime: Runtime,
+    plan: JobPlan,
+    cancel_timeout: Duration,
+}
+
+impl JobHandle {
+    /// What the job is doing.
+    pub fn status(&self) -> JobStatus {
+        match () {
+            () if self.control.is_over() => JobStatus::Over,
+            () if self.control.is_stopping() => JobStatus::Stopping,
+            () => JobStatus::Running,
+        }
+    }
+
+    /// The counters of every subtask, now.
+    pub fn metrics(&self) -> Vec<TaskSnapshot> {
+        self.control.tasks.iter().map(|task| task.metrics.snapshot()).collect()
+    }
+
+    /// Asks the job to stop; [`JobHandle::wait`] then answers with a `Cancelled` error.
+    pub fn cancel(&self) {
+        self.control.cancel(&format!("job \"{}\" was cancelled", self.plan.job));
+    }
+
+    /// Something that cancels the job from elsewhere, a signal handler say.
+    pub fn canceller(&self) -> impl Fn() + Send + Sync + 'static + use<> {
+        let control = self.control.clone();
+        let reason = format!("job \"{}\" was cancelled", self.plan.job);
+        move || control.cancel(&reason)
+    }
+
+    /// Waits for the job's end.
+    ///
+    /// # Errors
+    /// What the job failed with: `User` for a user's function, naming operator and record; `Cancelled`; `Io`, `Corrupt` and
+    /// `Memory` from the engine. A function that does not return within `cancel.timeout` after the job has
+    /// failed or was cancelled is named; its thread and memory are left alone.
+    pub fn wait(mut self) -> Result<JobSummary> {
+        let result = self.finish();
+        let summary = JobSummary {
+            job: self.plan.job.clone(),
+            mode: self.plan.mode.clone(),
+            elapsed: self.clock.now(),
+            tasks: self.metrics(),
+            memory: self.runtime.manager().stats(),
+            spill: self.runtime.spill().stats(),
+            segment_size: self.runtime.manager().segment_size(),
+        };
+        result.map(|()| summary)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        let result = self.control.wait(self.cancel_timeout);
+        if self.control.is_over() {
+            for thread in self.threads.drain(..) {
+                // A worker catches its tasks' panics and reports them.
+                let _ = thread.join();
+            }
+        }
+        result
+    }
+}
+
+impl Drop for JobHandle {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            if !self.control.is_over() {
+                self.cancel();
+            }
+            let _ = self.finish();
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! The aggregation operator: folds rows into groups, spills what does not fit, and sends results.
+//!
+//! # Algorithm
+//! 1. Rows go to the groups in chunks. While everything fits, that is all.
+//! 2. Where a segment is needed and there is none, the hash partition that holds most segments leaves memory: its groups are
+//!    written as entries. From then on its rows are appended to its log, each as the state of a group of its own;
+//!    no group is looked up for them. Only the excess over the budget leaves.
+//! 3. After the last input, groups in memory are sent. Then each spilled partition is read back, states first, with
+//!    the whole budget for its groups; where that is not enough either, it spills again by the next bits of the hash.
+//! 4. Where the bits run out (more keys share 47 bits of their hash than fit), keys that find no room go to a log of
+//!    their own, which is read in another pass. Each pass sends all the groups that fit.
+//! 5. Updates (streaming): a result is sent for each row as it is folded; rows of a spilled partition send theirs
+//!    when their log is replayed. Order by key is kept: a key's rows are all in one log.
+//!
+//! # Memory
+//! Least [`LEAST_SEGMENTS`](super::LEAST_SEGMENTS). One segment is kept back for the buffer of the next partition to leave.
+//!
+//! # Cost
+//! With N groups of w bytes and room for M: f = 1 − M/N of the entries are written and read once.
+
+use super::groups::{CHUNK, Groups};
+use super::partitions::{Log, Partitions, Spilled};
+use crate::aggregate::{Aggregate, MOST_LANES};
+use crate::batch::{Batch, BatchWriter};
+use crate::metrics::OperatorMetrics;
+use crate::operator::{Downstream, Finish, Operator};
+use crate::record::{KeyFields, Record};
+use forebay_memory::pages::Cursor;
+use forebay_memory::spill::{BlockReader, BlockRef};
+use forebay_memory::{Budget, Result, Segment, SegmentSource, SpillHandle};
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The most bits that one level of partitions takes: 64 partitions.
+const MOST_BITS: u32 = 6;
+
+/// Bits of the hash that partitions may use up: the tables need the others.
+const LAST_BIT: u32 = 47;
+
+/// Groups sent between two looks at the output.
+const GROUPS_A_STEP: usize = 1024;
+
+/// When results are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Emission {
+    /// Once, after the last input.
+    Final,
+    /// For each row.
+    Updates,
+}
+
+/// A budget that can be closed, so that groups stay in the pages that they have.
+struct Gated {
+    budget: Budget,
+    is_closed: AtomicBool,
+}
+
+impl SegmentSource for Gated {
+    fn segment_size(&self) -> usize {
+        self.budget.segment_size()
+    }
+
+    fn try_take(&self) -> Option<Segment> {
+        if self.is_closed.load(Ordering::Relaxed) { None } else { self.budget.try_take() }
+    }
+}
+
+/// Spilled entries that share their first bits, to be aggregated again.
+struct Work {
+    spilled: Spilled,
+    skip_bits: u32,
+}
+
+enum Phase {
+    /// Rows come in, or entries of a piece of work.
+    Folding,
+    /// Groups are being sent.
+    Sending(Cursor),
+    /// A piece of work is being read.
+    Reading(Reading),
+    Done,
+}
+
+struct Reading {
+    reader: BlockReader,
+    blocks: Vec<BlockRef>,
+    /// Blocks of changes, read after those of states.
+    changes: Option<Vec<BlockRef>>,
+    log: Log,
+    buffer: Segment,
+}
+
+/// Aggregates rows of `R` by the key `K`.
+pub(crate) struct GroupedAggregate<R, K, A, G>
+where
+    R: Record,
+    K: KeyFields<R>,
+    A: Aggregate<R>,
+{
+    groups: G,
+    aggregate: A,
+    emission: Emission,
+    source: Arc<Gated>,
+    writer: BatchWriter<(K::Key, A::Out)>,
+    handle: SpillHandle,
+    partitions: Option<Partitions>,
+    /// Keys that found no room when the bits had run out.
+    overflow: Option<Partitions>,
+    skip_bits: u32,
+    /// Kept for the buffer of the next partition that leaves.
+    reserve: Option<Segment>,
+    work: Vec<Work>,
+    phase: Phase,
+    offsets: Vec<u32>,
+    entry: Vec<u8>,
+    ready: Vec<Batch>,
+    position: u64,
+    peak_segments: usize,
+    types: PhantomData<fn(R, K)>,
+}
+
+impl<R, K, A, G> GroupedAggregate<R, K, A, G>
+where
+    R: Record,
+    K: KeyFields<R>,
+    A: Aggregate<R>,
+    G: Groups<R, K>,
+{
+    /// An operator whose rows' hashes share `skip_bits` bits.
+    pub(crate) fn new(
+        keys: K,
+        aggregate: A,
+        emission: Emission,
+        budget: Budget,
+        handle: SpillHandle,
+        batches: Arc<dyn SegmentSource>,
+        skip_bits: u32,
+    ) -> Self {
+        let source = Arc::new(Gated { budget, is_closed: AtomicBool::new(false) });
+        let groups = G::new(keys, A::LANES, source.clone(), skip_bits);
+        GroupedAggregate {
+            groups,
+            aggregate,
+            emission,
+            source,
+            writer: BatchWriter::new(batches),
+            handle,
+            partitions: None,
+            overflow: None,
+            skip_bits,
+            reserve: None,
+            work: Vec::new(),
+            phase: Phase::Folding,
+            offsets: Vec::new(),
+            entry: Vec::new(),
+            ready: Vec::new(),
+            position: 0,
+            peak_segments: 0,
+            types: PhantomData,
+        }
+    }
+
+    /// Folds the chunk that the groups hold. `lanes_of` fills the lanes that row `number` has by itself; `fold` adds it to
+    /// lanes.
+    fn fold_chunk(
+        &mut self,
+        log: Log,
+        send_updates: bool,
+        fold: impl Fn(&A, usize, &mut [u64], bool),
+    ) -> Result<()> {
+        let count = self.groups.hashes().len();
+        let mut next = 0;
+        while next < count {
+            let resident = match &self.partitions {
+                None => next..count,
+                Some(partitions) => {
+                    let hashes = self.groups.hashes();
+                    let resident =
+                        (next..count).find(|number| partitions.is_spilled(partitions.of(hashes[*number])));
+                    next..resident.unwrap_or(count)
+                }
+            };
+            next = self.fold_resident(resident, send_updates, &fold)?;
+            // What stopped the run, if anything: a row of a spilled partition, or a key that finds no room at all.
+            while next < count {
+                let hash = self.groups.hashes()[next];
+                let (partitions, partition) = match (&mut self.partitions, &mut self.overflow) {
+                    (Some(partitions), _) if partitions.is_spilled(partitions.of(hash)) => {
+                        let partition = partitions.of(hash);
+                        (partitions, partition)
+                    }
+                    (_, Some(overflow)) => (overflow, 0),
+                    _ => break,
+                };
+                let mut lanes = [0u64; MOST_LANES];
+                fold(&self.aggregate, next, &mut lanes[..A::LANES], true);
+                self.groups.entry(next, &lanes[..A::LANES], &mut self.entry);
+                partitions.append(partition, log, &self.entry, &mut self.handle)?;
+                next += 1;
+                if self.overflow.is_some() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds a run of rows whose partitions are in memory; answers the first that was not folded.
+    fn fold_resident(
+        &mut self,
+        mut run: Range<usize>,
+        send_updates: bool,
+        fold: &impl Fn(&A, usize, &mut [u64], bool),
+    ) -> Result<usize> {
+        while !run.is_empty() {
+            let (aggregate, writer, ready) = (&self.aggregate, &mut self.writer, &mut self.ready);
+            let progress = if send_updates {
+                let mut results = Updates::<R, K, A> { aggregate, writer, ready, types: PhantomData };
+                self.groups.update_and_send(
+                    run.clone(),
+                    |number, lanes, is_new| fold(aggregate, number, lanes, is_new),
+                    |key, lanes| results.send(key, lanes),
+                )
+            } else {
+                self.groups.update(run.clone(), |number, lanes, is_new| fold(aggregate, number, lanes, is_new))
+            };
+            run.start += progress.rows;
+            if progress.starved {
+                self.peak_segments = self.peak_segments.max(self.held());
+                if self.overflow.is_some() {
+                    return Ok(run.start);
+                }
+                self.make_room()?;
+                if let Some(partitions) = &self.partitions
+                    && partitions.is_spilled(partitions.of(self.groups.hashes()[run.start]))
+                {
+                    return Ok(run.start);
+                }
+                if self.overflow.is_some() {
+                    return Ok(run.start);
+                }
+                // Rows of the run may belong to the partition that left just now.
+                if let Some(partitions) = &self.partitions {
+                    let hashes = self.groups.hashes();
+                    let end = run.clone().find(|number| partitions.is_spilled(partitions.of(hashes[*number])));
+                    run.end = end.unwrap_or(run.end);
+                }
+            }
+        }
+        Ok(run.start)
+    }
+
+    /// Makes the partition that holds most segments leave memory.
+    #[cold]
+    fn make_room(&mut self) -> Result<()> {
+        if self.partitions.as_ref().is_none_or(Partitions::are_all_spilled) {
+            let pages = self.groups.segments().max(2);
+            let bits = (pages / 2).ilog2().clamp(1, MOST_BITS);
+            if self.partitions.is_some() || self.skip_bits + bits > LAST_BIT {
+                // Nothing can leave any more: keys without a place wait for another pass.
+                self.source.is_closed.store(true, Ordering::Relaxed);
+                let mut overflow = Partitions::new(self.skip_bits, 0, self.source.clone());
+                overflow.open(0, self.reserve.take());
+                self.overflow = Some(overflow);
+                return Ok(());
+            }
+            self.partitions = Some(Partitions::new(self.skip_bits, bits, self.source.clone()));
+        }
+        let partitions = self.partitions.as_mut().expect("partitions were made above");
+        let bits = partitions.bits();
+        let largest = (0..1usize << bits)
+            .filter(|partition| !partitions.is_spilled(*partition))
+            .max_by_key(|partition| self.groups.segments_in(*partition as u64, bits))
+            .expect("a partition is in memory");
+        partitions.open(largest, self.reserve.take());
+        let mut result = Ok(());
+        let handle = &mut self.handle;
+        self.groups.drain(largest as u64, bits, |entry| {
+            if result.is_ok() {
+                result = partitions.append(largest, Log::States, entry, handle);
+            }
+        });
+        self.reserve = self.source.try_take();
+        result
+    }
+
+    fn held(&self) -> usize {
+        self.source.budget.held()
+    }
+
+    fn send_ready(&mut self, down: &mut Downstream<'_>) -> Result<()> {
+        self.ready.drain(..).try_for_each(|batch| down.send(batch))
+    }
+
+    /// Turns what was spilled while folding into work.
+    fn close_partitions(&mut self) -> Result<()> {
+        if let Some(partitions) = self.partitions.take() {
+            let skip_bits = self.skip_bits + partitions.bits();
+            let spilled = partitions.close(&mut self.handle)?;
+            self.work.extend(spilled.into_iter().map(|spilled| Work { spilled, skip_bits }));
+        }
+        if let Some(overflow) = self.overflow.take() {
+            let spilled = overflow.close(&mut self.handle)?;
+            let skip_bits = self.skip_bits;
+            self.work.extend(spilled.into_iter().map(|spilled| Work { spilled, skip_bits }));
+        }
+        self.reserve = None;
+        Ok(())
+    }
+
+    /// Starts the next piece of work, if there is one.
+    fn next_phase(&mut self) -> Result<Phase> {
+        let Some(Work { spilled, skip_bits }) = self.work.pop() else { return Ok(Phase::Done) };
+        self.groups.reset(skip_bits);
+        self.skip_bits = skip_bits;
+        self.source.is_closed.store(false, Ordering::Relaxed);
+        let buffer = self.source.budget.reserve(1)?.take().expect("a reservation of one segment has it");
+        self.reserve = self.source.try_take();
+        let reader = self.handle.reader(spilled.states.clone());
+        Ok(Phase::Reading(Reading {
+            reader,
+            blocks: spilled.states,
+            changes: Some(spilled.changes),
+            log: Log::States,
+            buffer,
+        }))
+    }
+
+    /// Reads one block of a piece of work and folds its entries; false where all are read.
+    fn read_block(&mut self, reading: &mut Reading) -> Result<bool> {
+        let Some(length) = reading.reader.next(&mut self.handle, &mut reading.buffer)? else {
+            for block in reading.blocks.drain(..) {
+                self.handle.free(block);
+            }
+            let Some(changes) = reading.changes.take() else { return Ok(false) };
+            reading.log = Log::Changes;
+            reading.reader = self.handle.reader(changes.clone());
+            reading.blocks = changes;
+            return Ok(true);
+        };
+        let send_updates = self.emission == Emission::Updates && reading.log == Log::Changes;
+        let mut block = &reading.buffer[..length];
+        let mut at = Vec::new();
+        while !block.is_empty() {
+            let used = self.groups.take_entries(block, &mut at);
+            assert!(used > 0, "a block holds whole entries");
+            self.fold_chunk(reading.log, send_updates, |aggregate, number, lanes, is_new| {
+                let mut other = [0u64; MOST_LANES];
+                let bytes = &block[at[number] as usize..][..8 * A::LANES];
+                for (lane, bytes) in other.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                    *lane = u64::from_le_bytes(*bytes);
+                }
+                aggregate.merge(lanes, &other[..A::LANES], is_new);
+            })?;
+            block = &block[used..];
+        }
+        Ok(true)
+    }
+}
+
+/// Sends the result for each row as it is folded.
+pub(crate) struct Updates<'a, R: Record, K: KeyFields<R>, A: Aggregate<R>> {
+    aggregate: &'a A,
+    writer: &'a mut BatchWriter<(K::Key, A::Out)>,
+    ready: &'a mut Vec<Batch>,
+    types: PhantomData<fn(R)>,
+}
+
+impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> Updates<'_, R, K, A> {
+    /// Sends the result of a key.
+    #[inline(always)]
+    pub(crate) fn send(&mut self, key: <K::Key as Record>::View<'_>, lanes: &[u64]) {
+        let result = self.aggregate.finish(lanes);
+        let row = (K::Key::shorten(key), A::Out::shorten(result.view()));
+        if let Some(full) = self.writer.push(row) {
+            self.ready.push(full);
+        }
+    }
+}
+
+impl<R, K, A, G> Operator for GroupedAggregate<R, K, A, G>
+where
+    R: Record,
+    K: KeyFields<R>,
+    A: Aggregate<R>,
+    G: Groups<R, K>,
+{
+    fn process(&mut self, batch: Batch, down: &mut Downstream<'_>) -> Result<()> {
+        if self.reserve.is_none() && self.partitions.is_none() {
+            self.reserve = self.source.try_take();
+        }
+        let send_updates = self.emission == Emission::Updates;
+        let bytes = batch.bytes();
+        let mut start = 0;
+        let mut row = 0;
+        let mut offsets = std::mem::take(&mut self.offsets);
+        while row < batch.len() {
+            let rows = row..batch.len().min(row + CHUNK);
+            row = rows.end;
+            let end = self.groups.take_rows(&batch, rows, start, &mut offsets);
+            let result = if R::STRIDE > 0 {
+                let rows = &bytes[start..end];
+                self.fold_chunk(Log::of_records(send_updates), send_updates, |aggregate, number, lanes, is_new| {
+                    aggregate.fold(lanes, &rows[number * R::STRIDE..][..R::STRIDE], is_new);
+                })
+            } else {
+                let (offsets, rows) = (&offsets, &bytes[..end]);
+                self.fold_chunk(Log::of_records(send_updates), send_updates, |aggregate, number, lanes, is_new| {
+                    let row = &rows[offsets[number] as usize..];
+                    aggregate.fold(lanes, &row[..crate::batch::variable_row_size(row)], is_new);
+                })
+            };
+            start = end;
+            result?;
+            self.send_ready(down)?;
+        }
+        self.offsets = offsets;
+        self.position += batch.len() as u64;
+        self.source.budget.set_revocable(self.groups.segments(), 1);
+        Ok(())
+    }
+
+    fn flush(&mut self, down: &mut Downstream<'_>) -> Result<()> {
+        self.writer.take().map_or(Ok(()), |batch| down.send(batch))
+    }
+
+    fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
+        self.peak_segments = self.peak_segments.max(self.held());
+        while down.has_room() {
+            match std::mem::replace(&mut self.phase, Phase::Done) {
+                Phase::Folding => {
+                    self.close_partitions()?;
+                    // Updates were sent as the rows came.
+                    self.phase = match self.emission {
+                        Emission::Final => Phase::Sending(Cursor::default()),
+                        Emission::Updates => self.next_phase()?,
+                    };
+                }
+                Phase::Sending(mut cursor) => {
+                    let (aggregate, writer, ready) = (&self.aggregate, &mut self.writer, &mut self.ready);
+                    let mut results = Updates::<R, K, A> { aggregate, writer, ready, types: PhantomData };
+                    self.groups.visit(&mut cursor, GROUPS_A_STEP, |key, lanes| results.send(key, lanes));
+                    self.send_ready(down)?;
+                    self.phase = match cursor.is_done() {
+                        true => self.next_phase()?,
+                        false => Phase::Sending(cursor),
+                    };
+                }
+                Phase::Reading(mut reading) => {
+                    let more = self.read_block(&mut reading)?;
+                    self.peak_segments = self.peak_segments.max(self.held());
+                    self.send_ready(down)?;
+                    self.phase = if more { Phase::Reading(reading) } else { Phase::Folding };
+                }
+                Phase::Done => {
+                    self.groups.reset(0);
+                    self.flush(down)?;
+                    return Ok(Finish::Done);
+                }
+            }
+        }
+        Ok(Finish::More)
+    }
+
+    fn yield_memory(&mut self) -> Result<()> {
+        let wanted = self.source.budget.revocation_wanted();
+        if wanted > 0 && matches!(self.phase, Phase::Folding) {
+            let target = self.held().saturating_sub(wanted);
+            while self.held() > target && !self.groups.is_empty() && self.overflow.is_none() {
+                self.make_room()?;
+            }
+            self.source.budget.set_revocable(self.groups.segments(), 1);
+        }
+        Ok(())
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn report(&self, metrics: &mut OperatorMetrics) {
+        let spill = self.handle.stats();
+        metrics.segments_held = self.held() as u64;
+        metrics.segments_peak = self.peak_segments.max(self.held()) as u64;
+        metrics.spilled_bytes_written = spill.bytes_written;
+        metrics.spilled_bytes_read = spill.bytes_read;
+    }
+}

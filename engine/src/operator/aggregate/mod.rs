@@ -1,0 +1,15 @@
+//! Aggregation by key, in any budget.
+//!
+//! [`groups`] keeps the groups of one key type in hash pages, [`partitions`] what left memory, and [`grouped`] is the
+//! operator over both.
+
+mod groups;
+mod partitions;
+mod grouped;
+
+pub(crate) use grouped::{Emission, GroupedAggregate};
+pub(crate) use groups::{Groups, LineGroups};
+
+/// Managed segments that an aggregation cannot do without (DESIGN §5): pages and directory, the buffer of a hash
+/// partition that leaves, and one to read back into.
+pub(crate) const LEAST_SEGMENTS: usize = 8;

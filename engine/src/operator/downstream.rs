@@ -1,0 +1,249 @@
+//! The chain: operators called one after the other, and the call from each to the next.
+//!
+//! # Interface
+//! An [`Operator`] gets batches with [`Operator::process`] and sends its own with [`Downstream::send`]. After its last
+//! input, [`Operator::finish`] is called until it answers [`Finish::Done`]. [`Operator::flush`] sends rows held back to
+//! fill a batch; it is called when the task has no more input at hand.
+//!
+//! # Cost
+//! One dynamic call a batch and operator.
+
+use crate::batch::Batch;
+use crate::exchange::Output;
+use crate::metrics::OperatorMetrics;
+use forebay_memory::{ErrorKind, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Whether an operator has sent everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// There is more to send, and no room for it now: call again.
+    More,
+    /// Everything was sent.
+    Done,
+}
+
+/// An operator of a chain. One object serves one subtask.
+pub trait Operator: Send {
+    /// Takes a batch.
+    fn process(&mut self, batch: Batch, down: &mut Downstream<'_>) -> Result<()>;
+
+    /// Sends rows that were held back to fill a batch.
+    fn flush(&mut self, _down: &mut Downstream<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Sends what is left after the last input. Called until it answers [`Finish::Done`], each time there is room; an
+    /// operator with much to send stops when [`Downstream::has_room`] is false.
+    fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
+        self.flush(down)?;
+        Ok(Finish::Done)
+    }
+
+    /// Gives memory back where the arbiter asked for it. Called often, between batches.
+    fn yield_memory(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// How many records the operator's user function has begun, for errors.
+    fn position(&self) -> u64 {
+        0
+    }
+
+    /// Adds what the operator alone knows to its metrics.
+    fn report(&self, _metrics: &mut OperatorMetrics) {}
+}
+
+/// An operator and its place in the job.
+pub struct ChainLink {
+    /// The operator.
+    pub operator: Box<dyn Operator>,
+    /// Its name, unique in the job.
+    pub name: Arc<str>,
+    /// Records that it was given.
+    pub records_in: u64,
+    finished: bool,
+}
+
+impl ChainLink {
+    /// A link for `operator`.
+    pub fn new(name: Arc<str>, operator: Box<dyn Operator>) -> Self {
+        ChainLink {
+            operator,
+            name,
+            records_in: 0,
+            finished: false,
+        }
+    }
+}
+
+/// The operators of a task, in order, and the task's output.
+pub struct Chain {
+    links: Vec<ChainLink>,
+    output: Output,
+    /// Which link is at work: index + 1, or 0 for the task's own source. Says where a panic came from, and which
+    /// function does not return.
+    active: Arc<AtomicUsize>,
+}
+
+impl Chain {
+    /// A chain of `links` that ends in `output`.
+    pub fn new(links: Vec<ChainLink>, output: Output) -> Self {
+        Chain {
+            links,
+            output,
+            active: Arc::default(),
+        }
+    }
+
+    /// The way into the chain.
+    pub fn downstream(&mut self) -> Downstream<'_> {
+        self.active.store(0, Ordering::Relaxed);
+        Downstream {
+            links: &mut self.links,
+            output: &mut self.output,
+            index: 0,
+            active: &self.active,
+        }
+    }
+
+    /// The chain's output.
+    pub fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
+    /// The links, for metrics.
+    pub fn links(&self) -> &[ChainLink] {
+        &self.links
+    }
+
+    /// Which link is at work, for whoever watches the task: index + 1, or 0 for its source.
+    pub fn activity(&self) -> Arc<AtomicUsize> {
+        self.active.clone()
+    }
+
+    /// Sends rows held back, from the first operator to the last.
+    pub fn flush(&mut self) -> Result<()> {
+        self.downstream().flush_all()
+    }
+
+    /// Lets every operator give memory back.
+    pub fn yield_memory(&mut self) -> Result<()> {
+        self.links
+            .iter_mut()
+            .try_for_each(|link| link.operator.yield_memory())
+    }
+
+    /// Finishes the operators in order, as far as there is room.
+    pub fn finish(&mut self) -> Result<Finish> {
+        let down = self.downstream();
+        for first in 0..down.links.len() {
+            while !down.links[first].finished {
+                if !down.output.has_room() {
+                    return Ok(Finish::More);
+                }
+                let (head, rest) = down.links[first..]
+                    .split_first_mut()
+                    .expect("first is inside the chain");
+                down.active.store(first + 1, Ordering::Relaxed);
+                let mut after = Downstream {
+                    links: rest,
+                    output: down.output,
+                    index: first + 1,
+                    active: down.active,
+                };
+                if located(head, |operator| operator.finish(&mut after))? == Finish::Done {
+                    head.finished = true;
+                }
+            }
+        }
+        Ok(Finish::Done)
+    }
+
+    /// The name of the operator at work and the number of records it has begun; `None` for the task's source.
+    pub fn at_work(&self) -> Option<(Arc<str>, u64)> {
+        let link = self
+            .links
+            .get(self.active.load(Ordering::Relaxed).checked_sub(1)?)?;
+        Some((link.name.clone(), link.operator.position()))
+    }
+}
+
+/// Runs a step of an operator, and says in a user's error where it happened.
+fn located<T>(link: &mut ChainLink, step: impl FnOnce(&mut dyn Operator) -> Result<T>) -> Result<T> {
+    step(link.operator.as_mut()).map_err(|error| {
+        if error.kind() == ErrorKind::User && !error.is_located() {
+            let position = link.operator.position();
+            error
+                .within(format_args!("operator \"{}\", record {position}", link.name))
+                .located()
+        } else {
+            error
+        }
+    })
+}
+
+/// What comes after an operator: the rest of its chain.
+pub struct Downstream<'a> {
+    links: &'a mut [ChainLink],
+    output: &'a mut Output,
+    /// Of the first link in `links`.
+    index: usize,
+    active: &'a AtomicUsize,
+}
+
+impl Downstream<'_> {
+    /// Sends a batch to the next operator, or to the task's output. The batch is taken in any state; operators with
+    /// much to send ask [`Downstream::has_room`].
+    ///
+    /// # Errors
+    /// Those of the operators after this one.
+    pub fn send(&mut self, batch: Batch) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        match self.links.split_first_mut() {
+            None => {
+                self.output.send(batch);
+                Ok(())
+            }
+            Some((link, rest)) => {
+                link.records_in += batch.len() as u64;
+                let caller = self.active.load(Ordering::Relaxed);
+                self.active.store(self.index + 1, Ordering::Relaxed);
+                let mut down = Downstream {
+                    links: rest,
+                    output: self.output,
+                    index: self.index + 1,
+                    active: self.active,
+                };
+                let result = located(link, |operator| operator.process(batch, &mut down));
+                if result.is_ok() {
+                    self.active.store(caller, Ordering::Relaxed);
+                }
+                result
+            }
+        }
+    }
+
+    /// Whether the task's output can take more without parking it.
+    pub fn has_room(&self) -> bool {
+        self.output.has_room()
+    }
+
+    fn flush_all(&mut self) -> Result<()> {
+        if let Some((link, rest)) = self.links.split_first_mut() {
+            self.active.store(self.index + 1, Ordering::Relaxed);
+            let mut down = Downstream {
+                links: rest,
+                output: self.output,
+                index: self.index + 1,
+                active: self.active,
+            };
+            located(link, |operator| operator.flush(&mut down))?;
+            down.flush_all()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! Operators: objects that take batches and send batches, chained by direct calls.
+
+mod downstream;
+mod fused;
+mod aggregate;
+
+pub(crate) use aggregate::{Emission, GroupedAggregate, Groups, LEAST_SEGMENTS, LineGroups};
+pub use downstream::{Chain, ChainLink, Downstream, Finish, Operator};
+pub use fused::{Collector, Emit, Filter, FlatMap, Fused, FusedFlatMap, Identity, Inspect, Map, Stage};

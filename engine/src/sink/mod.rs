@@ -1,0 +1,69 @@
+//! Sinks: where records go.
+//!
+//! # Interface
+//! A [`Sink`] opens a [`SinkWriter`] for each subtask. [`Blackhole`], [`ForEach`], [`Collect`] and [`Print`] are here; files are in
+//! their own modules.
+
+mod basic;
+mod operator;
+
+pub use basic::{Blackhole, Collect, Collected, ForEach, HashSink, Print, SinkHash};
+pub use operator::SinkOperator;
+
+use crate::batch::Batch;
+use crate::record::Record;
+use crate::source::Subtask;
+use forebay_memory::Result;
+
+/// Takes the records of a stream.
+pub trait Sink: Send + 'static {
+    /// The type of the records.
+    type In: Record;
+    /// Takes the records of one subtask.
+    type Writer: SinkWriter<In = Self::In>;
+
+    /// Opens the writer of a subtask.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    fn writer(&self, subtask: Subtask) -> Result<Self::Writer>;
+}
+
+/// Takes the records of one subtask of a sink.
+pub trait SinkWriter: Send {
+    /// The type of the records.
+    type In: Record;
+
+    /// Takes a record.
+    ///
+    /// # Errors
+    /// Where it cannot be written; the job fails.
+    fn write(&mut self, row: <Self::In as Record>::View<'_>) -> Result<()>;
+
+    /// Takes a batch of records; by default each with [`SinkWriter::write`].
+    ///
+    /// # Errors
+    /// As [`SinkWriter::write`].
+    fn write_batch(&mut self, batch: &Batch) -> Result<()> {
+        for row in batch.rows::<Self::In>() {
+            self.write(row)?;
+        }
+        Ok(())
+    }
+
+    /// Called when no more input is at hand.
+    ///
+    /// # Errors
+    /// As [`SinkWriter::write`].
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once after the last record of a job that did not fail.
+    ///
+    /// # Errors
+    /// As [`SinkWriter::write`].
+    fn finish(&mut self) -> Result<()> {
+        self.flush()
+    }
+}

@@ -1,0 +1,207 @@
+//! Sources that compute or hold their records: functions of an index, and collections.
+
+use super::{Source, SourceOutput, SourceReader, SourceStatus};
+use crate::record::{PlainRecord, Record};
+use forebay_memory::Result;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Splits a range of indexes in `parts` of about equal size.
+fn split_range(count: u64, parts: usize) -> Vec<Range<u64>> {
+    let parts = parts as u64;
+    let bound = |part: u64| (u128::from(count) * u128::from(part) / u128::from(parts)) as u64;
+    (0..parts)
+        .map(|part| bound(part)..bound(part + 1))
+        .filter(|range| !range.is_empty())
+        .collect()
+}
+
+/// A source of `count` records, the record at index i being `function(i)`.
+///
+/// # Examples
+/// ```
+/// let squares = forebay::source::generate(10, |i| i * i);
+/// # let _ = squares;
+/// ```
+pub fn generate<R: Record, F>(count: u64, function: F) -> Generate<F>
+where
+    F: Fn(u64) -> R + Clone + Send + Sync + 'static,
+{
+    Generate { count, function }
+}
+
+/// See [`generate`].
+pub struct Generate<F> {
+    count: u64,
+    function: F,
+}
+
+/// Reads a range of a [`Generate`].
+pub struct GenerateReader<F> {
+    range: Range<u64>,
+    function: F,
+}
+
+impl<R: Record, F: Fn(u64) -> R + Clone + Send + Sync + 'static> Source for Generate<F> {
+    type Out = R;
+    type Split = Range<u64>;
+    type Reader = GenerateReader<F>;
+
+    fn splits(&self, parallelism: usize) -> Result<Vec<Range<u64>>> {
+        Ok(split_range(self.count, parallelism))
+    }
+
+    fn reader(&self, split: Range<u64>) -> Result<Self::Reader> {
+        Ok(GenerateReader {
+            range: split,
+            function: self.function.clone(),
+        })
+    }
+}
+
+impl<R: Record, F: Fn(u64) -> R + Send> SourceReader for GenerateReader<F> {
+    type Out = R;
+
+    fn poll(&mut self, out: &mut SourceOutput<'_, '_, R>) -> Result<SourceStatus> {
+        while !out.is_full() {
+            let Some(index) = self.range.next() else {
+                return Ok(SourceStatus::Done);
+            };
+            out.push((self.function)(index).view());
+        }
+        Ok(SourceStatus::More)
+    }
+}
+
+/// A source of `count` plain records that `fill(first_index, rows)` writes in place, a batch at a time: the fastest
+/// generator, as no record is built elsewhere and copied.
+pub fn generate_rows<R: PlainRecord, F>(count: u64, fill: F) -> GenerateRows<R, F>
+where
+    F: Fn(u64, &mut [R]) + Clone + Send + Sync + 'static,
+{
+    GenerateRows {
+        count,
+        fill,
+        record: std::marker::PhantomData,
+    }
+}
+
+/// See [`generate_rows`].
+pub struct GenerateRows<R, F> {
+    count: u64,
+    fill: F,
+    record: std::marker::PhantomData<fn() -> R>,
+}
+
+/// Reads a range of a [`GenerateRows`].
+pub struct GenerateRowsReader<R, F> {
+    range: Range<u64>,
+    fill: F,
+    record: std::marker::PhantomData<fn() -> R>,
+}
+
+impl<R: PlainRecord, F: Fn(u64, &mut [R]) + Clone + Send + Sync + 'static> Source for GenerateRows<R, F> {
+    type Out = R;
+    type Split = Range<u64>;
+    type Reader = GenerateRowsReader<R, F>;
+
+    fn splits(&self, parallelism: usize) -> Result<Vec<Range<u64>>> {
+        Ok(split_range(self.count, parallelism))
+    }
+
+    fn reader(&self, split: Range<u64>) -> Result<Self::Reader> {
+        Ok(GenerateRowsReader {
+            range: split,
+            fill: self.fill.clone(),
+            record: self.record,
+        })
+    }
+}
+
+impl<R: PlainRecord, F: Fn(u64, &mut [R]) + Send> SourceReader for GenerateRowsReader<R, F> {
+    type Out = R;
+
+    fn poll(&mut self, out: &mut SourceOutput<'_, '_, R>) -> Result<SourceStatus> {
+        if self.range.is_empty() {
+            return Ok(SourceStatus::Done);
+        }
+        let left = usize::try_from(self.range.end - self.range.start).unwrap_or(usize::MAX);
+        let first = self.range.start;
+        let mut filled = 0;
+        out.fill(left, |rows| {
+            (self.fill)(first, rows);
+            filled = rows.len();
+            filled
+        });
+        self.range.start += filled as u64;
+        Ok(SourceStatus::More)
+    }
+}
+
+/// A source of the records in `items`.
+pub fn from_items<R: Record>(items: impl Into<Vec<R>>) -> FromItems<R> {
+    FromItems {
+        items: Arc::new(items.into()),
+    }
+}
+
+/// See [`from_items`].
+pub struct FromItems<R> {
+    items: Arc<Vec<R>>,
+}
+
+/// Reads a range of a [`FromItems`].
+pub struct FromItemsReader<R> {
+    items: Arc<Vec<R>>,
+    range: Range<u64>,
+}
+
+impl<R: Record> Source for FromItems<R> {
+    type Out = R;
+    type Split = Range<u64>;
+    type Reader = FromItemsReader<R>;
+
+    fn splits(&self, parallelism: usize) -> Result<Vec<Range<u64>>> {
+        Ok(split_range(self.items.len() as u64, parallelism))
+    }
+
+    fn reader(&self, split: Range<u64>) -> Result<Self::Reader> {
+        Ok(FromItemsReader {
+            items: self.items.clone(),
+            range: split,
+        })
+    }
+}
+
+impl<R: Record> SourceReader for FromItemsReader<R> {
+    type Out = R;
+
+    fn poll(&mut self, out: &mut SourceOutput<'_, '_, R>) -> Result<SourceStatus> {
+        while !out.is_full() {
+            let Some(index) = self.range.next() else {
+                return Ok(SourceStatus::Done);
+            };
+            out.push(self.items[index as usize].view());
+        }
+        Ok(SourceStatus::More)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_range;
+
+    #[test]
+    fn ranges_cover_everything_once() {
+        for count in [0, 1, 7, 100, u64::MAX] {
+            for parts in [1, 2, 3, 16] {
+                let ranges = split_range(count, parts);
+                assert_eq!(
+                    ranges.iter().map(|range| range.end - range.start).sum::<u64>(),
+                    count
+                );
+                assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Sources: where records come from.
+//!
+//! # Interface
+//! A [`Source`] divides its data into splits and opens a [`SourceReader`] for each; a reader emits records into a
+//! [`SourceOutput`] when it is polled. [`generate`] and [`from_items`] make sources of functions and collections.
+//!
+//! # Algorithm
+//! The subtasks of a source take splits from one queue, so a slow subtask takes fewer.
+
+mod driver;
+mod generators;
+
+pub use driver::{SourceOutput, SourceTask};
+pub use generators::{FromItems, Generate, GenerateRows, from_items, generate, generate_rows};
+
+use crate::record::Record;
+pub use crate::task::SourceStatus;
+use forebay_memory::Result;
+
+/// A subtask's place among its siblings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subtask {
+    /// In `[0, parallelism)`.
+    pub index: usize,
+    /// The number of subtasks.
+    pub parallelism: usize,
+}
+
+/// Data to read, in splits.
+pub trait Source: Send + Sync + 'static {
+    /// The type of its records.
+    type Out: Record;
+    /// A part of the data that one reader reads.
+    type Split: Send + 'static;
+    /// Reads a split.
+    type Reader: SourceReader<Out = Self::Out>;
+
+    /// The parts of the data; about `parallelism` of them or more. Called once a job.
+    ///
+    /// # Errors
+    /// Where the data cannot be listed.
+    fn splits(&self, parallelism: usize) -> Result<Vec<Self::Split>>;
+
+    /// Opens a part.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn reader(&self, split: Self::Split) -> Result<Self::Reader>;
+
+    /// Whether the data ends. A job whose sources all do runs in batch mode by default.
+    fn is_bounded(&self) -> bool {
+        true
+    }
+}
+
+/// Reads one split.
+pub trait SourceReader: Send {
+    /// The type of its records.
+    type Out: Record;
+
+    /// Emits records until [`SourceOutput::is_full`], or until there are none now. Must not block for long: the worker's
+    /// other tasks wait meanwhile.
+    ///
+    /// # Errors
+    /// Where the data cannot be read or is malformed.
+    fn poll(&mut self, out: &mut SourceOutput<'_, '_, Self::Out>) -> Result<SourceStatus>;
+}

@@ -1,0 +1,320 @@
+//! The stream API: typed streams, whose calls build the job's graph.
+//!
+//! # Interface
+//! [`Environment::source`](crate::Environment::source) starts a [`Stream`]; its methods transform it;
+//! [`Stream::sink`] and its kin end it. Nothing runs before [`Environment::execute`](crate::Environment::execute).
+//!
+//! # Algorithm
+//! A stream is the node it comes from and a [`Stage`], the closures applied since. The compiler fuses the stage's
+//! closures to one loop; it becomes a node when something needs its rows: an exchange, a name, a sink.
+
+use crate::environment::Environment;
+use crate::exchange::{Broadcast, HashRouter, Rebalance};
+use crate::graph::{Edge, Factory, Node};
+use crate::operator::{
+    Collector, Filter, Fused, FusedFlatMap, Identity, Inspect, Map, Operator, Stage,
+};
+use crate::plan::ExchangeKind;
+use crate::record::{KeyFields, Record};
+use crate::sink::{Blackhole, Collect, Collected, ForEach, Print, Sink, SinkOperator};
+use forebay_memory::Result;
+use std::marker::PhantomData;
+
+/// A stream of records of type `O`, made of rows of type `I` by a stage `S`.
+#[must_use = "a stream does nothing until it ends in a sink"]
+pub struct Stream<I: Record, O: Record = I, S = Identity> {
+    environment: Environment,
+    inputs: Vec<Edge>,
+    stage: S,
+    label: Vec<&'static str>,
+    types: PhantomData<fn(I) -> O>,
+}
+
+impl<R: Record> Stream<R> {
+    pub(crate) fn from_node(environment: Environment, node: usize) -> Self {
+        Stream::from_edges(environment, vec![Edge::forward(node)])
+    }
+
+    pub(crate) fn from_edges(environment: Environment, inputs: Vec<Edge>) -> Self {
+        Stream { environment, inputs, stage: Identity, label: Vec::new(), types: PhantomData }
+    }
+}
+
+impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
+    fn then<P: Record, T: Stage<I, P>>(self, label: &'static str, stage: impl FnOnce(S) -> T) -> Stream<I, P, T> {
+        let mut labels = self.label;
+        labels.push(label);
+        Stream {
+            environment: self.environment,
+            inputs: self.inputs,
+            stage: stage(self.stage),
+            label: labels,
+            types: PhantomData,
+        }
+    }
+
+    /// Each record turned into another.
+    pub fn map<P, F>(self, mut function: F) -> Stream<I, P, impl Stage<I, P>>
+    where
+        P: Record,
+        F: for<'a> FnMut(O::View<'a>) -> P + Clone + Send + 'static,
+    {
+        self.then("map", move |stage| Map::<_, _, O> {
+            stage,
+            function: move |view: O::View<'_>| Ok(function(view)),
+            middle: PhantomData,
+        })
+    }
+
+    /// Each record turned into another, or into the error that the job fails with; see
+    /// [`Error::user`](forebay_memory::Error::user). The message gets the operator's name and the record's position.
+    pub fn try_map<P, F>(self, function: F) -> Stream<I, P, impl Stage<I, P>>
+    where
+        P: Record,
+        F: for<'a> FnMut(O::View<'a>) -> Result<P> + Clone + Send + 'static,
+    {
+        self.then("try_map", move |stage| Map::<_, _, O> { stage, function, middle: PhantomData })
+    }
+
+    /// The records for which `predicate` is true.
+    pub fn filter<F>(self, predicate: F) -> Stream<I, O, impl Stage<I, O>>
+    where
+        F: for<'a> FnMut(O::View<'a>) -> bool + Clone + Send + 'static,
+    {
+        self.then("filter", move |stage| Filter { stage, predicate })
+    }
+
+    /// The same records, each shown to `function`.
+    pub fn inspect<F>(self, function: F) -> Stream<I, O, impl Stage<I, O>>
+    where
+        F: for<'a> FnMut(O::View<'a>) + Clone + Send + 'static,
+    {
+        self.then("inspect", move |stage| Inspect { stage, function })
+    }
+
+    /// Each record turned into any number of others, which `function` pushes into the collector.
+    pub fn flat_map<P, F>(mut self, function: F) -> Stream<P>
+    where
+        P: Record,
+        F: for<'a, 'b, 'c> FnMut(O::View<'a>, &'b mut Collector<'c, P>) + Clone + Send + 'static,
+    {
+        self.label.push("flat_map");
+        let Stream { environment, inputs, stage, label, .. } = self;
+        let node = operator_node::<P>("flat_map", label, inputs, move |context| {
+            let (stage, function) = (stage.clone(), function.clone());
+            Box::new(FusedFlatMap::<I, O, P, S, F>::new(stage, function, context.batches.clone()))
+        });
+        environment.add_stream(node)
+    }
+
+    /// The edges that carry the stream's rows, its stage being a node of its own.
+    pub(crate) fn into_edges(self) -> (Environment, Vec<Edge>) {
+        if S::IS_IDENTITY {
+            return (self.environment, self.inputs);
+        }
+        let Stream { environment, inputs, stage, label, .. } = self;
+        let kind = label.last().copied().unwrap_or("map");
+        let node = operator_node::<O>(kind, label, inputs, move |context| {
+            Box::new(Fused::<I, O, S>::new(stage.clone(), context.batches.clone()))
+        });
+        let node = environment.add(node);
+        (environment, vec![Edge::forward(node)])
+    }
+
+    /// The edges, all forward: where an exchange was asked for before, a node stands between the two.
+    fn into_forward_edges(self) -> (Environment, Vec<Edge>) {
+        let (environment, edges) = self.into_edges();
+        if edges.iter().all(|edge| edge.router.is_none()) {
+            return (environment, edges);
+        }
+        let node = operator_node::<O>("pass", Vec::new(), edges, |context| {
+            Box::new(Fused::<O, O, Identity>::new(Identity, context.batches.clone()))
+        });
+        let node = environment.add(node);
+        (environment, vec![Edge::forward(node)])
+    }
+
+    /// Changes the last node, which the stream's stage becomes.
+    fn with_node(self, change: impl FnOnce(&mut Node)) -> Stream<O> {
+        let (environment, edges) = self.into_forward_edges();
+        let node = match &edges[..] {
+            [edge] => edge.from,
+            _ => environment.add(operator_node::<O>("union", Vec::new(), edges, |context| {
+                Box::new(Fused::<O, O, Identity>::new(Identity, context.batches.clone()))
+            })),
+        };
+        environment.change(node, change);
+        Stream::from_node(environment, node)
+    }
+
+    /// Names the last operator: in plans, summaries and messages. It is no longer fused with what follows.
+    pub fn name(self, name: impl Into<String>) -> Stream<O> {
+        let name = name.into();
+        self.with_node(|node| node.name = Some(name))
+    }
+
+    /// Identifies the last operator across versions of the job: its state is found by it.
+    pub fn uid(self, uid: impl Into<String>) -> Stream<O> {
+        let uid = uid.into();
+        self.with_node(|node| node.uid = Some(uid))
+    }
+
+    /// Sets the number of the last operator's subtasks.
+    pub fn parallelism(self, parallelism: usize) -> Stream<O> {
+        self.with_node(|node| node.parallelism = Some(parallelism.max(1)))
+    }
+
+    /// Records of both streams.
+    pub fn union<J: Record, T: Stage<J, O>>(self, other: Stream<J, O, T>) -> Stream<O> {
+        let (environment, mut edges) = self.into_forward_edges();
+        edges.extend(other.into_forward_edges().1);
+        Stream::from_edges(environment, edges)
+    }
+
+    /// Two streams of the same records.
+    pub fn fork(self) -> (Stream<O>, Stream<O>) {
+        let (environment, edges) = self.into_forward_edges();
+        let again = edges.iter().map(|edge| Edge::forward(edge.from)).collect();
+        (Stream::from_edges(environment.clone(), edges), Stream::from_edges(environment, again))
+    }
+
+    /// Spreads the records evenly over the subtasks of what follows.
+    pub fn rebalance(self) -> Stream<O> {
+        self.exchange(ExchangeKind::Rebalance, |sender, receivers, _| Box::new(Rebalance::new(sender, receivers)))
+    }
+
+    /// Gives every record to every subtask of what follows.
+    pub fn broadcast(self) -> Stream<O> {
+        self.exchange(ExchangeKind::Broadcast, |_, _, _| Box::new(Broadcast))
+    }
+
+    fn exchange(
+        self,
+        kind: ExchangeKind,
+        router: impl Fn(usize, usize, u32) -> Box<dyn crate::exchange::Router> + Clone + 'static,
+    ) -> Stream<O> {
+        let (environment, edges) = self.into_forward_edges();
+        let edges = edges.into_iter().map(|edge| Edge {
+            from: edge.from,
+            kind,
+            keys: Vec::new(),
+            router: Some(Box::new(router.clone())),
+        });
+        Stream::from_edges(environment, edges.collect())
+    }
+
+    /// Groups the records by a key: a field, or a tuple of fields.
+    pub fn key_by<K: KeyFields<O>>(self, keys: K) -> KeyedStream<O, K> {
+        let (environment, edges) = self.into_forward_edges();
+        let edges = edges.into_iter().map(|edge| Edge {
+            from: edge.from,
+            kind: ExchangeKind::Hash,
+            keys: keys.describe(),
+            router: Some(Box::new(move |_, receivers, max_parallelism| {
+                Box::new(HashRouter::<O, K>::new(keys, max_parallelism, receivers as u32))
+            })),
+        });
+        KeyedStream { environment, inputs: edges.collect(), keys, record: PhantomData }
+    }
+
+    /// As [`Stream::key_by`], in the words of batch jobs.
+    pub fn group_by<K: KeyFields<O>>(self, keys: K) -> KeyedStream<O, K> {
+        self.key_by(keys)
+    }
+
+    /// Ends the stream in a sink.
+    pub fn sink<T: Sink<In = O>>(self, name: impl Into<String>, sink: T) {
+        let (environment, inputs) = self.into_edges();
+        environment.add(Node {
+            kind: "sink",
+            name: Some(name.into()),
+            uid: None,
+            parallelism: None,
+            inputs,
+            output: None,
+            minimum_segments: 0,
+            detail: String::new(),
+            factory: Factory::Operator(Box::new(move |context| {
+                Ok(Box::new(SinkOperator::new(sink.writer(context.subtask)?)))
+            })),
+        });
+    }
+
+    /// Ends the stream in a vector, which is complete when the job is over. For small results: it is on the user's heap.
+    pub fn collect(self) -> Collected<O> {
+        let (sink, collected) = Collect::new();
+        self.sink("collect", sink);
+        collected
+    }
+
+    /// Ends the stream by printing what `format` makes of each record, a line each.
+    pub fn print<F>(self, format: F)
+    where
+        F: for<'a> Fn(O::View<'a>) -> String + Clone + Send + 'static,
+    {
+        self.sink("print", Print::new(format));
+    }
+
+    /// Ends the stream by dropping it.
+    pub fn blackhole(self) {
+        self.sink("blackhole", Blackhole::new());
+    }
+
+    /// Ends the stream in a function, a clone of it in each subtask.
+    pub fn for_each<F>(self, function: F)
+    where
+        F: for<'a> FnMut(O::View<'a>) -> Result<()> + Clone + Send + 'static,
+    {
+        self.sink("for_each", ForEach::new(function));
+    }
+}
+
+/// An operator without managed memory that sends rows of `O`.
+fn operator_node<O: Record>(
+    kind: &'static str,
+    label: Vec<&'static str>,
+    inputs: Vec<Edge>,
+    make: impl Fn(&crate::graph::OperatorContext) -> Box<dyn Operator> + 'static,
+) -> Node {
+    Node {
+        kind,
+        name: (!label.is_empty()).then(|| label.join("+")),
+        uid: None,
+        parallelism: None,
+        inputs,
+        output: Some((O::schema(), O::STRIDE)),
+        minimum_segments: 0,
+        detail: String::new(),
+        factory: Factory::Operator(Box::new(move |context| Ok(make(context)))),
+    }
+}
+
+/// A stream whose records of one key meet in one subtask.
+#[must_use = "a stream does nothing until it ends in a sink"]
+pub struct KeyedStream<R, K> {
+    pub(crate) environment: Environment,
+    pub(crate) inputs: Vec<Edge>,
+    pub(crate) keys: K,
+    record: PhantomData<fn() -> R>,
+}
+
+impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
+    /// The records as a plain stream, still where their keys put them.
+    pub fn ungroup(self) -> Stream<R> {
+        Stream::from_edges(self.environment, self.inputs)
+    }
+}
+
+#[cfg(test)]
+mod shape {
+    //! A stream's closures must infer their argument types from the record alone.
+    use super::*;
+
+    #[allow(dead_code, reason = "compiled, not run")]
+    fn infers(stream: Stream<(u64, String)>) {
+        let _ = stream
+            .filter(|pair| pair.0 > 3)
+            .map(|pair| pair.1.len() as u64)
+            .flat_map(|length, out: &mut Collector<'_, u64>| out.push(length));
+    }
+}

@@ -1,0 +1,233 @@
+//! The task: a source or gate, a chain, an output, and the state machine that moves batches through them.
+//!
+//! # Interface
+//! [`Task::poll`] does a bounded amount of work and says what it waits for. It never blocks: whoever polls decides when,
+//! a worker thread or the simulator.
+//!
+//! # Algorithm
+//! 1. Send what waits in the output; where it stays blocked, answer that.
+//! 2. Let operators give back memory that the arbiter asked for.
+//! 3. Running: move up to [`BATCHES_A_POLL`] batches from input to chain, as long as the output has room. Where there is
+//!    no input, flush what operators hold back, and buffers whose receivers are idle.
+//! 4. Finishing: after the last input, finish the operators; then end the output.
+
+use crate::clock::{Clock, Instant};
+use crate::exchange::{GateRead, GateReader, SendState};
+use crate::metrics::{Activity, OperatorMetrics, TaskMetrics};
+use crate::operator::{Chain, Downstream, Finish};
+use forebay_memory::Result;
+use std::sync::Arc;
+
+/// Batches moved in one poll: enough to make the poll's own cost small, few enough that they stay in L2.
+const BATCHES_A_POLL: usize = 8;
+
+/// What a poll of a task found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Polled {
+    /// Work was done, and there may be more.
+    Progress,
+    /// Nothing to do until input comes, or until a time.
+    WaitingForInput(Option<Instant>),
+    /// Nothing to do until the output has room.
+    WaitingForOutput,
+    /// The task is complete.
+    Done,
+}
+
+/// What a source says after a poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceStatus {
+    /// Records were emitted; there may be more.
+    More,
+    /// There is nothing now; look again when woken, or at the time at the latest.
+    Idle(Option<Instant>),
+    /// There will be no more records.
+    Done,
+}
+
+/// A source reader with its record type erased.
+pub trait SourceDriver: Send {
+    /// Emits about a batch of records.
+    fn poll(&mut self, down: &mut Downstream<'_>, now: Instant) -> Result<SourceStatus>;
+
+    /// Sends rows that were held back to fill a batch.
+    fn flush(&mut self, down: &mut Downstream<'_>) -> Result<()>;
+
+    /// Records emitted so far.
+    fn position(&self) -> u64;
+}
+
+/// Where a task's batches come from.
+pub enum TaskInput {
+    /// A source of its own.
+    Source(Box<dyn SourceDriver>),
+    /// Other tasks.
+    Gate(GateReader),
+}
+
+enum Phase {
+    Running,
+    Finishing,
+    Ending,
+    Done,
+}
+
+/// One subtask of a chain of operators.
+pub struct Task {
+    input: TaskInput,
+    chain: Chain,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<TaskMetrics>,
+    phase: Phase,
+    records_in: u64,
+    /// Since when, and with what, the task has been occupied.
+    since: Instant,
+    activity: Activity,
+}
+
+impl Task {
+    /// A task that reads `input`, runs `chain` and counts in `metrics`.
+    pub fn new(input: TaskInput, chain: Chain, clock: Arc<dyn Clock>, metrics: Arc<TaskMetrics>) -> Task {
+        let since = clock.now();
+        let phase = Phase::Running;
+        Task {
+            input,
+            chain,
+            clock,
+            metrics,
+            phase,
+            records_in: 0,
+            since,
+            activity: Activity::Busy,
+        }
+    }
+
+    /// Does a bounded amount of work.
+    ///
+    /// # Errors
+    /// Those of the source and the operators. The task is not polled again after one.
+    pub fn poll(&mut self) -> Result<Polled> {
+        let start = self.clock.now();
+        self.metrics
+            .add_time(self.activity, start.saturating_sub(self.since));
+        let polled = self.advance(start)?;
+        let end = self.clock.now();
+        self.metrics.add_time(Activity::Busy, end.saturating_sub(start));
+        self.since = end;
+        self.activity = match polled {
+            Polled::WaitingForInput(_) => Activity::Idle,
+            Polled::WaitingForOutput => Activity::Backpressured,
+            Polled::Progress | Polled::Done => Activity::Busy,
+        };
+        let (rows, bytes) = self.chain.output().sent();
+        self.metrics.store_counts(self.records_in, rows, bytes);
+        if polled == Polled::Done {
+            self.report();
+        }
+        Ok(polled)
+    }
+
+    fn advance(&mut self, now: Instant) -> Result<Polled> {
+        if self.chain.output().drain() == SendState::Blocked {
+            return Ok(Polled::WaitingForOutput);
+        }
+        self.chain.yield_memory()?;
+        match self.phase {
+            Phase::Running => {
+                let polled = self.run(now)?;
+                self.chain.output().tick(now);
+                let deadline = self.chain.output().deadline();
+                Ok(match polled {
+                    Polled::WaitingForInput(until) => {
+                        Polled::WaitingForInput(until.into_iter().chain(deadline).min())
+                    }
+                    other => other,
+                })
+            }
+            Phase::Finishing => {
+                if self.chain.finish()? == Finish::Done {
+                    self.phase = Phase::Ending;
+                }
+                Ok(Polled::Progress)
+            }
+            Phase::Ending => Ok(match self.chain.output().end() {
+                SendState::Blocked => Polled::WaitingForOutput,
+                SendState::Clear => {
+                    self.phase = Phase::Done;
+                    Polled::Done
+                }
+            }),
+            Phase::Done => Ok(Polled::Done),
+        }
+    }
+
+    /// Moves batches from the input through the chain.
+    fn run(&mut self, now: Instant) -> Result<Polled> {
+        for _ in 0..BATCHES_A_POLL {
+            if !self.chain.output().has_room() {
+                return Ok(Polled::Progress);
+            }
+            match &mut self.input {
+                TaskInput::Source(source) => {
+                    let mut down = self.chain.downstream();
+                    let status = source.poll(&mut down, now)?;
+                    self.records_in = source.position();
+                    match status {
+                        SourceStatus::More => {}
+                        SourceStatus::Idle(until) => {
+                            source.flush(&mut self.chain.downstream())?;
+                            self.chain.flush()?;
+                            self.chain.output().flush_to_idle();
+                            return Ok(Polled::WaitingForInput(until));
+                        }
+                        SourceStatus::Done => {
+                            source.flush(&mut self.chain.downstream())?;
+                            self.phase = Phase::Finishing;
+                            return Ok(Polled::Progress);
+                        }
+                    }
+                }
+                TaskInput::Gate(gate) => match gate.read() {
+                    GateRead::Batch(batch, credit) => {
+                        self.records_in += batch.len() as u64;
+                        self.chain.downstream().send(batch)?;
+                        gate.used(credit);
+                    }
+                    GateRead::Empty => {
+                        self.chain.flush()?;
+                        self.chain.output().flush_to_idle();
+                        gate.waits();
+                        return Ok(Polled::WaitingForInput(None));
+                    }
+                    GateRead::End => {
+                        self.phase = Phase::Finishing;
+                        return Ok(Polled::Progress);
+                    }
+                },
+            }
+        }
+        Ok(Polled::Progress)
+    }
+
+    /// Stores what the operators know about themselves.
+    pub fn report(&self) {
+        let operators = self.chain.links().iter().map(|link| {
+            let mut metrics = OperatorMetrics {
+                name: link.name.to_string(),
+                records_in: link.records_in,
+                ..OperatorMetrics::default()
+            };
+            link.operator.report(&mut metrics);
+            metrics
+        });
+        self.metrics.store_operators(operators.collect());
+    }
+
+    /// The operator at work and the records it has begun; for a source, `None` and the records it has emitted.
+    pub fn at_work(&self) -> (Option<Arc<str>>, u64) {
+        match self.chain.at_work() {
+            Some((name, position)) => (Some(name), position),
+            None => (None, self.records_in),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The worker: one thread, a slot's tasks, polled in turn; it parks when none is ready.
+//!
+//! # Interface
+//! [`Worker::run`] returns when every task is done or the job stops. [`Parker`] is how others wake it.
+//!
+//! # Algorithm
+//! Poll each task once, in order. After a round without progress: spin a little (a wake-up across virtual cores costs
+//! 5 to 20 µs), then say so in the parker, look once more, and park until woken or until the earliest time that a task
+//! waits for. A wake that comes between the last look and the parking is not lost: it has left its token.
+
+use super::control::JobControl;
+use super::poll::{Polled, Task};
+use crate::clock::{Clock, Instant};
+use crate::exchange::Wake;
+use forebay_memory::Error;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::thread::Thread;
+
+/// Rounds without progress before a worker parks, each of [`SPINS_A_ROUND`] pauses: about 20 µs.
+const ROUNDS_BEFORE_PARKING: u32 = 64;
+const SPINS_A_ROUND: u32 = 16;
+
+/// Where a worker sleeps, and how it is woken.
+#[derive(Default)]
+pub struct Parker {
+    thread: OnceLock<Thread>,
+    parked: AtomicBool,
+    /// The task being polled, as its index in the job + 1.
+    current: AtomicUsize,
+}
+
+impl Parker {
+    /// A parker for a worker that has not started.
+    pub fn new() -> Arc<Parker> {
+        Arc::default()
+    }
+
+    /// The index in the job of the task being polled.
+    pub fn current_task(&self) -> Option<usize> {
+        self.current.load(Ordering::Relaxed).checked_sub(1)
+    }
+}
+
+impl Wake for Parker {
+    fn wake(&self) {
+        // Pairs with the fence in `Worker::park`: either this sees `parked`, or the worker's last look sees what was
+        // done before this call.
+        fence(Ordering::SeqCst);
+        if self.parked.load(Ordering::Relaxed)
+            && self.parked.swap(false, Ordering::AcqRel)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+}
+
+/// A slot's thread and tasks.
+pub struct Worker {
+    /// Tasks, each with its index in the job.
+    pub tasks: Vec<(usize, Task)>,
+    /// The job's control.
+    pub control: Arc<JobControl>,
+    /// How others wake this worker.
+    pub parker: Arc<Parker>,
+    /// The job's clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+enum Round {
+    Progress,
+    Waiting(Option<Instant>),
+    Over,
+}
+
+impl Worker {
+    /// Polls the tasks until all are done or the job stops, and drops them.
+    pub fn run(mut self) {
+        let _ = self.parker.thread.set(std::thread::current());
+        let mut idle_rounds = 0;
+        loop {
+            match self.round() {
+                Round::Over => break,
+                Round::Progress => idle_rounds = 0,
+                Round::Waiting(_) if idle_rounds < ROUNDS_BEFORE_PARKING => {
+                    idle_rounds += 1;
+                    (0..SPINS_A_ROUND).for_each(|_| std::hint::spin_loop());
+                }
+                Round::Waiting(_) => self.park(),
+            }
+        }
+        // Tasks give back everything they hold before the job counts as over. A destructor that panics is the user's.
+        let tasks = std::mem::take(&mut self.tasks);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(tasks))) {
+            self.control.fail(Error::user(format!(
+                "dropping a task panicked: {}",
+                panic_message(&*panic)
+            )));
+        }
+        self.control.worker_left();
+    }
+
+    /// Polls each task once.
+    fn round(&mut self) -> Round {
+        let mut progress = false;
+        let mut earliest: Option<Instant> = None;
+        let mut index = 0;
+        while index < self.tasks.len() {
+            if self.control.is_stopping() {
+                return Round::Over;
+            }
+            let (number, task) = &mut self.tasks[index];
+            self.parker.current.store(*number + 1, Ordering::Relaxed);
+            let polled = poll_caught(task);
+            self.parker.current.store(0, Ordering::Relaxed);
+            match polled {
+                Ok(Polled::Progress) => progress = true,
+                Ok(Polled::WaitingForInput(until)) => {
+                    earliest = earliest.into_iter().chain(until).min();
+                }
+                Ok(Polled::WaitingForOutput) => {}
+                Ok(Polled::Done) => {
+                    progress = true;
+                    self.tasks.remove(index);
+                    continue;
+                }
+                Err(error) => {
+                    self.control.fail(error);
+                    return Round::Over;
+                }
+            }
+            index += 1;
+        }
+        match () {
+            () if self.tasks.is_empty() || self.control.is_stopping() => Round::Over,
+            () if progress => Round::Progress,
+            () => Round::Waiting(earliest),
+        }
+    }
+
+    fn park(&mut self) {
+        self.parker.parked.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if let Round::Waiting(until) = self.round() {
+            match until {
+                None => std::thread::park(),
+                Some(until) => {
+                    let now = self.clock.now();
+                    if until > now {
+                        std::thread::park_timeout(until - now);
+                    }
+                }
+            }
+        }
+        self.parker.parked.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Polls a task; a panic in it becomes an error that says where it happened.
+pub(crate) fn poll_caught(task: &mut Task) -> Result<Polled, Error> {
+    match catch_unwind(AssertUnwindSafe(|| task.poll())) {
+        Ok(result) => result,
+        Err(panic) => {
+            let message = panic_message(&*panic);
+            let (operator, position) = task.at_work();
+            let place = match operator {
+                Some(name) => format!("operator \"{name}\", record {position}"),
+                None => format!("source, record {position}"),
+            };
+            Err(Error::user(format!("{place}: a function panicked: {message}")).located())
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    if let Some(message) = panic.downcast_ref::<&str>() {
+        message
+    } else if let Some(message) = panic.downcast_ref::<String>() {
+        message
+    } else {
+        "a value that is not text"
+    }
+}
