@@ -44,7 +44,9 @@ impl Environment {
             parallelism: Cell::new(plan.job.parallelism),
             runtime,
         };
-        Environment { inner: Rc::new(inner) }
+        Environment {
+            inner: Rc::new(inner),
+        }
     }
 
     /// The same environment in another mode.
@@ -85,7 +87,9 @@ impl Environment {
                         queue.push(split);
                     }
                     let (source, queue) = (source.clone(), Arc::new(queue));
-                    Ok(Box::new(move |batches| Box::new(SourceTask::new(source.clone(), queue.clone(), batches))))
+                    Ok(Box::new(move |batches| {
+                        Box::new(SourceTask::new(source.clone(), queue.clone(), batches))
+                    }))
                 }),
             },
         })
@@ -147,7 +151,11 @@ impl Environment {
     }
 
     fn describe(&self, graph: &Graph, options: &JobOptions) -> JobPlan {
-        let mode = if options.is_streaming { "streaming" } else { "batch" };
+        let mode = if options.is_streaming {
+            "streaming"
+        } else {
+            "batch"
+        };
         let parallelism = graph.parallelism(options.parallelism);
         graph.describe(&options.name, mode, &parallelism, options.max_parallelism)
     }
@@ -185,7 +193,9 @@ impl Environment {
         let graph = self.inner.graph.take();
         let options = self.options(&graph, name)?;
         if graph.nodes.is_empty() {
-            return Err(Error::config(format!("job \"{name}\" has no source; add one with Environment::source")));
+            return Err(Error::config(format!(
+                "job \"{name}\" has no source; add one with Environment::source"
+            )));
         }
         let plan = self.describe(&graph, &options);
         tracing::info!(job = name, "{}", plan.explain());

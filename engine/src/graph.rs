@@ -56,7 +56,12 @@ pub(crate) struct Edge {
 
 impl Edge {
     pub(crate) fn forward(from: usize) -> Edge {
-        Edge { from, kind: ExchangeKind::Forward, keys: Vec::new(), router: None }
+        Edge {
+            from,
+            kind: ExchangeKind::Forward,
+            keys: Vec::new(),
+            router: None,
+        }
     }
 }
 
@@ -90,12 +95,23 @@ impl Graph {
 
     /// The parallelism of each node.
     pub(crate) fn parallelism(&self, default: usize) -> Vec<usize> {
-        self.nodes.iter().map(|node| node.parallelism.unwrap_or(default)).collect()
+        self.nodes
+            .iter()
+            .map(|node| node.parallelism.unwrap_or(default))
+            .collect()
     }
 
     /// Whether every source ends.
     pub(crate) fn is_bounded(&self) -> bool {
-        self.nodes.iter().all(|node| !matches!(node.factory, Factory::Source { is_bounded: false, .. }))
+        self.nodes.iter().all(|node| {
+            !matches!(
+                node.factory,
+                Factory::Source {
+                    is_bounded: false,
+                    ..
+                }
+            )
+        })
     }
 
     /// Names of the nodes, unique: a repeated one gets a number.
@@ -136,7 +152,13 @@ impl Graph {
     }
 
     /// The serializable plan.
-    pub(crate) fn describe(&self, job: &str, mode: &str, parallelism: &[usize], max_parallelism: u32) -> JobPlan {
+    pub(crate) fn describe(
+        &self,
+        job: &str,
+        mode: &str,
+        parallelism: &[usize],
+        max_parallelism: u32,
+    ) -> JobPlan {
         let names = self.names();
         let chained = self.chained_to(parallelism);
         let nodes = self.nodes.iter().enumerate().map(|(id, node)| PlanNode {

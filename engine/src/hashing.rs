@@ -59,7 +59,10 @@ pub(crate) fn common_bits(subtask: Subtask, max_parallelism: u32) -> u32 {
     let first_group = |index: u64| (index * groups).div_ceil(parallelism);
     let first = u128::from(first_group(subtask.index as u64)) << 64;
     let end = u128::from(first_group(subtask.index as u64 + 1)) << 64;
-    let (first, last) = ((first / u128::from(groups)) as u64, (end / u128::from(groups) - 1) as u64);
+    let (first, last) = (
+        (first / u128::from(groups)) as u64,
+        (end / u128::from(groups) - 1) as u64,
+    );
     (first ^ last).leading_zeros()
 }
 

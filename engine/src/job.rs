@@ -9,9 +9,7 @@
 //! A job that cannot have its minimums fails here, before anything runs.
 
 use crate::clock::{Clock, RealClock};
-use crate::exchange::{
-    ChannelLimits, Exchange, Forward, Gate, Output, Rebalance, Router, Wake,
-};
+use crate::exchange::{ChannelLimits, Exchange, Forward, Gate, Output, Rebalance, Router, Wake};
 use crate::graph::{Factory, Graph, OperatorContext, SubtaskSourceFactory};
 use crate::metrics::{TaskMetrics, TaskSnapshot};
 use crate::operator::{Chain, ChainLink};
@@ -64,26 +62,35 @@ pub(crate) fn lower(
     let count = graph.nodes.len();
     let mut gates: Vec<Vec<Gate>> = (0..count)
         .map(|id| match (chained[id], graph.nodes[id].inputs.is_empty()) {
-            (None, false) => {
-                (0..parallelism[id]).map(|subtask| Gate::new(options.limits, wake(slot(subtask)))).collect()
-            }
+            (None, false) => (0..parallelism[id])
+                .map(|subtask| Gate::new(options.limits, wake(slot(subtask))))
+                .collect(),
             _ => Vec::new(),
         })
         .collect();
-    let mut exchanges: Vec<Vec<Vec<Exchange>>> =
-        (0..count).map(|id| (0..parallelism[id]).map(|_| Vec::new()).collect()).collect();
-    for (id, node) in graph.nodes.iter().enumerate().filter(|(id, _)| chained[*id].is_none()) {
+    let mut exchanges: Vec<Vec<Vec<Exchange>>> = (0..count)
+        .map(|id| (0..parallelism[id]).map(|_| Vec::new()).collect())
+        .collect();
+    for (id, node) in graph
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(id, _)| chained[*id].is_none())
+    {
         for edge in &node.inputs {
             let (senders, receivers) = (parallelism[edge.from], parallelism[id]);
-            let (_, stride) = graph.nodes[edge.from].output.expect("a node with consumers has rows");
+            let (_, stride) = graph.nodes[edge.from]
+                .output
+                .expect("a node with consumers has rows");
             for sender in 0..senders {
                 let (router, targets): (Box<dyn Router>, _) = match &edge.router {
                     Some(router) => (router(sender, receivers, options.max_parallelism), 0..receivers),
                     None if senders == receivers => (Box::new(Forward(0)), sender..sender + 1),
                     None => (Box::new(Rebalance::new(sender, receivers)), 0..receivers),
                 };
-                let channels: Vec<_> =
-                    targets.map(|target| gates[id][target].connect(wake(slot(sender)))).collect();
+                let channels: Vec<_> = targets
+                    .map(|target| gates[id][target].connect(wake(slot(sender))))
+                    .collect();
                 let most = channels.len() * (1 + options.limits.exclusive) + options.limits.floating;
                 let owner = format!("exchange from \"{}\" to \"{}\"", names[edge.from], names[id]);
                 let pool = network.local(&owner, channels.len() + 1, most)?;
@@ -113,20 +120,32 @@ pub(crate) fn lower(
             members.push(next);
         }
         let tail = members[members.len() - 1];
-        let title: Arc<str> =
-            members.iter().map(|id| &*names[*id]).collect::<Vec<_>>().join(" -> ").into();
+        let title: Arc<str> = members
+            .iter()
+            .map(|id| &*names[*id])
+            .collect::<Vec<_>>()
+            .join(" -> ")
+            .into();
         let node = &graph.nodes[head];
         let source: Option<SubtaskSourceFactory> = match &node.factory {
             Factory::Source { splits, .. } => Some(splits(parallelism[head])?),
             Factory::Operator(_) => None,
         };
-        let mut readers = std::mem::take(&mut gates[head]).into_iter().map(Gate::into_reader);
+        let mut readers = std::mem::take(&mut gates[head])
+            .into_iter()
+            .map(Gate::into_reader);
         let mut outputs = std::mem::take(&mut exchanges[tail]).into_iter();
         for index in 0..parallelism[head] {
-            let subtask = Subtask { index, parallelism: parallelism[head] };
+            let subtask = Subtask {
+                index,
+                parallelism: parallelism[head],
+            };
             let required = members.len() + 2;
-            let batches: Arc<dyn SegmentSource> =
-                Arc::new(network.local(&format!("task \"{title}\", subtask {index}"), required, 2 * required)?);
+            let batches: Arc<dyn SegmentSource> = Arc::new(network.local(
+                &format!("task \"{title}\", subtask {index}"),
+                required,
+                2 * required,
+            )?);
             let input = match &source {
                 Some(source) => TaskInput::Source(source(batches.clone())),
                 None => TaskInput::Gate(readers.next().expect("an operator's subtask has a gate")),
@@ -134,7 +153,9 @@ pub(crate) fn lower(
             let mut links = Vec::new();
             for id in &members {
                 let node = &graph.nodes[*id];
-                let Factory::Operator(factory) = &node.factory else { continue };
+                let Factory::Operator(factory) = &node.factory else {
+                    continue;
+                };
                 let budget = match node.minimum_segments {
                     0 => None,
                     minimum => {
@@ -168,14 +189,23 @@ pub(crate) fn lower(
                 metrics: metrics.clone(),
             });
             let task = Task::new(input, chain, clock.clone(), metrics);
-            placed.push(Placed { slot: slot(index), task, status });
+            placed.push(Placed {
+                slot: slot(index),
+                task,
+                status,
+            });
         }
     }
     Ok(placed)
 }
 
 /// Runs a job's tasks, each slot on its own thread.
-pub(crate) fn launch(graph: &Graph, options: JobOptions, plan: JobPlan, runtime: Runtime) -> Result<JobHandle> {
+pub(crate) fn launch(
+    graph: &Graph,
+    options: JobOptions,
+    plan: JobPlan,
+    runtime: Runtime,
+) -> Result<JobHandle> {
     let clock = RealClock::start();
     let parkers: Vec<Arc<Parker>> = (0..options.slots).map(|_| Parker::new()).collect();
     let placed = lower(graph, &options, &runtime, &clock, &|slot| parkers[slot].clone())?;
@@ -201,12 +231,22 @@ pub(crate) fn launch(graph: &Graph, options: JobOptions, plan: JobPlan, runtime:
                 for _ in slot..options.slots {
                     control.worker_left();
                 }
-                control.fail(forebay_memory::Error::io(format!("slot {slot}: cannot start its thread"), error));
+                control.fail(forebay_memory::Error::io(
+                    format!("slot {slot}: cannot start its thread"),
+                    error,
+                ));
                 break;
             }
         }
     }
-    Ok(JobHandle { control, threads, clock, runtime, plan, cancel_timeout: options.cancel_timeout })
+    Ok(JobHandle {
+        control,
+        threads,
+        clock,
+        runtime,
+        plan,
+        cancel_timeout: options.cancel_timeout,
+    })
 }
 
 /// What a job is doing.
@@ -244,12 +284,17 @@ impl JobHandle {
 
     /// The counters of every subtask, now.
     pub fn metrics(&self) -> Vec<TaskSnapshot> {
-        self.control.tasks.iter().map(|task| task.metrics.snapshot()).collect()
+        self.control
+            .tasks
+            .iter()
+            .map(|task| task.metrics.snapshot())
+            .collect()
     }
 
     /// Asks the job to stop; [`JobHandle::wait`] then answers with a `Cancelled` error.
     pub fn cancel(&self) {
-        self.control.cancel(&format!("job \"{}\" was cancelled", self.plan.job));
+        self.control
+            .cancel(&format!("job \"{}\" was cancelled", self.plan.job));
     }
 
     /// Something that cancels the job from elsewhere, a signal handler say.

@@ -4,7 +4,7 @@
 //! [`KeyedStream::aggregate`] and its short forms. In batch mode the result of a key is sent once; in streaming mode
 //! each time a record changes it. [`KeyedStream::aggregate_final`] and [`KeyedStream::aggregate_updates`] say which.
 
-use crate::aggregate::{Aggregate, Count, Max, Min, MOST_LANES, Ordinal, Sum, Summand, count, max, min, sum};
+use crate::aggregate::{Aggregate, Count, MOST_LANES, Max, Min, Ordinal, Sum, Summand, count, max, min, sum};
 use crate::environment::Environment;
 use crate::graph::{Factory, Node, OperatorContext};
 use crate::hashing::common_bits;
@@ -58,9 +58,17 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
         emission: Option<Emission>,
     ) -> Stream<(K::Key, A::Out)> {
         const {
-            assert!(A::LANES <= MOST_LANES, "the aggregates of one operator have at most 16 lanes together");
+            assert!(
+                A::LANES <= MOST_LANES,
+                "the aggregates of one operator have at most 16 lanes together"
+            );
         }
-        let KeyedStream { environment, inputs, keys, .. } = self;
+        let KeyedStream {
+            environment,
+            inputs,
+            keys,
+            ..
+        } = self;
         let detail = format!("{} by {}", aggregate.describe(), keys.describe().join(", "));
         keyed_node::<(K::Key, A::Out)>(&environment, "aggregate", inputs, detail, move |context| {
             let emission = emission.unwrap_or(match context.is_streaming {
@@ -87,7 +95,10 @@ where
     A: Aggregate<R>,
     G: Groups<R, K> + 'static,
 {
-    let budget = context.budget.clone().expect("an operator that asked for managed memory has a budget");
+    let budget = context
+        .budget
+        .clone()
+        .expect("an operator that asked for managed memory has a budget");
     let handle = context.spill.handle(&context.name)?;
     let skip_bits = common_bits(context.subtask, context.max_parallelism);
     Ok(Box::new(GroupedAggregate::<R, K, A, G>::new(

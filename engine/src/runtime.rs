@@ -37,7 +37,9 @@ impl Runtime {
 
     /// A runtime over parts made elsewhere: a simulated spill store, a small pool.
     pub fn from_parts(plan: Plan, manager: MemoryManager, spill: SpillStore) -> Runtime {
-        Runtime { inner: Arc::new(Inner { plan, manager, spill }) }
+        Runtime {
+            inner: Arc::new(Inner { plan, manager, spill }),
+        }
     }
 
     /// The plan.

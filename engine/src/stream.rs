@@ -11,9 +11,7 @@
 use crate::environment::Environment;
 use crate::exchange::{Broadcast, HashRouter, Rebalance};
 use crate::graph::{Edge, Factory, Node};
-use crate::operator::{
-    Collector, Filter, Fused, FusedFlatMap, Identity, Inspect, Map, Operator, Stage,
-};
+use crate::operator::{Collector, Filter, Fused, FusedFlatMap, Identity, Inspect, Map, Operator, Stage};
 use crate::plan::ExchangeKind;
 use crate::record::{KeyFields, Record};
 use crate::sink::{Blackhole, Collect, Collected, ForEach, Print, Sink, SinkOperator};
@@ -36,12 +34,22 @@ impl<R: Record> Stream<R> {
     }
 
     pub(crate) fn from_edges(environment: Environment, inputs: Vec<Edge>) -> Self {
-        Stream { environment, inputs, stage: Identity, label: Vec::new(), types: PhantomData }
+        Stream {
+            environment,
+            inputs,
+            stage: Identity,
+            label: Vec::new(),
+            types: PhantomData,
+        }
     }
 }
 
 impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
-    fn then<P: Record, T: Stage<I, P>>(self, label: &'static str, stage: impl FnOnce(S) -> T) -> Stream<I, P, T> {
+    fn then<P: Record, T: Stage<I, P>>(
+        self,
+        label: &'static str,
+        stage: impl FnOnce(S) -> T,
+    ) -> Stream<I, P, T> {
         let mut labels = self.label;
         labels.push(label);
         Stream {
@@ -73,7 +81,11 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         P: Record,
         F: for<'a> FnMut(O::View<'a>) -> Result<P> + Clone + Send + 'static,
     {
-        self.then("try_map", move |stage| Map::<_, _, O> { stage, function, middle: PhantomData })
+        self.then("try_map", move |stage| Map::<_, _, O> {
+            stage,
+            function,
+            middle: PhantomData,
+        })
     }
 
     /// The records for which `predicate` is true.
@@ -99,10 +111,20 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         F: for<'a, 'b, 'c> FnMut(O::View<'a>, &'b mut Collector<'c, P>) + Clone + Send + 'static,
     {
         self.label.push("flat_map");
-        let Stream { environment, inputs, stage, label, .. } = self;
+        let Stream {
+            environment,
+            inputs,
+            stage,
+            label,
+            ..
+        } = self;
         let node = operator_node::<P>("flat_map", label, inputs, move |context| {
             let (stage, function) = (stage.clone(), function.clone());
-            Box::new(FusedFlatMap::<I, O, P, S, F>::new(stage, function, context.batches.clone()))
+            Box::new(FusedFlatMap::<I, O, P, S, F>::new(
+                stage,
+                function,
+                context.batches.clone(),
+            ))
         });
         environment.add_stream(node)
     }
@@ -112,7 +134,13 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         if S::IS_IDENTITY {
             return (self.environment, self.inputs);
         }
-        let Stream { environment, inputs, stage, label, .. } = self;
+        let Stream {
+            environment,
+            inputs,
+            stage,
+            label,
+            ..
+        } = self;
         let kind = label.last().copied().unwrap_or("map");
         let node = operator_node::<O>(kind, label, inputs, move |context| {
             Box::new(Fused::<I, O, S>::new(stage.clone(), context.batches.clone()))
@@ -175,12 +203,17 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     pub fn fork(self) -> (Stream<O>, Stream<O>) {
         let (environment, edges) = self.into_forward_edges();
         let again = edges.iter().map(|edge| Edge::forward(edge.from)).collect();
-        (Stream::from_edges(environment.clone(), edges), Stream::from_edges(environment, again))
+        (
+            Stream::from_edges(environment.clone(), edges),
+            Stream::from_edges(environment, again),
+        )
     }
 
     /// Spreads the records evenly over the subtasks of what follows.
     pub fn rebalance(self) -> Stream<O> {
-        self.exchange(ExchangeKind::Rebalance, |sender, receivers, _| Box::new(Rebalance::new(sender, receivers)))
+        self.exchange(ExchangeKind::Rebalance, |sender, receivers, _| {
+            Box::new(Rebalance::new(sender, receivers))
+        })
     }
 
     /// Gives every record to every subtask of what follows.
@@ -214,7 +247,12 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
                 Box::new(HashRouter::<O, K>::new(keys, max_parallelism, receivers as u32))
             })),
         });
-        KeyedStream { environment, inputs: edges.collect(), keys, record: PhantomData }
+        KeyedStream {
+            environment,
+            inputs: edges.collect(),
+            keys,
+            record: PhantomData,
+        }
     }
 
     /// As [`Stream::key_by`], in the words of batch jobs.

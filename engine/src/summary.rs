@@ -49,13 +49,33 @@ fn bytes(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 impl fmt::Display for JobSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "job \"{}\" ({} mode) finished in {:.3} s", self.job, self.mode, self.elapsed.as_secs_f64())?;
-        let header = ["task", "records in", "records out", "bytes out", "busy", "idle", "backpr.", "segments", "spilled"];
+        writeln!(
+            f,
+            "job \"{}\" ({} mode) finished in {:.3} s",
+            self.job,
+            self.mode,
+            self.elapsed.as_secs_f64()
+        )?;
+        let header = [
+            "task",
+            "records in",
+            "records out",
+            "bytes out",
+            "busy",
+            "idle",
+            "backpr.",
+            "segments",
+            "spilled",
+        ];
         let rows: Vec<[String; 9]> = self
             .tasks
             .iter()
@@ -63,7 +83,11 @@ impl fmt::Display for JobSummary {
                 let total = (task.busy_ms + task.idle_ms + task.backpressured_ms).max(1);
                 let share = |ms: u64| format!("{} %", (ms * 100 + total / 2) / total);
                 let segments: u64 = task.operators.iter().map(|operator| operator.segments_peak).sum();
-                let spilled: u64 = task.operators.iter().map(|operator| operator.spilled_bytes_written).sum();
+                let spilled: u64 = task
+                    .operators
+                    .iter()
+                    .map(|operator| operator.spilled_bytes_written)
+                    .sum();
                 [
                     format!("{} [{}]", task.task, task.subtask),
                     task.records_in.to_string(),
@@ -79,18 +103,30 @@ impl fmt::Display for JobSummary {
             .collect();
         let widths: Vec<usize> = (0..header.len())
             .map(|column| {
-                rows.iter().map(|row| row[column].chars().count()).chain([header[column].len()]).max().unwrap_or(0)
+                rows.iter()
+                    .map(|row| row[column].chars().count())
+                    .chain([header[column].len()])
+                    .max()
+                    .unwrap_or(0)
             })
             .collect();
         for (column, title) in header.iter().enumerate() {
             let width = widths[column];
-            if column == 0 { write!(f, "  {title:<width$}")? } else { write!(f, "  {title:>width$}")? }
+            if column == 0 {
+                write!(f, "  {title:<width$}")?
+            } else {
+                write!(f, "  {title:>width$}")?
+            }
         }
         writeln!(f)?;
         for row in &rows {
             for (column, cell) in row.iter().enumerate() {
                 let width = widths[column];
-                if column == 0 { write!(f, "  {cell:<width$}")? } else { write!(f, "  {cell:>width$}")? }
+                if column == 0 {
+                    write!(f, "  {cell:<width$}")?
+                } else {
+                    write!(f, "  {cell:>width$}")?
+                }
             }
             writeln!(f)?;
         }

@@ -28,23 +28,47 @@ fn maps_filters_and_collects() {
     environment.execute("even").expect("the job runs");
     let mut even = even.take();
     even.sort();
-    assert_eq!(even, (0..10_000).filter(|n| n % 2 == 0).map(|n| n * 10).collect::<Vec<_>>());
+    assert_eq!(
+        even,
+        (0..10_000)
+            .filter(|n| n % 2 == 0)
+            .map(|n| n * 10)
+            .collect::<Vec<_>>()
+    );
 }
 
 #[test]
 fn sums_by_key_in_both_modes() {
-    for (mode, parallelism) in [(Mode::Batch, 1), (Mode::Batch, 2), (Mode::Streaming, 2), (Mode::Batch, 3)] {
-        let environment = environment(64, 4096).with_parallelism(parallelism).with_mode(mode);
+    for (mode, parallelism) in [
+        (Mode::Batch, 1),
+        (Mode::Batch, 2),
+        (Mode::Streaming, 2),
+        (Mode::Batch, 3),
+    ] {
+        let environment = environment(64, 4096)
+            .with_parallelism(parallelism)
+            .with_mode(mode);
         let sums = environment
             .source("pairs", generate(50_000, pair))
             .key_by(first())
-            .aggregate((count(), sum(second()), min(second()), max(second()), avg(second())))
+            .aggregate((
+                count(),
+                sum(second()),
+                min(second()),
+                max(second()),
+                avg(second()),
+            ))
             .collect();
         environment.execute("sums").expect("the job runs");
         let mut expected: BTreeMap<u64, (u64, i64, i64, i64)> = BTreeMap::new();
         for (key, value) in (0..50_000).map(pair) {
             let entry = expected.entry(key).or_insert((0, 0, i64::MAX, i64::MIN));
-            *entry = (entry.0 + 1, entry.1 + value, entry.2.min(value), entry.3.max(value));
+            *entry = (
+                entry.0 + 1,
+                entry.1 + value,
+                entry.2.min(value),
+                entry.3.max(value),
+            );
         }
         let mut results = BTreeMap::new();
         let mut updates = 0;
@@ -62,7 +86,12 @@ fn sums_by_key_in_both_modes() {
 
 #[test]
 fn a_small_budget_spills_and_gives_the_same() {
-    for (mode, managed) in [(Mode::Batch, 16), (Mode::Streaming, 16), (Mode::Batch, 40), (Mode::Streaming, 100)] {
+    for (mode, managed) in [
+        (Mode::Batch, 16),
+        (Mode::Streaming, 16),
+        (Mode::Batch, 40),
+        (Mode::Streaming, 100),
+    ] {
         let environment = environment(managed, 4096).with_parallelism(2).with_mode(mode);
         let count = 60_000u64;
         let sums = environment
@@ -84,9 +113,21 @@ fn a_small_budget_spills_and_gives_the_same() {
 #[test]
 fn unions_forks_broadcasts_and_rebalances() {
     let environment = environment(64, 4096).with_parallelism(2);
-    let (left, right) = environment.source("numbers", generate(1000, |index| index)).fork();
-    let all = left.union(right.map(|number| number + 1000)).rebalance().map(|n| n).name("shift").parallelism(3);
-    let everywhere = all.broadcast().map(|n| n).name("everywhere").parallelism(2).collect();
+    let (left, right) = environment
+        .source("numbers", generate(1000, |index| index))
+        .fork();
+    let all = left
+        .union(right.map(|number| number + 1000))
+        .rebalance()
+        .map(|n| n)
+        .name("shift")
+        .parallelism(3);
+    let everywhere = all
+        .broadcast()
+        .map(|n| n)
+        .name("everywhere")
+        .parallelism(2)
+        .collect();
     environment.execute("shapes").expect("the job runs");
     let mut everywhere = everywhere.take();
     everywhere.sort();
@@ -96,7 +137,9 @@ fn unions_forks_broadcasts_and_rebalances() {
 #[test]
 fn strings_and_flat_maps() {
     let environment = environment(64, 4096).with_parallelism(2);
-    let lines: Vec<String> = (0..500).map(|n| format!("line {n} of text {}", "x".repeat(n % 50))).collect();
+    let lines: Vec<String> = (0..500)
+        .map(|n| format!("line {n} of text {}", "x".repeat(n % 50)))
+        .collect();
     let words = environment
         .source("lines", from_items(lines.clone()))
         .flat_map(|line: &str, out: &mut forebay::operator::Collector<'_, String>| {
@@ -107,8 +150,11 @@ fn strings_and_flat_maps() {
     environment.execute("words").expect("the job runs");
     let mut words = words.take();
     words.sort();
-    let mut expected: Vec<String> =
-        lines.iter().flat_map(|line| line.split(' ')).map(String::from).collect();
+    let mut expected: Vec<String> = lines
+        .iter()
+        .flat_map(|line| line.split(' '))
+        .map(String::from)
+        .collect();
     expected.sort();
     assert_eq!(words, expected);
 }
@@ -117,7 +163,10 @@ fn strings_and_flat_maps() {
 fn records_larger_than_a_segment_pass_every_exchange() {
     let environment = environment(64, 4096).with_parallelism(2);
     let lengths = environment
-        .source("texts", generate(50, |index| (index, "y".repeat(index as usize * 997))))
+        .source(
+            "texts",
+            generate(50, |index| (index, "y".repeat(index as usize * 997))),
+        )
         .key_by(first())
         .ungroup()
         .map(|(index, text)| (index, text.len() as u64))
@@ -125,7 +174,10 @@ fn records_larger_than_a_segment_pass_every_exchange() {
     environment.execute("large").expect("the job runs");
     let mut lengths = lengths.take();
     lengths.sort();
-    assert_eq!(lengths, (0..50).map(|index| (index, index * 997)).collect::<Vec<_>>());
+    assert_eq!(
+        lengths,
+        (0..50).map(|index| (index, index * 997)).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -133,7 +185,13 @@ fn a_panic_fails_the_job_with_operator_and_position() {
     let environment = environment(64, 4096).with_parallelism(1);
     environment
         .source("numbers", generate(10_000, |index| index))
-        .map(|number| if number == 6_000 { panic!("six thousand") } else { number })
+        .map(|number| {
+            if number == 6_000 {
+                panic!("six thousand")
+            } else {
+                number
+            }
+        })
         .name("picky")
         .blackhole();
     let error = environment.execute("panics").expect_err("the function panics");

@@ -143,7 +143,11 @@ macro_rules! extreme {
 
             #[inline(always)]
             fn merge(&self, lanes: &mut [u64], other: &[u64], is_new: bool) {
-                lanes[0] = if is_new { other[0] } else { $best(lanes[0], other[0]) };
+                lanes[0] = if is_new {
+                    other[0]
+                } else {
+                    $best(lanes[0], other[0])
+                };
             }
 
             fn finish(&self, lanes: &[u64]) -> T {

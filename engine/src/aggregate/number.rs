@@ -183,7 +183,11 @@ impl Ordinal for f64 {
     }
 
     fn from_ordinal(ordinal: u64) -> f64 {
-        f64::from_bits(if ordinal & SIGN == 0 { !ordinal } else { ordinal ^ SIGN })
+        f64::from_bits(if ordinal & SIGN == 0 {
+            !ordinal
+        } else {
+            ordinal ^ SIGN
+        })
     }
 }
 
@@ -241,7 +245,9 @@ mod tests {
         let mut values = Vec::new();
         let mut state = 7u64;
         for _ in 0..5_000 {
-            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            state = state
+                .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                .wrapping_add(0x1405_7b7e_f767_814f);
             let exponent = (state >> 58) as i32 - 32;
             values.push((state as i32 as f64) * f64::powi(2.0, exponent));
         }
@@ -254,7 +260,10 @@ mod tests {
 
     #[test]
     fn small_terms_survive_large_ones() {
-        assert_eq!(sum_of(&[1e100, 1.0, -1e100], 1), 1.0f64.min(sum_of(&[1e100, 1.0, -1e100], 1)));
+        assert_eq!(
+            sum_of(&[1e100, 1.0, -1e100], 1),
+            1.0f64.min(sum_of(&[1e100, 1.0, -1e100], 1))
+        );
         assert_eq!(sum_of(&[1e16, 1.0, -1e16], 1), 1.0);
         assert!(sum_of(&[f64::INFINITY, 1.0], 2).is_infinite());
         assert!(sum_of(&[f64::INFINITY, f64::NEG_INFINITY], 2).is_nan());
@@ -262,13 +271,28 @@ mod tests {
 
     #[test]
     fn ordinals_keep_the_order() {
-        let floats = [f64::NEG_INFINITY, -1.5, -f64::MIN_POSITIVE, 0.0, 1e-300, 2.0, f64::INFINITY, f64::NAN];
+        let floats = [
+            f64::NEG_INFINITY,
+            -1.5,
+            -f64::MIN_POSITIVE,
+            0.0,
+            1e-300,
+            2.0,
+            f64::INFINITY,
+            f64::NAN,
+        ];
         assert!(floats.map(f64::to_ordinal).is_sorted());
         assert_eq!(f64::to_ordinal(-0.0), f64::to_ordinal(0.0));
         assert!(f64::from_ordinal(f64::to_ordinal(f64::NAN)).is_nan());
         let integers = [i64::MIN, -1, 0, 1, i64::MAX];
         assert!(integers.map(i64::to_ordinal).is_sorted());
-        assert_eq!(integers.map(|value| i64::from_ordinal(i64::to_ordinal(value))), integers);
-        assert_eq!(Date::from_ordinal(Date::to_ordinal(Date::from_u64(-3i64 as u64))), Date::from_u64(-3i64 as u64));
+        assert_eq!(
+            integers.map(|value| i64::from_ordinal(i64::to_ordinal(value))),
+            integers
+        );
+        assert_eq!(
+            Date::from_ordinal(Date::to_ordinal(Date::from_u64(-3i64 as u64))),
+            Date::from_u64(-3i64 as u64)
+        );
     }
 }

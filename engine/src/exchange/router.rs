@@ -49,7 +49,10 @@ pub struct Rebalance {
 impl Rebalance {
     /// Starts at channel `first`, which should differ between the subtasks of the sender.
     pub fn new(first: usize, channels: usize) -> Self {
-        Rebalance { next: first % channels, channels }
+        Rebalance {
+            next: first % channels,
+            channels,
+        }
     }
 }
 
@@ -91,7 +94,14 @@ pub struct HashRouter<R, K> {
 impl<R: Record, K: KeyFields<R>> HashRouter<R, K> {
     /// Routes by `keys` to `parallelism` subtasks.
     pub fn new(keys: K, max_parallelism: u32, parallelism: u32) -> Self {
-        HashRouter { keys, max_parallelism, parallelism, hashes: Vec::new(), key: Vec::new(), record: PhantomData }
+        HashRouter {
+            keys,
+            max_parallelism,
+            parallelism,
+            hashes: Vec::new(),
+            key: Vec::new(),
+            record: PhantomData,
+        }
     }
 }
 
@@ -100,7 +110,13 @@ impl<R: Record, K: KeyFields<R>> Router for HashRouter<R, K> {
         if self.parallelism == 1 {
             return Route::One(0);
         }
-        crate::hashing::hash_keys::<R, K>(&self.keys, batch.bytes(), batch.len(), &mut self.key, &mut self.hashes);
+        crate::hashing::hash_keys::<R, K>(
+            &self.keys,
+            batch.bytes(),
+            batch.len(),
+            &mut self.key,
+            &mut self.hashes,
+        );
         targets.resize(self.hashes.len(), 0);
         scatter::targets_of(&self.hashes, self.max_parallelism, self.parallelism, targets);
         Route::Each

@@ -63,7 +63,11 @@ impl SegmentSource for Gated {
     }
 
     fn try_take(&self) -> Option<Segment> {
-        if self.is_closed.load(Ordering::Relaxed) { None } else { self.budget.try_take() }
+        if self.is_closed.load(Ordering::Relaxed) {
+            None
+        } else {
+            self.budget.try_take()
+        }
     }
 }
 
@@ -138,7 +142,10 @@ where
         batches: Arc<dyn SegmentSource>,
         skip_bits: u32,
     ) -> Self {
-        let source = Arc::new(Gated { budget, is_closed: AtomicBool::new(false) });
+        let source = Arc::new(Gated {
+            budget,
+            is_closed: AtomicBool::new(false),
+        });
         let groups = G::new(keys, A::LANES, source.clone(), skip_bits);
         GroupedAggregate {
             groups,
@@ -217,14 +224,21 @@ where
         while !run.is_empty() {
             let (aggregate, writer, ready) = (&self.aggregate, &mut self.writer, &mut self.ready);
             let progress = if send_updates {
-                let mut results = Updates::<R, K, A> { aggregate, writer, ready, types: PhantomData };
+                let mut results = Updates::<R, K, A> {
+                    aggregate,
+                    writer,
+                    ready,
+                    types: PhantomData,
+                };
                 self.groups.update_and_send(
                     run.clone(),
                     |number, lanes, is_new| fold(aggregate, number, lanes, is_new),
                     |key, lanes| results.send(key, lanes),
                 )
             } else {
-                self.groups.update(run.clone(), |number, lanes, is_new| fold(aggregate, number, lanes, is_new))
+                self.groups.update(run.clone(), |number, lanes, is_new| {
+                    fold(aggregate, number, lanes, is_new)
+                })
             };
             run.start += progress.rows;
             if progress.starved {
@@ -244,7 +258,9 @@ where
                 // Rows of the run may belong to the partition that left just now.
                 if let Some(partitions) = &self.partitions {
                     let hashes = self.groups.hashes();
-                    let end = run.clone().find(|number| partitions.is_spilled(partitions.of(hashes[*number])));
+                    let end = run
+                        .clone()
+                        .find(|number| partitions.is_spilled(partitions.of(hashes[*number])));
                     run.end = end.unwrap_or(run.end);
                 }
             }
@@ -299,12 +315,14 @@ where
         if let Some(partitions) = self.partitions.take() {
             let skip_bits = self.skip_bits + partitions.bits();
             let spilled = partitions.close(&mut self.handle)?;
-            self.work.extend(spilled.into_iter().map(|spilled| Work { spilled, skip_bits }));
+            self.work
+                .extend(spilled.into_iter().map(|spilled| Work { spilled, skip_bits }));
         }
         if let Some(overflow) = self.overflow.take() {
             let spilled = overflow.close(&mut self.handle)?;
             let skip_bits = self.skip_bits;
-            self.work.extend(spilled.into_iter().map(|spilled| Work { spilled, skip_bits }));
+            self.work
+                .extend(spilled.into_iter().map(|spilled| Work { spilled, skip_bits }));
         }
         self.reserve = None;
         Ok(())
@@ -312,11 +330,18 @@ where
 
     /// Starts the next piece of work, if there is one.
     fn next_phase(&mut self) -> Result<Phase> {
-        let Some(Work { spilled, skip_bits }) = self.work.pop() else { return Ok(Phase::Done) };
+        let Some(Work { spilled, skip_bits }) = self.work.pop() else {
+            return Ok(Phase::Done);
+        };
         self.groups.reset(skip_bits);
         self.skip_bits = skip_bits;
         self.source.is_closed.store(false, Ordering::Relaxed);
-        let buffer = self.source.budget.reserve(1)?.take().expect("a reservation of one segment has it");
+        let buffer = self
+            .source
+            .budget
+            .reserve(1)?
+            .take()
+            .expect("a reservation of one segment has it");
         self.reserve = self.source.try_take();
         let reader = self.handle.reader(spilled.states.clone());
         Ok(Phase::Reading(Reading {
@@ -334,7 +359,9 @@ where
             for block in reading.blocks.drain(..) {
                 self.handle.free(block);
             }
-            let Some(changes) = reading.changes.take() else { return Ok(false) };
+            let Some(changes) = reading.changes.take() else {
+                return Ok(false);
+            };
             reading.log = Log::Changes;
             reading.reader = self.handle.reader(changes.clone());
             reading.blocks = changes;
@@ -402,15 +429,23 @@ where
             let end = self.groups.take_rows(&batch, rows, start, &mut offsets);
             let result = if R::STRIDE > 0 {
                 let rows = &bytes[start..end];
-                self.fold_chunk(Log::of_records(send_updates), send_updates, |aggregate, number, lanes, is_new| {
-                    aggregate.fold(lanes, &rows[number * R::STRIDE..][..R::STRIDE], is_new);
-                })
+                self.fold_chunk(
+                    Log::of_records(send_updates),
+                    send_updates,
+                    |aggregate, number, lanes, is_new| {
+                        aggregate.fold(lanes, &rows[number * R::STRIDE..][..R::STRIDE], is_new);
+                    },
+                )
             } else {
                 let (offsets, rows) = (&offsets, &bytes[..end]);
-                self.fold_chunk(Log::of_records(send_updates), send_updates, |aggregate, number, lanes, is_new| {
-                    let row = &rows[offsets[number] as usize..];
-                    aggregate.fold(lanes, &row[..crate::batch::variable_row_size(row)], is_new);
-                })
+                self.fold_chunk(
+                    Log::of_records(send_updates),
+                    send_updates,
+                    |aggregate, number, lanes, is_new| {
+                        let row = &rows[offsets[number] as usize..];
+                        aggregate.fold(lanes, &row[..crate::batch::variable_row_size(row)], is_new);
+                    },
+                )
             };
             start = end;
             result?;
@@ -440,8 +475,14 @@ where
                 }
                 Phase::Sending(mut cursor) => {
                     let (aggregate, writer, ready) = (&self.aggregate, &mut self.writer, &mut self.ready);
-                    let mut results = Updates::<R, K, A> { aggregate, writer, ready, types: PhantomData };
-                    self.groups.visit(&mut cursor, GROUPS_A_STEP, |key, lanes| results.send(key, lanes));
+                    let mut results = Updates::<R, K, A> {
+                        aggregate,
+                        writer,
+                        ready,
+                        types: PhantomData,
+                    };
+                    self.groups
+                        .visit(&mut cursor, GROUPS_A_STEP, |key, lanes| results.send(key, lanes));
                     self.send_ready(down)?;
                     self.phase = match cursor.is_done() {
                         true => self.next_phase()?,
@@ -452,7 +493,11 @@ where
                     let more = self.read_block(&mut reading)?;
                     self.peak_segments = self.peak_segments.max(self.held());
                     self.send_ready(down)?;
-                    self.phase = if more { Phase::Reading(reading) } else { Phase::Folding };
+                    self.phase = if more {
+                        Phase::Reading(reading)
+                    } else {
+                        Phase::Folding
+                    };
                 }
                 Phase::Done => {
                     self.groups.reset(0);

@@ -25,7 +25,8 @@ pub(crate) trait Groups<R: Record, K: KeyFields<R>>: Send + Sized {
 
     /// Makes the keys of rows `rows` of a batch the chunk. `start` is where the first of them begins; answers where
     /// each begins, in `offsets`, and where the last one ends.
-    fn take_rows(&mut self, batch: &Batch, rows: Range<usize>, start: usize, offsets: &mut Vec<u32>) -> usize;
+    fn take_rows(&mut self, batch: &Batch, rows: Range<usize>, start: usize, offsets: &mut Vec<u32>)
+    -> usize;
 
     /// Makes the entries at the start of `block` the chunk; answers how many bytes they are. `lanes` is filled with where
     /// each entry's lanes begin.
@@ -55,7 +56,12 @@ pub(crate) trait Groups<R: Record, K: KeyFields<R>>: Send + Sized {
     fn segments_in(&self, prefix: u64, bits: u32) -> usize;
 
     /// Visits up to `limit` groups from the cursor on, with their keys as records.
-    fn visit(&self, cursor: &mut Cursor, limit: usize, visit: impl FnMut(<K::Key as Record>::View<'_>, &[u64]));
+    fn visit(
+        &self,
+        cursor: &mut Cursor,
+        limit: usize,
+        visit: impl FnMut(<K::Key as Record>::View<'_>, &[u64]),
+    );
 
     /// Segments held.
     fn segments(&self) -> usize;
@@ -79,11 +85,26 @@ pub(crate) struct LineGroups<R, K> {
 impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
     fn new(keys: K, lanes: usize, source: Arc<dyn SegmentSource>, skip_bits: u32) -> Self {
         let table = LineTable::new(source.clone(), lanes, skip_bits);
-        LineGroups { keys, table, source, hashes: Vec::with_capacity(CHUNK), record: PhantomData }
+        LineGroups {
+            keys,
+            table,
+            source,
+            hashes: Vec::with_capacity(CHUNK),
+            record: PhantomData,
+        }
     }
 
-    fn take_rows(&mut self, batch: &Batch, rows: Range<usize>, start: usize, offsets: &mut Vec<u32>) -> usize {
-        let column = self.keys.as_u64_column().expect("line groups are for integer keys");
+    fn take_rows(
+        &mut self,
+        batch: &Batch,
+        rows: Range<usize>,
+        start: usize,
+        offsets: &mut Vec<u32>,
+    ) -> usize {
+        let column = self
+            .keys
+            .as_u64_column()
+            .expect("line groups are for integer keys");
         let bytes = batch.bytes();
         offsets.clear();
         if R::STRIDE > 0 {
@@ -96,7 +117,8 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
         let mut at = start;
         for _ in rows {
             let size = crate::batch::variable_row_size(&bytes[at..]);
-            self.hashes.push(hash::hash_u64(column.read(&bytes[at..at + size])));
+            self.hashes
+                .push(hash::hash_u64(column.read(&bytes[at..at + size])));
             offsets.push(at as u32);
             at += size;
         }
@@ -124,7 +146,10 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
     #[inline(always)]
     fn update(&mut self, range: Range<usize>, mut fold: impl FnMut(usize, &mut [u64], bool)) -> Progress {
         let first = range.start;
-        self.table.update_batch(&self.hashes[range], |number, lanes, is_new| fold(first + number, lanes, is_new))
+        self.table
+            .update_batch(&self.hashes[range], |number, lanes, is_new| {
+                fold(first + number, lanes, is_new)
+            })
     }
 
     #[inline(always)]
@@ -146,7 +171,9 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
     fn entry(&self, number: usize, lanes: &[u64], entry: &mut Vec<u8>) {
         entry.clear();
         entry.extend_from_slice(&self.hashes[number].to_le_bytes());
-        lanes.iter().for_each(|lane| entry.extend_from_slice(&lane.to_le_bytes()));
+        lanes
+            .iter()
+            .for_each(|lane| entry.extend_from_slice(&lane.to_le_bytes()));
     }
 
     fn drain(&mut self, prefix: u64, bits: u32, mut take: impl FnMut(&[u8])) {
@@ -164,7 +191,12 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
         self.table.segments_in_range(prefix, bits)
     }
 
-    fn visit(&self, cursor: &mut Cursor, limit: usize, mut visit: impl FnMut(<K::Key as Record>::View<'_>, &[u64])) {
+    fn visit(
+        &self,
+        cursor: &mut Cursor,
+        limit: usize,
+        mut visit: impl FnMut(<K::Key as Record>::View<'_>, &[u64]),
+    ) {
         self.table.for_each_from(cursor, limit, |hash, lanes| {
             visit(self.keys.key_from_u64(hash::unhash_u64(hash)).view(), lanes);
         });

@@ -59,7 +59,11 @@ struct Tail {
 }
 
 impl Tail {
-    const EMPTY: Tail = Tail { blocks: Vec::new(), buffer: Buffer::None, filled: 0 };
+    const EMPTY: Tail = Tail {
+        blocks: Vec::new(),
+        buffer: Buffer::None,
+        filled: 0,
+    };
 
     #[inline]
     fn append(&mut self, entry: &[u8], source: &dyn SegmentSource, handle: &mut SpillHandle) -> Result<()> {
@@ -73,11 +77,20 @@ impl Tail {
     }
 
     #[cold]
-    fn make_space(&mut self, size: usize, source: &dyn SegmentSource, handle: &mut SpillHandle) -> Result<()> {
+    fn make_space(
+        &mut self,
+        size: usize,
+        source: &dyn SegmentSource,
+        handle: &mut SpillHandle,
+    ) -> Result<()> {
         self.write(handle)?;
         let large_enough = self.buffer.bytes().len() >= size;
         if !large_enough || matches!(self.buffer, Buffer::Heap(_)) {
-            match if size <= source.segment_size() { source.try_take() } else { None } {
+            match if size <= source.segment_size() {
+                source.try_take()
+            } else {
+                None
+            } {
                 Some(segment) => self.buffer = Buffer::Segment(segment),
                 None if !large_enough => {
                     self.buffer = Buffer::Heap(vec![0; size.max(SMALL_BUFFER)].into_boxed_slice());
@@ -124,7 +137,13 @@ impl Partitions {
     /// `2^bits` partitions by the bits of the hash after the first `skip_bits`, all in memory.
     pub(crate) fn new(skip_bits: u32, bits: u32, source: Arc<dyn SegmentSource>) -> Self {
         let list = (0..1usize << bits).map(|_| None).collect();
-        Partitions { skip_bits, bits, list, spilled: 0, source }
+        Partitions {
+            skip_bits,
+            bits,
+            list,
+            spilled: 0,
+            source,
+        }
     }
 
     /// Bits of the hash that tell partitions apart.
@@ -135,7 +154,11 @@ impl Partitions {
     /// The partition of a hash.
     #[inline(always)]
     pub(crate) fn of(&self, hash: u64) -> usize {
-        if self.bits == 0 { 0 } else { ((hash << self.skip_bits) >> (64 - self.bits)) as usize }
+        if self.bits == 0 {
+            0
+        } else {
+            ((hash << self.skip_bits) >> (64 - self.bits)) as usize
+        }
     }
 
     /// Whether the partition has left memory.
@@ -152,8 +175,14 @@ impl Partitions {
     /// Marks a partition as having left memory; `buffer` is for its states.
     pub(crate) fn open(&mut self, partition: usize, buffer: Option<Segment>) {
         let buffer = buffer.map_or(Buffer::None, Buffer::Segment);
-        let states = Tail { buffer, ..Tail::EMPTY };
-        self.list[partition] = Some(Partition { states, changes: Tail::EMPTY });
+        let states = Tail {
+            buffer,
+            ..Tail::EMPTY
+        };
+        self.list[partition] = Some(Partition {
+            states,
+            changes: Tail::EMPTY,
+        });
         self.spilled += 1;
     }
 
@@ -166,7 +195,9 @@ impl Partitions {
         entry: &[u8],
         handle: &mut SpillHandle,
     ) -> Result<()> {
-        let partition = self.list[partition].as_mut().expect("entries are added to spilled partitions");
+        let partition = self.list[partition]
+            .as_mut()
+            .expect("entries are added to spilled partitions");
         let tail = match log {
             Log::States => &mut partition.states,
             Log::Changes => &mut partition.changes,
@@ -181,7 +212,10 @@ impl Partitions {
             if let Some(mut partition) = partition.take() {
                 partition.states.write(handle)?;
                 partition.changes.write(handle)?;
-                spilled.push(Spilled { states: partition.states.blocks, changes: partition.changes.blocks });
+                spilled.push(Spilled {
+                    states: partition.states.blocks,
+                    changes: partition.changes.blocks,
+                });
             }
         }
         Ok(spilled)
