@@ -58,121 +58,41 @@ struct Part {
 
 impl Sizes {
     pub fn derive(config: &Config, container: &Container) -> Result<Sizes> {
-        let segment = size(config, SEGMENT_SIZE);
-        let overhead_bounds = Bounds::of(config, OVERHEAD_FRACTION, OVERHEAD_MIN, OVERHEAD_MAX)?;
-        let network_bounds = Bounds::of(config, NETWORK_FRACTION, NETWORK_MIN, NETWORK_MAX)?;
-        if network_bounds.least < segment {
+        let division = Division {
+            config,
+            container,
+            segment: size(config, SEGMENT_SIZE),
+            framework: size(config, FRAMEWORK_SIZE),
+            overhead: Bounds::of(config, OVERHEAD_FRACTION, OVERHEAD_MIN, OVERHEAD_MAX)?,
+            network: Bounds::of(config, NETWORK_FRACTION, NETWORK_MIN, NETWORK_MAX)?,
+        };
+        let segment = division.segment;
+        if division.network.least < segment {
             return Err(Error::config(format!(
                 "{} is below one segment ({}); raise the first or lower the second",
                 config.shown(NETWORK_MIN),
                 config.shown(SEGMENT_SIZE)
             )));
         }
-        let framework = size(config, FRAMEWORK_SIZE);
-        let managed_size = config.size(MANAGED_SIZE).map(|size| whole(size.bytes(), segment));
-        let user_size = config.size(USER_SIZE).map(ByteSize::bytes);
-
-        let (process, overhead, network, managed, user);
-        match (managed_size, user_size) {
-            (Some(managed_bytes), Some(user_bytes)) => {
-                // Engine memory follows from the sizes; network memory is its share of a sum it is part of.
-                let others = framework + user_bytes + managed_bytes;
-                network = network_bounds.share_besides(config, others).whole(segment);
-                let engine = others + network.bytes;
-                (process, overhead) = match config.size(PROCESS_SIZE) {
-                    None => {
-                        let overhead = overhead_bounds.share_besides(config, engine);
-                        (bottom_up(config, container, engine + overhead.bytes)?, overhead)
-                    }
-                    Some(bytes) => {
-                        let process = top(config, container, bytes.bytes())?;
-                        let overhead = overhead_bounds.rest(config, process.bytes, engine)?;
-                        (process, overhead)
-                    }
-                };
-                managed = Part {
-                    bytes: managed_bytes,
-                    from: config.shown(MANAGED_SIZE),
-                };
-                user = Part {
-                    bytes: user_bytes,
-                    from: config.shown(USER_SIZE),
-                };
-            }
-            (managed_size, user_size) => {
-                process = match config.size(PROCESS_SIZE) {
-                    Some(bytes) => top(config, container, bytes.bytes())?,
-                    None => automatic(container)?,
-                };
-                let planned = overhead_bounds.share_of(config, process.bytes);
-                let engine = process.bytes.checked_sub(planned.bytes).ok_or_else(|| {
-                    Error::config(format!(
-                        "overhead of {} ({}) is more than the process has ({}); raise memory.process_size or lower \
-                         memory.overhead_min",
-                        ByteSize(planned.bytes),
-                        planned.from,
-                        process.described()
-                    ))
-                })?;
-                network = network_bounds.share_of(config, engine).whole(segment);
-                let left = |taken: &[(&str, &Part)], wanted: &str| {
-                    let sum = framework + taken.iter().map(|(_, part)| part.bytes).sum::<u64>();
-                    engine.checked_sub(sum).ok_or_else(|| {
-                        let parts = taken.iter().map(|(name, part)| format!("{name} {}", part.described()));
-                        Error::config(format!(
-                            "{} leaves {} without overhead, less than {} and {} take ({}), and nothing for {wanted}; \
-                             raise memory.process_size or lower one of the others",
-                            process.described_as("process"),
-                            ByteSize(engine),
-                            config.shown(FRAMEWORK_SIZE),
-                            parts.collect::<Vec<_>>().join(" and "),
-                            ByteSize(sum),
-                        ))
-                    })
-                };
-                match user_size {
-                    Some(bytes) => {
-                        user = Part {
-                            bytes,
-                            from: config.shown(USER_SIZE),
-                        };
-                        let rest = left(&[("network", &network), ("user heap", &user)], "managed memory")?;
-                        managed = Part {
-                            bytes: rest,
-                            from: "what the others leave".into(),
-                        }
-                        .whole(segment);
-                        fraction_agrees(config, engine, &managed, segment)?;
-                        // What is less than a segment is nobody's: overhead.
-                        let overhead_bytes = planned.bytes + (rest - managed.bytes);
-                        overhead = Part {
-                            bytes: overhead_bytes,
-                            from: planned.from,
-                        };
-                    }
-                    None => {
-                        managed = match managed_size {
-                            Some(bytes) => Part {
-                                bytes,
-                                from: config.shown(MANAGED_SIZE),
-                            },
-                            None => Part {
-                                bytes: share(engine, config.fraction(MANAGED_FRACTION)),
-                                from: config.shown(MANAGED_FRACTION),
-                            }
-                            .whole(segment),
-                        };
-                        let rest = left(&[("network", &network), ("managed", &managed)], "user heap")?;
-                        user = Part {
-                            bytes: rest,
-                            from: "what the others leave".into(),
-                        };
-                        overhead = planned;
-                    }
-                }
-            }
-        }
-
+        let managed = config.size(MANAGED_SIZE).map(|managed| {
+            let bytes = whole(managed.bytes(), segment);
+            Part::new(bytes, config.shown(MANAGED_SIZE))
+        });
+        let user = config
+            .size(USER_SIZE)
+            .map(|user| Part::new(user.bytes(), config.shown(USER_SIZE)));
+        let parts = match (managed, user) {
+            (Some(managed), Some(user)) => division.bottom_up(managed, user)?,
+            (None, Some(user)) => division.around_user_heap(user)?,
+            (managed, None) => division.top_down(managed)?,
+        };
+        let Parts {
+            process,
+            overhead,
+            network,
+            managed,
+            user,
+        } = parts;
         let workspace = workspace(config, &managed, segment)?;
         if (network.bytes + managed.bytes) / segment > u64::from(u32::MAX) {
             return Err(Error::config(format!(
@@ -184,7 +104,7 @@ impl Sizes {
         let sizes = Sizes {
             process: process.bytes,
             overhead: overhead.bytes,
-            framework,
+            framework: division.framework,
             user: user.bytes,
             network: network.bytes,
             managed: managed.bytes,
@@ -209,7 +129,159 @@ impl Sizes {
     }
 }
 
+/// What every way to divide a process starts from.
+struct Division<'a> {
+    config: &'a Config,
+    container: &'a Container,
+    segment: u64,
+    framework: u64,
+    overhead: Bounds,
+    network: Bounds,
+}
+
+/// A process, divided; with framework, the parts add up to it.
+struct Parts {
+    process: Part,
+    overhead: Part,
+    network: Part,
+    managed: Part,
+    user: Part,
+}
+
+impl Division<'_> {
+    /// Managed memory and user heap are given: engine memory follows, network memory being a share of a sum
+    /// that it is part of; then the process does, or where that is given too, overhead is what is left of it.
+    fn bottom_up(&self, managed: Part, user: Part) -> Result<Parts> {
+        let others = self.framework + user.bytes + managed.bytes;
+        let network = self
+            .network
+            .share_besides(self.config, others)
+            .whole(self.segment);
+        let engine = others + network.bytes;
+        let (process, overhead) = match self.config.size(PROCESS_SIZE) {
+            Some(bytes) => {
+                let process = given_process(self.config, self.container, bytes.bytes())?;
+                let overhead = self.overhead.rest(self.config, process.bytes, engine)?;
+                (process, overhead)
+            }
+            None => {
+                let overhead = self.overhead.share_besides(self.config, engine);
+                let process = summed_process(self.config, self.container, engine + overhead.bytes)?;
+                (process, overhead)
+            }
+        };
+        Ok(Parts {
+            process,
+            overhead,
+            network,
+            managed,
+            user,
+        })
+    }
+
+    /// Process and user heap are given: managed memory is what the others leave, in whole segments; what is
+    /// less than one is nobody's, and so overhead.
+    fn around_user_heap(&self, user: Part) -> Result<Parts> {
+        let (process, mut overhead, network) = self.top()?;
+        let engine = process.bytes - overhead.bytes;
+        let rest = self.left(
+            &process,
+            engine,
+            [("network", &network), ("user heap", &user)],
+            "managed memory",
+        )?;
+        let managed = Part::new(rest, LEFT_OVER).whole(self.segment);
+        let by_fraction = share(engine, self.config.fraction(MANAGED_FRACTION));
+        if self.config.is_set(MANAGED_FRACTION) && by_fraction.abs_diff(managed.bytes) > self.segment {
+            return Err(Error::config(format!(
+                "{} makes managed memory {}, but {} leaves {}; remove one",
+                self.config.shown(MANAGED_FRACTION),
+                ByteSize(by_fraction),
+                self.config.shown(USER_SIZE),
+                ByteSize(managed.bytes),
+            )));
+        }
+        overhead.bytes += rest - managed.bytes;
+        Ok(Parts {
+            process,
+            overhead,
+            network,
+            managed,
+            user,
+        })
+    }
+
+    /// The process is given: the user heap is what the others leave.
+    fn top_down(&self, managed: Option<Part>) -> Result<Parts> {
+        let (process, overhead, network) = self.top()?;
+        let engine = process.bytes - overhead.bytes;
+        let managed = managed.unwrap_or_else(|| {
+            let bytes = share(engine, self.config.fraction(MANAGED_FRACTION));
+            Part::new(bytes, self.config.shown(MANAGED_FRACTION)).whole(self.segment)
+        });
+        let rest = self.left(
+            &process,
+            engine,
+            [("network", &network), ("managed", &managed)],
+            "user heap",
+        )?;
+        Ok(Parts {
+            process,
+            overhead,
+            network,
+            managed,
+            user: Part::new(rest, LEFT_OVER),
+        })
+    }
+
+    /// Process, overhead and network memory, from the top down; overhead is less than the process.
+    fn top(&self) -> Result<(Part, Part, Part)> {
+        let process = match self.config.size(PROCESS_SIZE) {
+            Some(bytes) => given_process(self.config, self.container, bytes.bytes())?,
+            None => automatic_process(self.container)?,
+        };
+        let overhead = self.overhead.share_of(self.config, process.bytes);
+        let Some(engine) = process.bytes.checked_sub(overhead.bytes) else {
+            return Err(Error::config(format!(
+                "overhead of {} ({}) is more than the process has ({}); raise memory.process_size or lower \
+                 memory.overhead_min",
+                ByteSize(overhead.bytes),
+                overhead.from,
+                process.described()
+            )));
+        };
+        let network = self.network.share_of(self.config, engine).whole(self.segment);
+        Ok((process, overhead, network))
+    }
+
+    /// What framework and `taken` leave of engine memory for `wanted`.
+    fn left(&self, process: &Part, engine: u64, taken: [(&str, &Part); 2], wanted: &str) -> Result<u64> {
+        let sum = self.framework + taken.iter().map(|(_, part)| part.bytes).sum::<u64>();
+        engine.checked_sub(sum).ok_or_else(|| {
+            let [first, second] = taken.map(|(name, part)| format!("{name} {}", part.described()));
+            Error::config(format!(
+                "{} leaves {} without overhead, less than {} and {first} and {second} take ({}), and nothing for \
+                 {wanted}; raise memory.process_size or lower one of the others",
+                process.described_as("process"),
+                ByteSize(engine),
+                self.config.shown(FRAMEWORK_SIZE),
+                ByteSize(sum),
+            ))
+        })
+    }
+}
+
+/// What decided a size that nobody gave.
+const LEFT_OVER: &str = "what the others leave";
+
 impl Part {
+    fn new(bytes: u64, from: impl Into<String>) -> Part {
+        Part {
+            bytes,
+            from: from.into(),
+        }
+    }
+
     fn whole(mut self, segment: u64) -> Part {
         self.bytes = whole(self.bytes, segment);
         self
@@ -268,7 +340,7 @@ impl Bounds {
     /// The share of a whole of which `others` are all the rest.
     fn share_besides(&self, config: &Config, others: u64) -> Part {
         let bytes = others as f64 * self.fraction / (1.0 - self.fraction);
-        // A fraction of 1 leaves nothing for the others: infinite, and bounded. (0 × ∞ is bounded to 0.)
+        // A fraction of 1 leaves nothing for the others: that is infinite (or, of nothing, no number).
         self.bounded(
             config,
             if bytes < self.most as f64 {
@@ -317,25 +389,19 @@ impl Bounds {
                 config.shown(most),
             )));
         }
-        Ok(Part {
-            bytes,
-            from: "what the others leave".into(),
-        })
+        Ok(Part::new(bytes, LEFT_OVER))
     }
 }
 
 /// A process size that was given.
-fn top(config: &Config, container: &Container, bytes: u64) -> Result<Part> {
-    let process = Part {
-        bytes,
-        from: config.shown(PROCESS_SIZE),
-    };
+fn given_process(config: &Config, container: &Container, bytes: u64) -> Result<Part> {
+    let process = Part::new(bytes, config.shown(PROCESS_SIZE));
     fits(container, &process, "lower it, or set it to auto")?;
     Ok(process)
 }
 
 /// A process size that follows from its parts.
-fn bottom_up(config: &Config, container: &Container, bytes: u64) -> Result<Part> {
+fn summed_process(config: &Config, container: &Container, bytes: u64) -> Result<Part> {
     let from = format!(
         "the sum for {} and {}",
         config.shown(MANAGED_SIZE),
@@ -347,7 +413,7 @@ fn bottom_up(config: &Config, container: &Container, bytes: u64) -> Result<Part>
 }
 
 /// A process size that follows from the container.
-fn automatic(container: &Container) -> Result<Part> {
+fn automatic_process(container: &Container) -> Result<Part> {
     let Some((available, whose)) = container.available() else {
         return Err(Error::config(
             "memory.process_size auto: neither /proc/meminfo nor a control group says how much memory there is; set \
@@ -371,21 +437,6 @@ fn fits(container: &Container, process: &Part, remedy: &str) -> Result<()> {
     }
 }
 
-/// A managed fraction that somebody wrote must not say another size than the user heap's size leaves.
-fn fraction_agrees(config: &Config, engine: u64, managed: &Part, segment: u64) -> Result<()> {
-    let by_fraction = share(engine, config.fraction(MANAGED_FRACTION));
-    if config.is_set(MANAGED_FRACTION) && by_fraction.abs_diff(managed.bytes) > segment {
-        return Err(Error::config(format!(
-            "{} makes managed memory {}, but {} leaves {}; remove one",
-            config.shown(MANAGED_FRACTION),
-            ByteSize(by_fraction),
-            config.shown(USER_SIZE),
-            ByteSize(managed.bytes),
-        )));
-    }
-    Ok(())
-}
-
 fn workspace(config: &Config, managed: &Part, segment: u64) -> Result<Part> {
     let least = WORKSPACE_SEGMENTS * segment;
     if managed.bytes < least + segment {
@@ -399,10 +450,7 @@ fn workspace(config: &Config, managed: &Part, segment: u64) -> Result<Part> {
     }
     let Some(given) = config.size(SPILL_WORKSPACE_SIZE) else {
         let bytes = whole((managed.bytes / 8).clamp(least, WORKSPACE.max(least)), segment);
-        return Ok(Part {
-            bytes,
-            from: config.shown(SPILL_WORKSPACE_SIZE),
-        });
+        return Ok(Part::new(bytes, config.shown(SPILL_WORKSPACE_SIZE)));
     };
     let bytes = whole(given.bytes(), segment);
     if bytes < least {
@@ -419,10 +467,7 @@ fn workspace(config: &Config, managed: &Part, segment: u64) -> Result<Part> {
             managed.described(),
         )));
     }
-    Ok(Part {
-        bytes,
-        from: config.shown(SPILL_WORKSPACE_SIZE),
-    })
+    Ok(Part::new(bytes, config.shown(SPILL_WORKSPACE_SIZE)))
 }
 
 /// `bytes` rounded down to whole units.
