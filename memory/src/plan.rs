@@ -50,7 +50,7 @@ pub struct Sections {
     /// `record`
     pub record: RecordPlan,
     /// `job`
-    pub job: JobPlan,
+    pub job: JobDefaults,
     /// `exec`
     pub exec: ExecPlan,
     /// `cancel`
@@ -113,26 +113,28 @@ pub struct SpillPlan {
 }
 
 /// `spill.codec`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SpillCodec {
-    /// Compressed where that saves time.
+    /// LZ4 where it saves space, and time at the speed that the disk lately had.
+    #[default]
     Adaptive,
     /// Never compressed.
     None,
-    /// Compressed wherever that saves space.
+    /// LZ4 wherever the result is smaller.
     Lz4,
 }
 
 /// `spill.io`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SpillIo {
-    /// io_uring where the system allows it, else threads.
+    /// io_uring, or helper threads where the kernel refuses it.
+    #[default]
     Auto,
-    /// io_uring or an error.
+    /// io_uring; an error where the kernel refuses it.
     IoUring,
-    /// Helper threads.
+    /// `pread` and `pwrite` on a bounded pool of helper threads.
     Threads,
 }
 
@@ -145,7 +147,7 @@ pub struct RecordPlan {
 
 /// Defaults of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct JobPlan {
+pub struct JobDefaults {
     /// Subtasks of an operator, and worker threads; at least 1, at most `max_parallelism`.
     pub parallelism: usize,
     /// Key groups, a power of two.
@@ -337,7 +339,7 @@ impl Deref for Plan {
     }
 }
 
-fn job(config: &Config, container: &Container) -> Result<JobPlan> {
+fn job(config: &Config, container: &Container) -> Result<JobDefaults> {
     const MOST: u64 = 32_768;
     let parallelism = config
         .count(PARALLELISM)
@@ -363,7 +365,7 @@ fn job(config: &Config, container: &Container) -> Result<JobPlan> {
         "streaming" => Mode::Streaming,
         _ => Mode::Auto,
     };
-    Ok(JobPlan {
+    Ok(JobDefaults {
         parallelism: parallelism as usize,
         max_parallelism: max_parallelism as u32,
         mode,
@@ -505,7 +507,7 @@ mod tests {
         );
         assert_eq!(
             plan.job,
-            JobPlan {
+            JobDefaults {
                 parallelism: 3,
                 max_parallelism: 128,
                 mode: Mode::Auto
@@ -549,7 +551,7 @@ mod tests {
         );
         assert_eq!(
             plan.job,
-            JobPlan {
+            JobDefaults {
                 parallelism: 200,
                 max_parallelism: 512,
                 mode: Mode::Batch

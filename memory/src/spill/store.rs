@@ -5,7 +5,7 @@
 //! reservation of address space: files, rings and memory come with the first write.
 //!
 //! # Memory
-//! The workspace (`spill.workspace`), see its file; and up to 136 KiB of compression scratch for every handle that
+//! The workspace (`spill.workspace_size`), see its file; and up to 136 KiB of compression scratch for every handle that
 //! has compressed something.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -112,7 +112,7 @@ impl SpillStore {
         let Some(seat) = self.shared.workspace.seat() else {
             return Err(Error::memory(format!(
                 "operator \"{owner}\": the spill workspace of {} B has no buffer of {} B left for one more task; \
-                 raise spill.workspace",
+                 raise spill.workspace_size",
                 self.shared.geometry.workspace_bytes, self.shared.geometry.buffer_bytes
             )));
         };

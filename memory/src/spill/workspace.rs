@@ -55,8 +55,12 @@ impl Workspace {
     /// Where the kernel refuses the mapping.
     pub fn new(geometry: &Geometry) -> Result<Arc<Workspace>> {
         let bytes = geometry.workspace_bytes;
-        let mut mapping = MmapMut::map_anon(bytes)
-            .map_err(|error| Error::io(format!("spill.workspace: cannot map {bytes} B; lower it"), error))?;
+        let mut mapping = MmapMut::map_anon(bytes).map_err(|error| {
+            Error::io(
+                format!("spill.workspace_size: cannot map {bytes} B; lower it"),
+                error,
+            )
+        })?;
         let base = mapping.as_mut_ptr();
         let slot_bytes = geometry.buffer_bytes;
         let lent_from = geometry.slots * slot_bytes;

@@ -21,7 +21,11 @@ const UNSAFE_FILES: &[&str] = &[
     "memory/src/pages/line.rs",
     "memory/src/pages/line_page.rs",
     "memory/src/pages/page.rs",
+    "memory/src/scatter.rs",
     "memory/src/segment.rs",
+    "memory/src/spill/file.rs",
+    "memory/src/spill/uring.rs",
+    "memory/src/spill/workspace.rs",
     "memory/src/text.rs",
     "memory/tests/pages_source/mod.rs",
 ];

@@ -1,0 +1,228 @@
+//! The command line.
+
+use crate::data::GensortForm;
+use crate::setting::{Emit, Mode, parse_count};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use forebay_memory::ByteSize;
+use std::path::PathBuf;
+
+/// Forebay's benchmark harness. Without arguments: run --suite quick.
+#[derive(Debug, Parser)]
+#[command(name = "forebay-bench", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the workloads, what each measures, and how to reproduce its result.
+    List,
+    /// Run workloads, or a suite of them, and print one table.
+    Run(RunArguments),
+    /// Write input data to a file.
+    Generate(GenerateArguments),
+    /// Compare the results in two files.
+    Compare {
+        /// Results written with --json.
+        first: PathBuf,
+        /// Results written with --json.
+        second: PathBuf,
+    },
+    /// Compute a workload's result plainly and print it: what --verify runs in a process of its own.
+    #[command(hide = true)]
+    Oracle {
+        /// The setting, as JSON.
+        setting: String,
+    },
+    /// Prove the default plan, start an environment, and exit: what the time to start is measured with.
+    #[command(hide = true)]
+    Start,
+}
+
+/// Which rows a suite has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SuiteName {
+    /// Everything once, small: about a minute.
+    Quick,
+    /// The sizes that published figures are for: several minutes.
+    Full,
+}
+
+/// Options of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArguments {
+    /// Workloads to run, as listed by: forebay-bench list. None: the suite.
+    pub workloads: Vec<String>,
+    /// The suite to run where no workload is named.
+    #[arg(long, value_enum, default_value = "quick", conflicts_with = "workloads")]
+    pub suite: SuiteName,
+    /// Input records (50000000, 50M).
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub records: Option<u64>,
+    /// Distinct keys in generated data.
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub keys: Option<u64>,
+    /// Zipf exponent of the keys; 0 is uniform.
+    #[arg(long, value_name = "S", value_parser = parse_skew)]
+    pub skew: Option<f64>,
+    /// Managed memory (256MiB); the process size follows from it.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub managed: Option<ByteSize>,
+    /// Worker threads, and subtasks of each operator (default: one per core).
+    #[arg(long, value_name = "N", value_parser = parse_parallelism)]
+    pub parallelism: Option<usize>,
+    /// Batch or streaming (default: batch).
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// Configuration file (default: forebay.toml where there is one).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set a configuration key; may be repeated.
+    #[arg(long = "set", value_name = "K=V")]
+    pub overrides: Vec<String>,
+    /// Seed of the generated data.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Measured runs of each row; the median is reported.
+    #[arg(long, value_name = "N", value_parser = parse_repeat)]
+    pub repeat: Option<usize>,
+    /// Input files or globs instead of generated data: text for wordcount, 16-byte records for the others.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub input: Vec<String>,
+    /// Write the results of the last run to this file or directory.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Compare every result with a plain computation in a process of its own.
+    #[arg(long)]
+    pub verify: bool,
+    /// Write the results as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// What running sums emit.
+    #[arg(long, value_enum)]
+    pub emit: Option<Emit>,
+    /// Records scheduled a second, where latency is measured (exchange); 0 is as fast as possible.
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub rate: Option<u64>,
+    /// No progress bar, only the table.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl Default for RunArguments {
+    fn default() -> Self {
+        let cli = Cli::parse_from(["forebay-bench", "run"]);
+        match cli.command {
+            Some(Command::Run(arguments)) => arguments,
+            _ => unreachable!("the command was run"),
+        }
+    }
+}
+
+/// The kinds of data that can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DataKind {
+    /// The Sort Benchmark's 100-byte records.
+    Gensort,
+    /// Lines of Zipf-distributed words.
+    Text,
+    /// 16-byte records: u64 key, i64 value, little-endian.
+    Keyed,
+}
+
+/// Options of `generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArguments {
+    /// What to write.
+    #[arg(value_enum)]
+    pub kind: DataKind,
+    /// Records, or lines of text.
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub records: u64,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Seed of the data.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Distinct keys of keyed data, or words in the vocabulary of text.
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub keys: Option<u64>,
+    /// Zipf exponent of keys (default 0, uniform) or words (default 1).
+    #[arg(long, value_name = "S", value_parser = parse_skew)]
+    pub skew: Option<f64>,
+    /// The form of gensort records.
+    #[arg(long, value_enum, default_value = "ascii")]
+    pub form: GensortForm,
+}
+
+fn parse_size(text: &str) -> Result<ByteSize, String> {
+    text.parse()
+        .map_err(|error: forebay_memory::Error| error.to_string())
+}
+
+fn parse_skew(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(skew) if skew.is_finite() && (0.0..=10.0).contains(&skew) => Ok(skew),
+        _ => Err("a Zipf exponent is a number from 0 to 10".into()),
+    }
+}
+
+fn parse_parallelism(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(parallelism) if (1..=1024).contains(&parallelism) => Ok(parallelism),
+        _ => Err("parallelism is a whole number from 1 to 1024".into()),
+    }
+}
+
+fn parse_repeat(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(repeat) if (1..=1000).contains(&repeat) => Ok(repeat),
+        _ => Err("runs are a whole number from 1 to 1000".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+        assert_eq!(RunArguments::default().suite, SuiteName::Quick);
+    }
+
+    #[test]
+    fn options_parse() {
+        let line = "forebay-bench run keyed-sum --records 50M --keys 1M --skew 1.0 --managed 256MiB --parallelism 2 \
+                    --mode streaming --set memory.segment_size=4KiB --set a.b=c --seed 7 --repeat 5 --emit updates \
+                    --input a b --verify --quiet --json out.json";
+        let cli = Cli::try_parse_from(line.split_whitespace()).expect("all options are known");
+        let Some(Command::Run(run)) = cli.command else {
+            panic!("{cli:?}")
+        };
+        assert_eq!(
+            (run.records, run.managed),
+            (Some(50_000_000), Some(ByteSize::mib(256)))
+        );
+        assert_eq!(
+            (run.overrides.len(), run.input.len(), run.emit),
+            (2, 2, Some(Emit::Updates))
+        );
+        for wrong in [
+            "--records ten",
+            "--skew -1",
+            "--managed 1parsec",
+            "--parallelism 0",
+            "--repeat 0",
+            "--mode both",
+        ] {
+            let line = format!("forebay-bench run {wrong}");
+            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Input data: every generator is a pure function of a seed and an index, so that any part of it can be made
+//! again anywhere: by a subtask, by the oracle's process, by another program.
+
+pub mod mix;
+pub mod zipf;
+pub mod keyed;
+pub mod gensort;
+pub mod text;
+
+pub use gensort::{GensortForm, gensort_record};
+pub use keyed::{Keyed, KeyedData};
+pub use mix::{Modulus, mix};
+pub use text::TextData;
+pub use zipf::Zipf;

@@ -1,0 +1,117 @@
+//! `generate`: writes input data to a file, in one step, so that no half-written file is taken for data.
+
+use crate::cli::{DataKind, GenerateArguments};
+use crate::data::{KeyedData, TextData, gensort_record};
+use forebay_memory::{Error, Result};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+
+/// Distinct words in generated text where nothing else is asked for.
+pub const DEFAULT_VOCABULARY: u64 = 50_000;
+
+/// Writes the data that the command line asks for.
+///
+/// # Errors
+/// Where the file cannot be written, or a number of keys is 0.
+pub fn generate(arguments: &GenerateArguments) -> Result<()> {
+    let path = &arguments.output;
+    if arguments.keys == Some(0) {
+        return Err(Error::config("--keys 0: data has at least one key"));
+    }
+    let failed = |error| Error::io(format!("cannot write {}", path.display()), error);
+    let mut name = path
+        .file_name()
+        .map(|name| name.to_os_string())
+        .unwrap_or_default();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = File::create(&temporary)
+        .and_then(|file| {
+            let mut out = BufWriter::with_capacity(256 << 10, file);
+            write_data(arguments, &mut out)?;
+            out.flush()
+        })
+        .and_then(|()| std::fs::rename(&temporary, path));
+    written.map_err(|error| {
+        // The first error is the one to report.
+        let _ = std::fs::remove_file(&temporary);
+        failed(error)
+    })
+}
+
+fn write_data(arguments: &GenerateArguments, out: &mut impl Write) -> std::io::Result<u64> {
+    let (records, seed) = (arguments.records, arguments.seed);
+    match arguments.kind {
+        DataKind::Keyed => {
+            let keys = arguments.keys.unwrap_or(1_000_000);
+            KeyedData::new(keys, arguments.skew.unwrap_or(0.0), seed).write(records, out)
+        }
+        DataKind::Text => {
+            let vocabulary = arguments.keys.unwrap_or(DEFAULT_VOCABULARY);
+            TextData::new(vocabulary, arguments.skew.unwrap_or(1.0), seed).write(records, out)
+        }
+        DataKind::Gensort => {
+            for index in 0..records {
+                out.write_all(&gensort_record(arguments.form, seed, index))?;
+            }
+            Ok(records * crate::data::gensort::GENSORT_RECORD as u64)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn run(line: &str) -> Result<()> {
+        let cli = Cli::try_parse_from(line.split_whitespace()).expect("a command line");
+        let Some(Command::Generate(arguments)) = cli.command else {
+            panic!("{cli:?}")
+        };
+        generate(&arguments)
+    }
+
+    #[test]
+    fn every_kind_is_written() {
+        let directory = std::env::temp_dir().join(format!("forebay-generate-test-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a temporary directory");
+        let file = directory.join("data");
+        let path = file.display();
+        for (kind, size) in [
+            ("gensort", Some(5_000)),
+            ("gensort --form binary", Some(5_000)),
+            ("text", None),
+            ("keyed", Some(800)),
+        ] {
+            run(&format!(
+                "forebay-bench generate {kind} --records 50 --output {path}"
+            ))
+            .expect(kind);
+            let bytes = std::fs::read(&file).expect("written");
+            match size {
+                Some(size) => assert_eq!(bytes.len(), size, "{kind}"),
+                None => assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 50),
+            }
+        }
+        assert_eq!(
+            std::fs::read_dir(&directory).expect("listable").count(),
+            1,
+            "no temporary file is left"
+        );
+        assert!(
+            run(&format!(
+                "forebay-bench generate keyed --records 1 --keys 0 --output {path}"
+            ))
+            .is_err()
+        );
+        std::fs::remove_dir_all(&directory).expect("removable");
+        assert!(
+            run(&format!(
+                "forebay-bench generate keyed --records 1 --output {path}"
+            ))
+            .is_err()
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! Forebay's benchmark harness: workloads, their input, their oracles, and what this machine could do at best.
+//!
+//! A module uses only those above it:
+//!
+//! - [`setting`]: everything that determines one run
+//! - [`data`]: input, each record a function of seed and index
+//! - [`table`], [`progress`]: what the user sees
+//! - [`process`], [`scratch`]: memory, processor time and files of this process
+//! - [`result`]: what was measured, as JSON
+//! - [`cli`]: the command line
+//! - [`generate`], [`compare`]: the commands that run nothing
+
+pub mod setting;
+pub mod data;
+pub mod table;
+pub mod progress;
+pub mod process;
+pub mod scratch;
+pub mod result;
+pub mod cli;
+pub mod generate;
+pub mod compare;

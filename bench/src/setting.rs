@@ -1,0 +1,138 @@
+//! A setting: everything that determines one measured run, resolved from the command line and the workload's
+//! defaults, and handed to the oracle's process as JSON.
+
+use forebay_memory::{ByteSize, Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// How bounded input is processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Results at the end.
+    Batch,
+    /// Records as they come; aggregations emit as their workload says.
+    Streaming,
+}
+
+impl Mode {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Batch => "batch",
+            Mode::Streaming => "streaming",
+        }
+    }
+}
+
+/// What a running sum emits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Emit {
+    /// The new sum after every record.
+    Updates,
+    /// Each key's last sum, at the end.
+    Final,
+}
+
+/// One measured run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Setting {
+    /// The workload's name.
+    pub workload: String,
+    /// Input records; text workloads without input files generate about as many words.
+    pub records: u64,
+    /// Distinct keys in generated data.
+    pub keys: u64,
+    /// The exponent of a Zipf distribution; 0 is uniform.
+    pub skew: f64,
+    /// The managed memory where it is not the plan's default, in bytes.
+    pub managed: Option<u64>,
+    /// Slots, which is subtasks of each operator too.
+    pub parallelism: usize,
+    /// Batch or streaming.
+    pub mode: Mode,
+    /// Which results.
+    pub emit: Emit,
+    /// The seed of the generated data.
+    pub seed: u64,
+    /// A configuration file.
+    pub config: Option<PathBuf>,
+    /// `key=value` overrides of the configuration.
+    pub overrides: Vec<String>,
+    /// Input files or globs.
+    pub input: Vec<String>,
+    /// Where results go, where they are kept.
+    pub output: Option<PathBuf>,
+    /// Records scheduled a second, for the workload that measures latency; 0 is as fast as possible.
+    pub rate: u64,
+}
+
+impl Setting {
+    /// What is printed of a setting beside the workload's name and mode.
+    pub fn label(&self) -> String {
+        let mut parts = Vec::new();
+        if self.emit == Emit::Updates {
+            parts.push("emit=updates".to_string());
+        }
+        if self.skew != 0.0 {
+            parts.push(format!("skew={}", self.skew));
+        }
+        if self.rate != 0 {
+            parts.push(format!("rate={}", self.rate));
+        }
+        parts.extend(self.overrides.iter().cloned());
+        parts.join(" ")
+    }
+
+    /// The managed memory as it is printed.
+    pub fn managed_label(&self) -> String {
+        self.managed
+            .map_or_else(|| "default".into(), |bytes| ByteSize(bytes).to_string())
+    }
+}
+
+/// A count as people write it: `50000000`, `50_000_000`, `50M`, `100k`; units are powers of 1000.
+///
+/// # Errors
+/// Anything else.
+pub fn parse_count(text: &str) -> Result<u64> {
+    let wrong = || {
+        Error::config(format!(
+            "\"{text}\" is not a count; write 50000000, 50_000_000, 50M, 100k or 1G"
+        ))
+    };
+    let trimmed = text.trim();
+    let (digits, scale) = match trimmed.as_bytes().last() {
+        Some(b'k' | b'K') => (&trimmed[..trimmed.len() - 1], 1_000),
+        Some(b'm' | b'M') => (&trimmed[..trimmed.len() - 1], 1_000_000),
+        Some(b'g' | b'G') => (&trimmed[..trimmed.len() - 1], 1_000_000_000),
+        _ => (trimmed, 1),
+    };
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let number: u64 = digits.replace('_', "").parse().map_err(|_| wrong())?;
+    number.checked_mul(scale).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_parse() {
+        for (text, count) in [
+            ("0", 0),
+            ("50M", 50_000_000),
+            ("1_000", 1_000),
+            ("2k", 2_000),
+            ("1G", 1_000_000_000),
+        ] {
+            assert_eq!(parse_count(text).expect(text), count);
+        }
+        for text in ["", "M", "-1", "1.5M", "_1", "99999999999G", "ten"] {
+            assert!(parse_count(text).is_err(), "{text}");
+        }
+    }
+}
