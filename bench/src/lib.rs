@@ -6,6 +6,7 @@
 //! - [`data`]: input, each record a function of seed and index
 //! - [`table`], [`progress`]: what the user sees
 //! - [`process`], [`scratch`]: memory, processor time and files of this process
+//! - [`limits`]: what the machine can do at best
 //! - [`result`]: what was measured, as JSON
 //! - [`cli`]: the command line
 //! - [`generate`], [`compare`]: the commands that run nothing
@@ -16,6 +17,7 @@ pub mod table;
 pub mod progress;
 pub mod process;
 pub mod scratch;
+pub mod limits;
 pub mod result;
 pub mod cli;
 pub mod generate;

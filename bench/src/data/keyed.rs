@@ -9,13 +9,17 @@
 
 use super::mix::{Modulus, mix, start_of};
 use super::zipf::Zipf;
+use forebay::record::Record;
 use std::io::{self, Write};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of a record in a file.
 pub const KEYED_RECORD: usize = 16;
 
 /// One record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Record)]
+#[repr(C)]
+#[record(plain)]
 pub struct Keyed {
     /// What records are grouped by.
     pub key: u64,
