@@ -32,6 +32,20 @@ use sizes::Sizes;
 pub use explain::{Component, Explanation};
 
 /// Every size of a process and every setting of its jobs, proved to fit together.
+///
+/// # Examples
+/// ```
+/// use forebay_memory::{Config, Container, Plan};
+///
+/// let mut config = Config::default();
+/// config.set("memory.managed_size=64MiB")?;
+/// config.set("memory.user_size=16MiB")?;
+/// let plan = Plan::prove(&config, &Container::detect()?)?;
+/// assert_eq!(plan.managed_bytes(), 64 << 20);
+/// assert_eq!(plan.network.buffers_per_channel, 2);
+/// println!("{}", plan.explain());
+/// # Ok::<(), forebay_memory::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Plan {
     sizes: Sizes,

@@ -15,6 +15,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::error::{Error, Result};
 
 /// A number of bytes.
+///
+/// # Examples
+/// ```
+/// use forebay_memory::ByteSize;
+///
+/// let size: ByteSize = "64 mb".parse()?;
+/// assert_eq!(size, ByteSize::mib(64));
+/// assert_eq!(size.to_string(), "64 MiB");
+/// assert!("64 parsecs".parse::<ByteSize>().is_err());
+/// # Ok::<(), forebay_memory::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ByteSize(pub u64);
 

@@ -24,6 +24,20 @@ use crate::size::ByteSize;
 pub const DEFAULT_FILE: &str = "forebay.toml";
 
 /// A value for every key. Each is in its own range; whether they fit together is for `plan` to prove.
+///
+/// # Examples
+/// ```
+/// use forebay_memory::Config;
+/// use forebay_memory::config::names::USER_SIZE;
+///
+/// let mut config = Config::default();
+/// config.read_toml("[memory]\nuser_size = \"128 MiB\"", "forebay.toml")?;
+/// assert_eq!(config.shown(USER_SIZE), "memory.user_size 128 MiB (forebay.toml:2)");
+///
+/// let error = config.set("memory.user_sise=1gb").unwrap_err();
+/// assert!(error.to_string().contains("the nearest is memory.user_size"));
+/// # Ok::<(), forebay_memory::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Config {
     settings: Vec<Setting>,
@@ -582,5 +596,57 @@ mod tests {
                 .to_string()
                 .starts_with("cannot read the configuration file no/such/forebay.toml: ")
         );
+    }
+
+    /// Damaged files are refused in one line; nothing panics.
+    #[test]
+    fn any_text_is_read_or_refused() {
+        let example = "[memory]\nprocess_size = \"2 GiB\"\nweights = { operator = 70, state = 0x1e }\n\
+                       [network]\nbuffer_timeout = '10 ms'\n[spill]\ndirectories = [\"/a\", \"/b\"] # µ\n";
+        let seed = 0x5eed_0002;
+        let mut state: u64 = seed;
+        let mut random = |bound: usize| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            (crate::hash::hash_u64(state) % bound as u64) as usize
+        };
+        let mut read = 0;
+        for case in 0..5_000 {
+            let mut characters: Vec<char> = example.chars().collect();
+            for _ in 0..1 + random(4) {
+                let (at, other) = (random(characters.len()), random(characters.len()));
+                match random(4) {
+                    0 => drop(characters.remove(at)),
+                    1 => characters.insert(
+                        at,
+                        ['"', '[', '}', '.', '=', '9', '-', 'é', '\n', '\0'][random(10)],
+                    ),
+                    2 => characters.swap(at, other),
+                    _ => characters.truncate(at.max(4)),
+                }
+                if characters.len() < 8 {
+                    break;
+                }
+            }
+            let text: String = characters.into_iter().collect();
+            match toml(&text) {
+                Ok(_) => read += 1,
+                Err(error) => {
+                    assert_eq!(
+                        error.kind(),
+                        crate::ErrorKind::Config,
+                        "seed {seed}, case {case}: {text}"
+                    );
+                    let message = error.to_string();
+                    assert!(
+                        message.contains("forebay.toml:"),
+                        "seed {seed}, case {case}: {message}\n{text}"
+                    );
+                }
+            }
+            // The same text as a value of any key.
+            let key = keys().nth(random(keys().len())).unwrap();
+            let _ = Config::default().set(&format!("{}={text}", key.name()));
+        }
+        assert!(read > 100, "some damage is harmless: {read}");
     }
 }
