@@ -24,7 +24,8 @@ use super::channel::Channel;
 use super::router::{Route, Router};
 use crate::batch::{BATCH_HEADER, Batch, variable_row_size};
 use crate::clock::Instant;
-use forebay_memory::{Segment, SegmentSource};
+use forebay_memory::SegmentSource;
+use forebay_memory::scatter::{SegmentWriter, scatter_rows, scatter_var_rows};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,44 +39,9 @@ pub enum SendState {
     Blocked,
 }
 
-/// A buffer being filled with rows for one channel.
-struct Filling {
-    segment: Segment,
-    end: usize,
-    rows: usize,
-}
-
-impl Filling {
-    fn new(segment: Segment) -> Self {
-        Filling {
-            segment,
-            end: BATCH_HEADER,
-            rows: 0,
-        }
-    }
-
-    #[inline(always)]
-    fn append(&mut self, row: &[u8]) -> bool {
-        match self.segment.get_mut(self.end..self.end + row.len()) {
-            Some(place) => {
-                place.copy_from_slice(row);
-                self.end += row.len();
-                self.rows += 1;
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn into_batch(self) -> Batch {
-        Batch::from_segment(self.segment, self.rows, self.end)
-    }
-}
-
 /// One channel as its sender sees it.
 struct Lane {
     channel: Arc<Channel>,
-    filling: Option<Filling>,
     backlog: VecDeque<Batch>,
 }
 
@@ -91,12 +57,6 @@ impl Lane {
         }
     }
 
-    fn ship_filling(&mut self) {
-        if let Some(filling) = self.filling.take_if(|filling| filling.rows > 0) {
-            self.ship(filling.into_batch());
-        }
-    }
-
     fn drain(&mut self) {
         while !self.backlog.is_empty() {
             let Some(floating) = self.channel.take_credit() else {
@@ -105,6 +65,16 @@ impl Lane {
             let batch = self.backlog.pop_front().expect("the backlog was not empty");
             self.channel.push(batch, floating);
         }
+    }
+}
+
+/// Hands over the rows of a buffer being filled, if it has any.
+fn ship_filling(lane: &mut Lane, writer: &mut SegmentWriter) {
+    let (rows, end) = (writer.rows_written(), BATCH_HEADER + writer.written());
+    if rows > 0
+        && let Some(segment) = writer.take()
+    {
+        lane.ship(Batch::from_segment(segment, rows, end));
     }
 }
 
@@ -123,6 +93,8 @@ pub struct Exchange {
     stride: usize,
     pool: Arc<dyn SegmentSource>,
     lanes: Vec<Lane>,
+    /// The buffer being filled for each lane.
+    writers: Vec<SegmentWriter>,
     parked: VecDeque<Parked>,
     targets: Vec<u16>,
     most_backlog: usize,
@@ -144,11 +116,11 @@ impl Exchange {
         most_backlog: usize,
         timeout: Option<Duration>,
     ) -> Exchange {
+        let writers = channels.iter().map(|_| SegmentWriter::vacant(stride)).collect();
         let lanes = channels
             .into_iter()
             .map(|channel| Lane {
                 channel,
-                filling: None,
                 backlog: VecDeque::new(),
             })
             .collect();
@@ -157,6 +129,7 @@ impl Exchange {
             stride,
             pool,
             lanes,
+            writers,
             parked: VecDeque::new(),
             targets: Vec::new(),
             most_backlog,
@@ -207,7 +180,7 @@ impl Exchange {
 
     /// Hands a whole batch to one channel, without copying its rows.
     fn hand_over(&mut self, lane: usize, parked: &mut Parked) -> bool {
-        let lane = &mut self.lanes[lane];
+        let (lane, writer) = (&mut self.lanes[lane], &mut self.writers[lane]);
         let batch = &mut parked.batch;
         if batch.is_segment() {
             let Some(mut segment) = self.pool.try_take() else {
@@ -217,7 +190,7 @@ impl Exchange {
                 batch.swap_segment(&mut segment);
             }
         }
-        lane.ship_filling();
+        ship_filling(lane, writer);
         lane.ship(std::mem::replace(batch, Batch::empty()));
         true
     }
@@ -241,39 +214,39 @@ impl Exchange {
     /// Copies rows into the buffers of their channels.
     fn scatter(&mut self, parked: &mut Parked) -> bool {
         let bytes = parked.batch.bytes();
-        while parked.row < parked.batch.len() {
-            let rest = &bytes[parked.byte..];
-            let size = if self.stride > 0 {
-                self.stride
-            } else {
-                variable_row_size(rest)
-            };
-            let row = &rest[..size];
-            let lane = &mut self.lanes[self.targets[parked.row] as usize];
-            let appended = match &mut lane.filling {
-                Some(filling) => filling.append(row),
-                None => false,
-            };
-            if !appended {
-                lane.ship_filling();
-                if BATCH_HEADER + size > self.pool.segment_size() {
-                    lane.ship(Batch::from_rows_on_heap(row, 1));
-                } else {
-                    // An empty buffer may be left over from before a larger row.
-                    let Some(segment) = self.pool.try_take() else {
-                        return false;
-                    };
-                    let filling = lane.filling.insert(Filling::new(segment));
-                    let appended = filling.append(row);
-                    debug_assert!(appended, "a row that fits a segment fits an empty one");
-                    self.holds_rows = true;
-                }
-            }
-            parked.row += 1;
-            parked.byte += size;
-        }
+        let count = parked.batch.len();
         self.holds_rows = true;
-        true
+        loop {
+            let (rest, targets) = (&bytes[parked.byte..], &self.targets[parked.row..count]);
+            let (rows, used) = if self.stride > 0 {
+                let rows = scatter_rows(rest, self.stride, targets, &mut self.writers);
+                (rows, rows * self.stride)
+            } else {
+                scatter_var_rows(rest, targets, &mut self.writers)
+            };
+            parked.row += rows;
+            parked.byte += used;
+            if parked.row == count {
+                return true;
+            }
+            // The row's buffer has no room for it.
+            let target = self.targets[parked.row] as usize;
+            let (lane, writer) = (&mut self.lanes[target], &mut self.writers[target]);
+            ship_filling(lane, writer);
+            let row = &bytes[parked.byte..];
+            let size = if self.stride > 0 { self.stride } else { variable_row_size(row) };
+            if BATCH_HEADER + size > self.pool.segment_size() {
+                lane.ship(Batch::from_rows_on_heap(&row[..size], 1));
+                parked.row += 1;
+                parked.byte += size;
+                if parked.row == count {
+                    return true;
+                }
+            } else if writer.is_vacant() {
+                let Some(segment) = self.pool.try_take() else { return false };
+                writer.put(segment);
+            }
+        }
     }
 
     fn drain(&mut self) -> SendState {
@@ -301,8 +274,8 @@ impl Exchange {
 
     fn flush(&mut self) {
         if self.holds_rows {
-            for lane in &mut self.lanes {
-                lane.ship_filling();
+            for (lane, writer) in self.lanes.iter_mut().zip(&mut self.writers) {
+                ship_filling(lane, writer);
             }
             self.holds_rows = false;
         }
@@ -312,12 +285,12 @@ impl Exchange {
     /// Sends the buffers whose receivers have nothing to do.
     fn flush_to_idle(&mut self) {
         if self.holds_rows {
-            for lane in &mut self.lanes {
+            for (lane, writer) in self.lanes.iter_mut().zip(&mut self.writers) {
                 if lane.channel.is_receiver_waiting() {
-                    lane.ship_filling();
+                    ship_filling(lane, writer);
                 }
             }
-            self.holds_rows = self.lanes.iter().any(|lane| lane.filling.is_some());
+            self.holds_rows = self.writers.iter().any(|writer| writer.rows_written() > 0);
         }
     }
 
