@@ -30,11 +30,20 @@ fn mix(index: u64) -> u64 {
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
-    let number = |at: usize, default: u64| arguments.get(at).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let number = |at: usize, default: u64| {
+        arguments
+            .get(at)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(default)
+    };
     let (records, keys) = (number(1, 100_000), number(2, 1_000));
     let updates = arguments.get(3).is_some_and(|emit| emit == "updates");
 
-    let assignments: &[&str] = if arguments.len() > 4 { &["memory.managed_size=256MiB", "memory.user_size=128MiB"] } else { &[] };
+    let assignments: &[&str] = if arguments.len() > 4 {
+        &["memory.managed_size=256MiB", "memory.user_size=128MiB"]
+    } else {
+        &[]
+    };
     let runtime = Runtime::new(Plan::load(None, assignments)?)?;
     let environment =
         Environment::new(runtime).with_mode(if updates { Mode::Streaming } else { Mode::Batch });
@@ -45,7 +54,10 @@ fn main() -> Result<()> {
             generate_rows(records, move |first, rows: &mut [Pair]| {
                 for (row, index) in rows.iter_mut().zip(first..) {
                     let hash = mix(index);
-                    *row = Pair { key: hash % keys, value: (hash >> 40) as i64 & 1023 };
+                    *row = Pair {
+                        key: hash % keys,
+                        value: (hash >> 40) as i64 & 1023,
+                    };
                 }
             }),
         )
@@ -55,6 +67,9 @@ fn main() -> Result<()> {
     let summary = environment.execute("keyed-sum")?;
     println!("{summary}");
     println!("{:?}", total.lock().expect("the job is over"));
-    println!("{:.1} M records/s", records as f64 / summary.elapsed.as_secs_f64() / 1e6);
+    println!(
+        "{:.1} M records/s",
+        records as f64 / summary.elapsed.as_secs_f64() / 1e6
+    );
     Ok(())
 }

@@ -234,7 +234,11 @@ impl Exchange {
             let (lane, writer) = (&mut self.lanes[target], &mut self.writers[target]);
             ship_filling(lane, writer);
             let row = &bytes[parked.byte..];
-            let size = if self.stride > 0 { self.stride } else { variable_row_size(row) };
+            let size = if self.stride > 0 {
+                self.stride
+            } else {
+                variable_row_size(row)
+            };
             if BATCH_HEADER + size > self.pool.segment_size() {
                 lane.ship(Batch::from_rows_on_heap(&row[..size], 1));
                 parked.row += 1;
@@ -243,7 +247,9 @@ impl Exchange {
                     return true;
                 }
             } else if writer.is_vacant() {
-                let Some(segment) = self.pool.try_take() else { return false };
+                let Some(segment) = self.pool.try_take() else {
+                    return false;
+                };
                 writer.put(segment);
             }
         }
