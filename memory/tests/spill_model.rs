@@ -92,7 +92,7 @@ fn on_disk(io: IoChoice) {
             (1, 1 << 20, 2),
             (2, 256 << 10, 4),
             (3, 32 << 10, 8),
-            (4, 8 << 10, 2),
+            (4, 8 << 10, 1),
         ] {
             let directory = TestDirectory::new();
             let config = SpillConfig {
@@ -142,8 +142,8 @@ fn the_simulated_disk_agrees_with_the_model() {
             let disk = SimulatedDisk::new(seed, faults);
             let config = SpillConfig {
                 codec,
-                workspace_bytes: [16 << 10, 32 << 10, 128 << 10, 1 << 20][seed as usize % 4],
-                handles: 2 + seed as usize % 3,
+                workspace_bytes: [8 << 10, 32 << 10, 128 << 10, 1 << 20][seed as usize % 4],
+                handles: 1 + seed as usize % 4,
                 extent_bytes: 256 << 10,
                 ..SpillConfig::default()
             };

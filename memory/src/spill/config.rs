@@ -25,7 +25,7 @@ pub struct SpillConfig {
     pub workspace_bytes: usize,
     /// The size of one large write; smaller where the workspace does not give every handle four of them.
     pub write_bytes: usize,
-    /// How many handles the workspace is laid out for. More may be open while room is left.
+    /// How many handles the workspace is laid out for. More may be open: slower where memory is short.
     pub handles: usize,
     /// The unit in which disk space is taken and recycled; also bounds a block ([`SpillConfig::max_block_bytes`]).
     pub extent_bytes: usize,
@@ -96,7 +96,7 @@ impl SpillConfig {
             .min(self.write_bytes)
             .clamp(PAGE, 1 << 20)
             & !(PAGE - 1);
-        let slots = (2 * handles).min(workspace_bytes / buffer_bytes);
+        let slots = (2 * handles).min(workspace_bytes / buffer_bytes - 1);
         let extent_bytes = self.extent_bytes & !(PAGE - 1);
         if !(4 * PAGE..=1 << 30).contains(&extent_bytes) {
             return Err(Error::config(format!(
@@ -122,7 +122,7 @@ pub(crate) struct Geometry {
     pub workspace_bytes: usize,
     /// One large write, in bytes: whole pages.
     pub buffer_bytes: usize,
-    /// How many buffers are set aside for handles; the rest of the workspace is lent.
+    /// How many buffers are set aside for handles, besides a common one; the rest of the workspace is lent.
     pub slots: usize,
     /// How many of them a handle gets: 2, or 1 where there are not enough.
     pub slots_per_handle: usize,

@@ -99,6 +99,17 @@ impl SpillHandle {
                 geometry.extent_bytes
             )));
         }
+        let written = self.write_block(parts, raw);
+        // The common slot is for one call: others may wait for it.
+        if self.is_filling_common() {
+            self.write_out()?;
+            self.pipeline.finish_writes()?;
+        }
+        written
+    }
+
+    fn write_block(&mut self, parts: &[&[u8]], raw: usize) -> Result<BlockRef> {
+        let geometry = self.pipeline.shared.geometry;
         let clock = self.pipeline.open()?;
         let extent = self.room_for(geometry.worst_span(raw))?;
         let sequence = self.pipeline.shared.sequence();
@@ -307,6 +318,11 @@ impl SpillHandle {
         };
         encode_header(place, info);
         Ok((position, position + HEADER_BYTES + stored))
+    }
+
+    fn is_filling_common(&self) -> bool {
+        let filling = self.open.as_ref().and_then(|open| open.filling.as_ref());
+        filling.is_some_and(|filling| filling.buffer.is_common())
     }
 
     /// Starts to write the buffer that is being filled.

@@ -20,10 +20,12 @@ mod store;
 mod pipeline;
 mod handle;
 mod reader;
+mod probe;
 
 pub use block::{BlockRef, Damage, HEADER_BYTES, decode_block_fragment};
 pub use config::{Codec, IoChoice, SpillConfig};
 pub use handle::SpillHandle;
+pub use probe::{DiskBandwidth, probe};
 pub use reader::BlockReader;
 pub use simulated_disk::{SimulatedDisk, SimulatedFaults, SimulatedReport};
 pub use stats::SpillStats;

@@ -1,21 +1,24 @@
 //! The memory that all spill I/O goes through: one fixed region, cut into buffers.
 //!
 //! # Interface
-//! [`Workspace::seat`] sets buffers aside for a handle; [`Workspace::try_lend`] lends from what is left; dropping
-//! a [`Buffer`] gives it back, wherever that happens.
+//! [`Workspace::seat`] sets buffers aside for a handle; [`Workspace::try_lend`] lends from what is left;
+//! [`Workspace::common`] is for handles that came when nothing was left. Dropping a [`Buffer`] gives it back,
+//! wherever that happens.
 //!
 //! # Memory
 //! One anonymous mapping of the configured size, reserved when it is made, committed by [`Workspace::commit`] at the
 //! first write, unmapped when the last buffer and the store are gone. Half of it, as a rule, is cut in
 //! equal *slots*, two for every handle it is laid out for; the other half is lent in ranges of whole pages.
-//! A handle keeps its slots, so it can always write and read, whatever others have borrowed.
+//! A handle keeps its slots, so it can always write and read, whatever others have borrowed. One more slot is common:
+//! a handle without slots takes it for the length of one call, so that it can always go on too, slowly. Nobody
+//! keeps it between two calls, so waiting for it ends.
 //!
 //! # Invariants
 //! I1. Every page of the region is in exactly one place: a free slot, a free range, or one buffer. So a buffer is
 //!     the only way to its bytes, like a segment. Asserted by the pool's arithmetic in `Drop for Buffer`.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once};
 
 use memmap2::{Advice, MmapMut};
 
@@ -33,9 +36,12 @@ pub(crate) struct Workspace {
     lent_from: usize,
     committed: Once,
     free: Mutex<Free>,
+    common_is_back: Condvar,
 }
 
 struct Free {
+    /// Whether the common slot, the first of the region, is there.
+    common: bool,
     /// Starts of free slots.
     slots: Vec<usize>,
     /// Free ranges outside the slots: start and length, in order, never touching each other.
@@ -63,13 +69,13 @@ impl Workspace {
         })?;
         let base = mapping.as_mut_ptr();
         let slot_bytes = geometry.buffer_bytes;
-        let lent_from = geometry.slots * slot_bytes;
+        let lent_from = (geometry.slots + 1) * slot_bytes;
         let ranges = match bytes - lent_from {
             0 => Vec::new(),
             rest => vec![(lent_from, rest)],
         };
         // Handed out from the back: lowest first.
-        let slots = (0..geometry.slots).rev().map(|slot| slot * slot_bytes).collect();
+        let slots = (1..=geometry.slots).rev().map(|slot| slot * slot_bytes).collect();
         Ok(Arc::new(Workspace {
             mapping,
             base,
@@ -77,7 +83,8 @@ impl Workspace {
             slots_per_handle: geometry.slots_per_handle,
             lent_from,
             committed: Once::new(),
-            free: Mutex::new(Free { slots, ranges }),
+            free: Mutex::new(Free { common: true, slots, ranges }),
+            common_is_back: Condvar::new(),
         }))
     }
 
@@ -100,31 +107,13 @@ impl Workspace {
         self.slot_bytes
     }
 
-    /// Two buffers of slot size for a handle, or one where there are not enough.
-    ///
-    /// `None` where nothing of that size is left.
-    pub fn seat(self: &Arc<Self>) -> Option<Vec<Buffer>> {
-        let mut seat = Vec::with_capacity(2);
-        while seat.len() < self.slots_per_handle {
-            let slot = self.lock().slots.pop();
-            match slot {
-                Some(start) => seat.push(Buffer {
-                    workspace: self.clone(),
-                    start,
-                    bytes: self.slot_bytes,
-                    slot: true,
-                }),
-                // More handles than planned: what is lent to one for long is kept like a slot.
-                None => match self.try_lend(self.slot_bytes) {
-                    Some(mut buffer) => {
-                        buffer.slot = true;
-                        seat.push(buffer);
-                    }
-                    None => break,
-                },
-            }
-        }
-        (!seat.is_empty()).then_some(seat)
+    /// The slots of one handle, as many as there are for it; none where others have them all.
+    pub fn seat(self: &Arc<Self>) -> Vec<Buffer> {
+        let mut free = self.lock();
+        let keep = free.slots.len().saturating_sub(self.slots_per_handle);
+        let starts = free.slots.split_off(keep);
+        drop(free);
+        starts.into_iter().map(|start| self.buffer(start, self.slot_bytes)).collect()
     }
 
     /// A buffer of `bytes`, a multiple of the page size, from the first free range that holds it.
@@ -140,21 +129,29 @@ impl Workspace {
             false => free.ranges[at] = (start + bytes, rest - bytes),
         }
         drop(free);
-        Some(Buffer {
-            workspace: self.clone(),
-            start,
-            bytes,
-            slot: false,
-        })
+        Some(self.buffer(start, bytes))
+    }
+
+    /// The common slot, waiting until whoever has it is done with its call.
+    pub fn common(self: &Arc<Self>) -> Buffer {
+        let free = self.lock();
+        let waited = self.common_is_back.wait_while(free, |free| !free.common);
+        waited.unwrap_or_else(|poisoned| poisoned.into_inner()).common = false;
+        self.buffer(0, self.slot_bytes)
+    }
+
+    fn buffer(self: &Arc<Self>, start: usize, bytes: usize) -> Buffer {
+        Buffer { workspace: self.clone(), start, bytes }
     }
 
     /// Free bytes, slots and ranges together.
     pub fn free_bytes(&self) -> usize {
         let free = self.lock();
-        free.slots.len() * self.slot_bytes + free.ranges.iter().map(|range| range.1).sum::<usize>()
+        (free.slots.len() + usize::from(free.common)) * self.slot_bytes
+            + free.ranges.iter().map(|range| range.1).sum::<usize>()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Free> {
+    fn lock(&self) -> MutexGuard<'_, Free> {
         // A panic while the lock is held leaves the lists whole: each change is one step.
         self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -163,7 +160,12 @@ impl Workspace {
         let mut free = self.lock();
         if start < self.lent_from {
             assert_eq!(bytes, self.slot_bytes, "I1: a slot comes back whole");
-            free.slots.push(start);
+            if start > 0 {
+                free.slots.push(start);
+            } else {
+                free.common = true;
+                self.common_is_back.notify_one();
+            }
             return;
         }
         let ranges = &mut free.ranges;
@@ -187,13 +189,17 @@ pub(crate) struct Buffer {
     workspace: Arc<Workspace>,
     start: usize,
     bytes: usize,
-    slot: bool,
 }
 
 impl Buffer {
     /// Whether a handle keeps this buffer for its life.
     pub fn is_slot(&self) -> bool {
-        self.slot
+        (1..self.workspace.lent_from).contains(&self.start)
+    }
+
+    /// Whether this is the common slot, which nobody keeps between two calls.
+    pub fn is_common(&self) -> bool {
+        self.start == 0
     }
 }
 
@@ -244,8 +250,10 @@ mod tests {
                 held.swap_remove(pick % held.len());
             } else if let Some(buffer) = workspace.try_lend((pick % 4 + 1) * PAGE) {
                 held.push(vec![buffer]);
-            } else if let Some(seat) = workspace.seat() {
-                held.push(seat);
+            } else if pick.is_multiple_of(5) && !held.iter().flatten().any(Buffer::is_common) {
+                held.push(vec![workspace.common()]);
+            } else {
+                held.push(workspace.seat());
             }
             for (number, buffer) in held.iter_mut().flatten().enumerate() {
                 buffer.fill(number as u8);
@@ -259,6 +267,6 @@ mod tests {
         }
         drop(held);
         assert_eq!(workspace.free_bytes(), 64 << 10);
-        assert_eq!(workspace.lock().ranges, [(32 << 10, 32 << 10)]);
+        assert_eq!(workspace.lock().ranges, [(40 << 10, 24 << 10)]);
     }
 }

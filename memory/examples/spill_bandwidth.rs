@@ -1,0 +1,87 @@
+//! Spill bandwidth on this machine, beside the disk's own limit: `spill_bandwidth [DIRECTORY] [MEBIBYTES]`.
+//!
+//! Alternates the ways bytes can travel; each line is one store, written and read back in order through one
+//! handle. Payloads are noise, so that nothing compresses, except where the line says `lz4`.
+
+use std::time::Instant;
+
+use forebay_memory::spill::{Codec, IoChoice, SpillConfig, SpillStore, probe};
+
+fn main() -> forebay_memory::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let directory = arguments.next().map_or_else(std::env::temp_dir, Into::into);
+    let mebibytes: u64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(2048);
+    for (block, depth) in [(512 << 10, 8), (128 << 10, 16)] {
+        let found = probe(&directory, block, depth, mebibytes << 20)?;
+        println!(
+            "probe {:>4} KiB depth {depth:>2} {:>10}: write {:>5.0} read {:>5.0} mixed {:>5.0} MB/s",
+            block >> 10,
+            found.io,
+            found.write_bytes_per_second / 1e6,
+            found.read_bytes_per_second / 1e6,
+            found.mixed_bytes_per_second / 1e6
+        );
+    }
+    for payload in [32 << 10, 256 << 10] {
+        for io in [IoChoice::IoUring, IoChoice::Threads] {
+            for codec in [Codec::None, Codec::Adaptive, Codec::Lz4] {
+                for compressible in [false, true] {
+                    let config =
+                        SpillConfig { directories: vec![directory.clone()], io, codec, ..Default::default() };
+                    run(&config, payload, mebibytes << 20, compressible)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn run(config: &SpillConfig, payload: usize, bytes: u64, compressible: bool) -> forebay_memory::Result<()> {
+    let store = SpillStore::open(config)?;
+    let mut handle = store.handle("bandwidth")?;
+    let mut data = vec![0u8; payload];
+    let mut state = 1u64;
+    for (at, word) in data.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        // About a third of the bytes are noise where it is to compress.
+        *word = if compressible && at % 3 > 0 { (at as u64 / 64).to_le_bytes() } else { state.to_le_bytes() };
+    }
+    let count = bytes / payload as u64;
+    let mut into = vec![0u8; payload];
+    for round in ["fresh", "again"] {
+        let start = Instant::now();
+        let mut blocks = Vec::new();
+        for number in 0..count {
+            data[..8].copy_from_slice(&number.to_le_bytes());
+            blocks.push(handle.write(&[&data])?);
+        }
+        handle.flush()?;
+        let write = start.elapsed().as_secs_f64();
+        let wait_write = handle.stats().waited.as_secs_f64();
+        let start = Instant::now();
+        let mut reader = handle.reader(blocks.clone());
+        for number in 0..count {
+            reader.next(&mut handle, &mut into)?;
+            assert_eq!(into[..8], number.to_le_bytes());
+        }
+        let read = start.elapsed().as_secs_f64();
+        drop(reader);
+        let stats = handle.stats();
+        println!(
+            "{round} {:>4} KiB {:>9} {:>8} {}: write {:>5.0} read {:>5.0} MB/s, ratio {:.2}, waited {:.2} of {:.2} s so far",
+            payload >> 10,
+            stats.io,
+            format!("{:?}", config.codec),
+            if compressible { "text " } else { "noise" },
+            bytes as f64 / write / 1e6,
+            bytes as f64 / read / 1e6,
+            stats.raw_bytes_written as f64 / stats.bytes_written as f64,
+            wait_write,
+            write
+        );
+        for block in blocks {
+            handle.free(block);
+        }
+    }
+    Ok(())
+}
