@@ -361,4 +361,56 @@ mod tests {
         assert!(decode_block_fragment(&bytes, &block, 192, 0, &mut into).is_err());
         assert!(decode_block_fragment(&bytes, &block, 128, 1, &mut into).is_err());
     }
+
+    /// What a fuzzer would find: random bytes, damaged fragments, and headers of random fields whose checksum is
+    /// right, so that what comes behind the checksum is reached too.
+    #[test]
+    fn no_input_makes_the_decoder_panic() {
+        let mut state = 0x5eed_u64;
+        let mut random = || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (state >> 32) as u32
+        };
+        let raw: Vec<u8> = (0..3000u32).map(|at| (at / 9) as u8).collect();
+        let (valid, block) = fragment(&lz4_flex::block::compress(&raw), STORED_LZ4, raw.len());
+        let mut into = vec![0; 4000];
+        let mut decoded = 0;
+        for round in 0..100_000 {
+            let mut bytes = valid.clone();
+            let mut block = block;
+            match round % 4 {
+                0 => bytes.iter_mut().for_each(|byte| *byte = random() as u8),
+                1 => bytes.truncate(random() as usize % (valid.len() + 1)),
+                2 => {
+                    let at = random() as usize % bytes.len();
+                    bytes[at] = random() as u8;
+                }
+                _ => {
+                    // Sound checksums over damaged headers, lengths and LZ4 data.
+                    let mut header = Header::read_from_prefix(&bytes).unwrap().0;
+                    match random() % 6 {
+                        0 => header.raw = (random() % 5000).into(),
+                        1 => header.codec = random() as u8 % 3,
+                        2 => header.fragment = (random() as u16 % 3).into(),
+                        3 => bytes.truncate(HEADER_BYTES + random() as usize % (valid.len() - HEADER_BYTES)),
+                        4 => block = BlockRef::new(3, 128, random() % 9000, random() % 5000, 9),
+                        _ => {
+                            let at = HEADER_BYTES + random() as usize % (bytes.len() - HEADER_BYTES);
+                            bytes[at] = random() as u8;
+                        }
+                    }
+                    header.stored = (bytes.len() as u32 - HEADER_BYTES as u32).into();
+                    header.checksum = header.checksum_of(&bytes[HEADER_BYTES..]).into();
+                    bytes[..HEADER_BYTES].copy_from_slice(header.as_bytes());
+                }
+            }
+            let room = random() as usize % into.len();
+            if let Ok((length, stored)) = decode_block_fragment(&bytes, &block, 128, 0, &mut into[..room]) {
+                assert!(length <= room && stored <= bytes.len(), "round {round}");
+                assert!(round % 4 > 0, "round {round}: random bytes passed for a block");
+                decoded += 1;
+            }
+        }
+        assert!(decoded > 100, "some inputs are sound: {decoded}");
+    }
 }

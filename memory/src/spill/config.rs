@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::block::HEADER_BYTES;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 pub use crate::plan::{SpillCodec as Codec, SpillIo as IoChoice};
@@ -143,21 +144,22 @@ impl Geometry {
         } else {
             self.buffer_bytes
         };
-        whole - crate::spill::HEADER_BYTES
+        whole - HEADER_BYTES
     }
 
-    /// The bytes that a payload takes in an extent if it does not compress, from any 64-byte boundary on.
+    /// The most bytes that a payload takes in an extent, from any 64-byte boundary on.
     pub fn worst_span(&self, raw: usize) -> usize {
-        // The first fragment may be moved to the next page (a new buffer); so may the end of the last.
-        let fragments = raw.div_ceil(self.fragment_bytes()).max(1);
-        fragments * (self.fragment_bytes().min(raw) + crate::spill::HEADER_BYTES).next_multiple_of(PAGE)
-            + PAGE
+        let fragment = self.fragment_bytes();
+        let (full, last) = (raw / fragment, raw % fragment);
+        // The first fragment may be moved to the next page, where a new buffer starts.
+        PAGE + full * (fragment + HEADER_BYTES).next_multiple_of(PAGE)
+            + (last + HEADER_BYTES).next_multiple_of(PAGE)
     }
 
     /// The largest payload of one block.
     pub fn max_block_bytes(&self) -> usize {
-        let per_fragment = self.fragment_bytes() + crate::spill::HEADER_BYTES;
-        ((self.extent_bytes - PAGE) / per_fragment).min(u16::MAX as usize) * self.fragment_bytes()
+        let per_fragment = self.fragment_bytes() + HEADER_BYTES;
+        ((self.extent_bytes - 2 * PAGE) / per_fragment).min(u16::MAX as usize) * self.fragment_bytes()
     }
 }
 

@@ -1,0 +1,159 @@
+//! The store in a real process: killed, on a file system in memory, crowded, and with several handles.
+
+mod spill_support;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use forebay_memory::spill::*;
+use spill_support::*;
+
+fn config(directory: &TestDirectory, io: IoChoice) -> SpillConfig {
+    SpillConfig {
+        directories: vec![directory.path().to_owned()],
+        io,
+        workspace_bytes: 128 << 10,
+        extent_bytes: 256 << 10,
+        ..SpillConfig::default()
+    }
+}
+
+/// The child of the next test: spills for ever, and says when it has begun.
+#[test]
+fn spill_until_killed() {
+    let Ok(directory) = std::env::var("FOREBAY_TEST_SPILL_DIRECTORY") else {
+        return;
+    };
+    let config = SpillConfig {
+        directories: vec![directory.into()],
+        max_bytes: Some(64 << 20),
+        ..SpillConfig::default()
+    };
+    let store = SpillStore::open(&config).unwrap();
+    let mut handle = store.handle("child").unwrap();
+    let mut blocks = std::collections::VecDeque::new();
+    for round in 0u64.. {
+        blocks.push_back(handle.write(&[&[round as u8; 60_000]]).unwrap());
+        if blocks.len() > 300 {
+            handle.free(blocks.pop_front().unwrap());
+        }
+        if round == 1000 {
+            println!("spilling");
+        }
+    }
+}
+
+#[test]
+fn a_killed_process_leaves_no_file() {
+    let directory = TestDirectory::new();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "spill_until_killed", "--nocapture"])
+        .env("FOREBAY_TEST_SPILL_DIRECTORY", directory.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("spilling")), "the child began");
+    assert!(directory.is_empty(), "spill files have no name while they are in use");
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success(), "the child was killed");
+    assert!(directory.is_empty(), "nor after a kill");
+}
+
+#[test]
+fn a_file_system_in_memory_works_buffered_and_runs_full() {
+    // Mounting needs rights that tests seldom have; /dev/shm is a tmpfs that is there already.
+    let shared = std::path::Path::new("/dev/shm");
+    if !shared.is_dir() {
+        println!("skipped: /dev/shm is not there");
+        return;
+    }
+    let directory = shared.join(format!("forebay-spill-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    for io in [IoChoice::Auto, IoChoice::Threads] {
+        let config = SpillConfig {
+            directories: vec![directory.clone()],
+            io,
+            max_bytes: Some(1 << 20),
+            extent_bytes: 256 << 10,
+            ..SpillConfig::default()
+        };
+        let store = SpillStore::open(&config).unwrap();
+        let mut handle = store.handle("tmpfs").unwrap();
+        let mut blocks = Vec::new();
+        let mut random = Random(1);
+        let error = loop {
+            let payload: Vec<u8> = (0..3000).flat_map(|_| random.next().to_le_bytes()).collect();
+            match handle.write(&[&payload]) {
+                Ok(block) => blocks.push((block, payload)),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.to_string().starts_with("spill.max_bytes"), "{error}");
+        let mut into = vec![0; 24_000];
+        let mut reader = handle.reader(blocks.iter().map(|(block, _)| *block).collect());
+        for (_, payload) in &blocks {
+            reader.next(&mut handle, &mut into).unwrap();
+            assert_eq!(&into, payload);
+        }
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+    }
+    std::fs::remove_dir(&directory).unwrap();
+}
+
+/// More handles than the workspace has room for, on several threads: all of them go on.
+#[test]
+fn handles_without_slots_make_progress() {
+    let directory = TestDirectory::new();
+    for io in [IoChoice::Auto, IoChoice::Threads] {
+        let config = SpillConfig { workspace_bytes: 16 << 10, handles: 1, ..config(&directory, io) };
+        let store = SpillStore::open(&config).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4u8 {
+                let store = store.clone();
+                scope.spawn(move || {
+                    let mut handles: Vec<SpillHandle> =
+                        (0..5).map(|_| store.handle("crowd").unwrap()).collect();
+                    let mut written = Vec::new();
+                    for round in 0..20u8 {
+                        for handle in &mut handles {
+                            let payload = vec![round ^ thread; 3000 + round as usize * 100];
+                            written.push((handle.write(&[&payload]).unwrap(), payload));
+                        }
+                    }
+                    let mut into = vec![0; 10_000];
+                    for (number, (block, payload)) in written.iter().enumerate() {
+                        let length = handles[number % 5].read(block, &mut into).unwrap();
+                        assert!(into[..length] == payload[..]);
+                    }
+                });
+            }
+        });
+        assert_eq!(store.free_workspace_bytes(), 16 << 10);
+        assert_eq!(store.used_bytes(), 0);
+    }
+}
+
+/// A block that another handle flushed can be read, and freed, by this one.
+#[test]
+fn flushed_blocks_can_be_read_by_other_handles() {
+    let directory = TestDirectory::new();
+    let store = SpillStore::open(&config(&directory, IoChoice::Auto)).unwrap();
+    let (mut writer, mut reader) = (store.handle("writer").unwrap(), store.handle("reader").unwrap());
+    let mut random = Random(5);
+    let payloads: Vec<Vec<u8>> = (0..100).map(|_| random.payload(20_000)).collect();
+    let blocks: Vec<BlockRef> = payloads.iter().map(|payload| writer.write(&[payload]).unwrap()).collect();
+    writer.flush().unwrap();
+    let mut into = vec![0; 20_000];
+    let mut ahead = reader.reader(blocks.clone());
+    for payload in &payloads {
+        let length = ahead.next(&mut reader, &mut into).unwrap().unwrap();
+        assert!(into[..length] == payload[..]);
+    }
+    for block in blocks {
+        reader.free(block);
+    }
+    drop(writer);
+    drop(reader);
+    assert_eq!(store.used_bytes(), 0);
+}
