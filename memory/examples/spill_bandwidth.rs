@@ -10,7 +10,10 @@ use forebay_memory::spill::{Codec, IoChoice, SpillConfig, SpillStore, probe};
 fn main() -> forebay_memory::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().map_or_else(std::env::temp_dir, Into::into);
-    let mebibytes: u64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(2048);
+    let mebibytes: u64 = arguments
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2048);
     for (block, depth) in [(512 << 10, 8), (128 << 10, 16)] {
         let found = probe(&directory, block, depth, mebibytes << 20)?;
         println!(
@@ -26,8 +29,12 @@ fn main() -> forebay_memory::Result<()> {
         for io in [IoChoice::IoUring, IoChoice::Threads] {
             for codec in [Codec::None, Codec::Adaptive, Codec::Lz4] {
                 for compressible in [false, true] {
-                    let config =
-                        SpillConfig { directories: vec![directory.clone()], io, codec, ..Default::default() };
+                    let config = SpillConfig {
+                        directories: vec![directory.clone()],
+                        io,
+                        codec,
+                        ..Default::default()
+                    };
                     run(&config, payload, mebibytes << 20, compressible)?;
                 }
             }
@@ -42,9 +49,15 @@ fn run(config: &SpillConfig, payload: usize, bytes: u64, compressible: bool) -> 
     let mut data = vec![0u8; payload];
     let mut state = 1u64;
     for (at, word) in data.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        state = state
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
         // About a third of the bytes are noise where it is to compress.
-        *word = if compressible && at % 3 > 0 { (at as u64 / 64).to_le_bytes() } else { state.to_le_bytes() };
+        *word = if compressible && at % 3 > 0 {
+            (at as u64 / 64).to_le_bytes()
+        } else {
+            state.to_le_bytes()
+        };
     }
     let count = bytes / payload as u64;
     let mut into = vec![0u8; payload];

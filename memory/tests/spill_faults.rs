@@ -21,7 +21,11 @@ fn small(disk: &SimulatedDisk, max_bytes: Option<u64>) -> SpillStore {
 }
 
 /// Writes until an error, or until `most` blocks are there.
-fn fill(handle: &mut SpillHandle, payload: &[u8], most: usize) -> (Vec<BlockRef>, Option<forebay_memory::Error>) {
+fn fill(
+    handle: &mut SpillHandle,
+    payload: &[u8],
+    most: usize,
+) -> (Vec<BlockRef>, Option<forebay_memory::Error>) {
     let mut blocks = Vec::new();
     for _ in 0..most {
         match handle.write(&[payload]) {
@@ -51,7 +55,10 @@ fn assert_nothing_left(store: SpillStore, disk: &SimulatedDisk) {
     assert_eq!(store.free_workspace_bytes(), 128 << 10);
     drop(store);
     let report = disk.report();
-    assert_eq!((report.open_files, report.file_bytes, report.in_flight), (0, 0, 0));
+    assert_eq!(
+        (report.open_files, report.file_bytes, report.in_flight),
+        (0, 0, 0)
+    );
 }
 
 #[test]
@@ -63,7 +70,12 @@ fn the_quota_is_named_and_freeing_helps() {
     let (mut blocks, error) = fill(&mut handle, &payload, 1000);
     let error = error.expect("the quota is used up");
     assert_eq!(error.kind(), ErrorKind::Io);
-    assert!(error.to_string().starts_with("spill.max_bytes: 262144 B are in use"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("spill.max_bytes: 262144 B are in use"),
+        "{error}"
+    );
     assert!(blocks.len() >= 10, "{} blocks fit", blocks.len());
     // Nothing is lost…
     let mut into = vec![0; 20_000];
@@ -85,7 +97,10 @@ fn the_quota_is_named_and_freeing_helps() {
 
 #[test]
 fn a_full_disk_is_named_with_its_remedy() {
-    let full = SimulatedFaults { capacity_bytes: Some(300 << 10), ..Default::default() };
+    let full = SimulatedFaults {
+        capacity_bytes: Some(300 << 10),
+        ..Default::default()
+    };
     let disk = SimulatedDisk::new(2, full);
     let store = small(&disk, None);
     let mut handle = store.handle("join").unwrap();
@@ -93,7 +108,10 @@ fn a_full_disk_is_named_with_its_remedy() {
     let error = error.expect("the disk is full");
     assert_eq!(error.kind(), ErrorKind::Io);
     let text = error.to_string();
-    assert!(text.contains("/simulated/") && text.contains("spill.directories"), "{text}");
+    assert!(
+        text.contains("/simulated/") && text.contains("spill.directories"),
+        "{text}"
+    );
     assert!(!blocks.is_empty());
     // Blocks are there all the same, and go; then there is room.
     let mut into = vec![0; 30_000];
@@ -109,11 +127,22 @@ fn a_full_disk_is_named_with_its_remedy() {
 
 #[test]
 fn refused_files_are_named() {
-    let disk = SimulatedDisk::new(3, SimulatedFaults { refuse_files: true, ..Default::default() });
+    let disk = SimulatedDisk::new(
+        3,
+        SimulatedFaults {
+            refuse_files: true,
+            ..Default::default()
+        },
+    );
     let store = small(&disk, None);
     let error = store.handle("sort").unwrap().write(&[b"x"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
-    assert!(error.to_string().contains("name a writable directory in spill.directories"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("name a writable directory in spill.directories"),
+        "{error}"
+    );
     disk.set_faults(SimulatedFaults::default());
     assert_usable(&store);
     assert_nothing_left(store, &disk);
@@ -122,9 +151,19 @@ fn refused_files_are_named() {
 #[test]
 fn a_failed_write_behind_is_said_at_every_later_write() {
     let cases = [
-        SimulatedFaults { write_error_one_in: 1, ..Default::default() },
-        SimulatedFaults { no_space_one_in: 1, ..Default::default() },
-        SimulatedFaults { write_error_one_in: 3, delays: true, ..Default::default() },
+        SimulatedFaults {
+            write_error_one_in: 1,
+            ..Default::default()
+        },
+        SimulatedFaults {
+            no_space_one_in: 1,
+            ..Default::default()
+        },
+        SimulatedFaults {
+            write_error_one_in: 3,
+            delays: true,
+            ..Default::default()
+        },
     ];
     for (seed, faults) in cases.into_iter().enumerate() {
         let disk = SimulatedDisk::new(seed as u64, SimulatedFaults::default());
@@ -162,13 +201,19 @@ fn a_failed_read_is_said_once_and_can_be_repeated() {
     let mut handle = store.handle("sort").unwrap();
     let (blocks, _) = fill(&mut handle, &[5; 9000], 20);
     handle.flush().unwrap();
-    disk.set_faults(SimulatedFaults { read_error_one_in: 1, ..Default::default() });
+    disk.set_faults(SimulatedFaults {
+        read_error_one_in: 1,
+        ..Default::default()
+    });
     let mut into = vec![0; 9000];
     let error = handle.read(&blocks[0], &mut into).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().contains("cannot read from it"), "{error}");
     let mut reader = handle.reader(blocks.clone());
-    assert_eq!(reader.next(&mut handle, &mut into).unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(
+        reader.next(&mut handle, &mut into).unwrap_err().kind(),
+        ErrorKind::Io
+    );
     disk.set_faults(SimulatedFaults::default());
     drop(reader);
     let mut reader = handle.reader(blocks.clone());
@@ -183,7 +228,11 @@ fn a_failed_read_is_said_once_and_can_be_repeated() {
 #[test]
 fn short_transfers_are_finished() {
     for seed in 0..20 {
-        let faults = SimulatedFaults { short_one_in: 2, delays: true, ..Default::default() };
+        let faults = SimulatedFaults {
+            short_one_in: 2,
+            delays: true,
+            ..Default::default()
+        };
         let disk = SimulatedDisk::new(seed, faults);
         let store = small(&disk, None);
         let mut handle = store.handle("sort").unwrap();
@@ -198,7 +247,13 @@ fn short_transfers_are_finished() {
         assert!(disk.report().shorts > 0);
     }
     // A disk that never moves anything is an error, not a loop.
-    let disk = SimulatedDisk::new(1, SimulatedFaults { short_one_in: 1, ..Default::default() });
+    let disk = SimulatedDisk::new(
+        1,
+        SimulatedFaults {
+            short_one_in: 1,
+            ..Default::default()
+        },
+    );
     let store = small(&disk, None);
     let mut handle = store.handle("sort").unwrap();
     handle.write(&[&[6; 200]]).unwrap();
@@ -213,8 +268,14 @@ fn damaged_data_is_found_whatever_damaged_it() {
     let mut found = [0; 2];
     for seed in 0..60 {
         let faults = match seed % 2 {
-            0 => SimulatedFaults { torn_one_in: 3, ..Default::default() },
-            _ => SimulatedFaults { bit_flip_one_in: 3, ..Default::default() },
+            0 => SimulatedFaults {
+                torn_one_in: 3,
+                ..Default::default()
+            },
+            _ => SimulatedFaults {
+                bit_flip_one_in: 3,
+                ..Default::default()
+            },
         };
         let disk = SimulatedDisk::new(seed, faults);
         let store = small(&disk, None);
@@ -233,15 +294,20 @@ fn damaged_data_is_found_whatever_damaged_it() {
             let mut reader = handle.reader(written.iter().map(|(block, _)| *block).collect());
             for (block, payload) in &written {
                 let context = format!("seed {seed}, round {round}, {block:?}");
-                for result in [handle.read(block, &mut into), reader.next(&mut handle, &mut into).map(Option::unwrap)] {
+                for result in [
+                    handle.read(block, &mut into),
+                    reader.next(&mut handle, &mut into).map(Option::unwrap),
+                ] {
                     match result {
                         Ok(length) => assert!(into[..length] == payload[..], "{context}: wrong bytes"),
                         Err(error) => {
                             assert_eq!(error.kind(), ErrorKind::Corrupt, "{context}: {error}");
                             let text = error.to_string();
                             assert!(
-                                text.starts_with(&format!("spill extent {} of operator \"join\" (offset ", block.extent()))
-                                    && text.ends_with("; the disk returned damaged data"),
+                                text.starts_with(&format!(
+                                    "spill extent {} of operator \"join\" (offset ",
+                                    block.extent()
+                                )) && text.ends_with("; the disk returned damaged data"),
                                 "{text}"
                             );
                             found[seed as usize % 2] += 1;
@@ -263,7 +329,13 @@ fn damaged_data_is_found_whatever_damaged_it() {
 fn any_mixture_of_faults_is_survived() {
     for seed in 0..150 {
         let mut random = Random(seed);
-        let mut rate = |of: usize| if random.below(2) == 0 { 0 } else { 5 + random.below(of) as u32 };
+        let mut rate = |of: usize| {
+            if random.below(2) == 0 {
+                0
+            } else {
+                5 + random.below(of) as u32
+            }
+        };
         let faults = SimulatedFaults {
             short_one_in: rate(5),
             write_error_one_in: rate(60),
@@ -343,8 +415,14 @@ fn impossible_requests_are_refused() {
     assert_eq!(block.raw_bytes(), largest);
     let error = handle.write(&[&vec![1; largest + 1]]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains(&format!("is over {largest} B")), "{error}");
-    assert_eq!(handle.read(&block, &mut [0; 10]).unwrap_err().kind(), ErrorKind::Config);
+    assert!(
+        error.to_string().contains(&format!("is over {largest} B")),
+        "{error}"
+    );
+    assert_eq!(
+        handle.read(&block, &mut [0; 10]).unwrap_err().kind(),
+        ErrorKind::Config
+    );
     // References that were damaged where they were kept.
     use zerocopy::{FromBytes, IntoBytes};
     let mut random = Random(9);
@@ -356,18 +434,39 @@ fn impossible_requests_are_refused() {
         let damaged = BlockRef::read_from_bytes(&bytes).unwrap();
         match handle.read(&damaged, &mut into) {
             // A span that is only stated too long ends at the same block.
-            Ok(length) => assert!(length == largest && into.iter().all(|byte| *byte == 1), "{damaged:?}"),
+            Ok(length) => assert!(
+                length == largest && into.iter().all(|byte| *byte == 1),
+                "{damaged:?}"
+            ),
             Err(error) => {
-                assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Config), "{damaged:?}: {error}");
+                assert!(
+                    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Config),
+                    "{damaged:?}: {error}"
+                );
             }
         }
     }
     for config in [
-        SpillConfig { directories: vec![], ..SpillConfig::default() },
-        SpillConfig { directories: vec!["/nonexistent/forebay".into()], ..SpillConfig::default() },
-        SpillConfig { workspace_bytes: 4096, ..SpillConfig::default() },
-        SpillConfig { workspace_bytes: 2 << 30, ..SpillConfig::default() },
-        SpillConfig { extent_bytes: 4096, ..SpillConfig::default() },
+        SpillConfig {
+            directories: vec![],
+            ..SpillConfig::default()
+        },
+        SpillConfig {
+            directories: vec!["/nonexistent/forebay".into()],
+            ..SpillConfig::default()
+        },
+        SpillConfig {
+            workspace_bytes: 4096,
+            ..SpillConfig::default()
+        },
+        SpillConfig {
+            workspace_bytes: 2 << 30,
+            ..SpillConfig::default()
+        },
+        SpillConfig {
+            extent_bytes: 4096,
+            ..SpillConfig::default()
+        },
     ] {
         assert_eq!(SpillStore::open(&config).unwrap_err().kind(), ErrorKind::Config);
     }
@@ -376,7 +475,13 @@ fn impossible_requests_are_refused() {
 /// A panic between two calls drops the handle like anything else.
 #[test]
 fn a_panic_leaves_nothing() {
-    let disk = SimulatedDisk::new(11, SimulatedFaults { delays: true, ..Default::default() });
+    let disk = SimulatedDisk::new(
+        11,
+        SimulatedFaults {
+            delays: true,
+            ..Default::default()
+        },
+    );
     let store = small(&disk, None);
     for round in 0..50 {
         let store = store.clone();

@@ -22,8 +22,11 @@ fn open_descriptors() -> usize {
 /// Threads of the process's own; the kernel's I/O workers ("iou-…") come and go as they like.
 fn threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default());
-    names.filter(|name| !name.is_empty() && !name.starts_with("iou-")).count()
+    let names =
+        tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default());
+    names
+        .filter(|name| !name.is_empty() && !name.starts_with("iou-"))
+        .count()
 }
 
 #[test]

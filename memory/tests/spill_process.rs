@@ -53,8 +53,14 @@ fn a_killed_process_leaves_no_file() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().ends_with("spilling")), "the child began");
-    assert!(directory.is_empty(), "spill files have no name while they are in use");
+    assert!(
+        lines.any(|line| line.unwrap().ends_with("spilling")),
+        "the child began"
+    );
+    assert!(
+        directory.is_empty(),
+        "spill files have no name while they are in use"
+    );
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success(), "the child was killed");
     assert!(directory.is_empty(), "nor after a kill");
@@ -106,7 +112,11 @@ fn a_file_system_in_memory_works_buffered_and_runs_full() {
 fn handles_without_slots_make_progress() {
     let directory = TestDirectory::new();
     for io in [IoChoice::Auto, IoChoice::Threads] {
-        let config = SpillConfig { workspace_bytes: 16 << 10, handles: 1, ..config(&directory, io) };
+        let config = SpillConfig {
+            workspace_bytes: 16 << 10,
+            handles: 1,
+            ..config(&directory, io)
+        };
         let store = SpillStore::open(&config).unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4u8 {
@@ -142,7 +152,10 @@ fn flushed_blocks_can_be_read_by_other_handles() {
     let (mut writer, mut reader) = (store.handle("writer").unwrap(), store.handle("reader").unwrap());
     let mut random = Random(5);
     let payloads: Vec<Vec<u8>> = (0..100).map(|_| random.payload(20_000)).collect();
-    let blocks: Vec<BlockRef> = payloads.iter().map(|payload| writer.write(&[payload]).unwrap()).collect();
+    let blocks: Vec<BlockRef> = payloads
+        .iter()
+        .map(|payload| writer.write(&[payload]).unwrap())
+        .collect();
     writer.flush().unwrap();
     let mut into = vec![0; 20_000];
     let mut ahead = reader.reader(blocks.clone());

@@ -368,7 +368,9 @@ mod tests {
     fn no_input_makes_the_decoder_panic() {
         let mut state = 0x5eed_u64;
         let mut random = || {
-            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            state = state
+                .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                .wrapping_add(0x1405_7b7e_f767_814f);
             (state >> 32) as u32
         };
         let raw: Vec<u8> = (0..3000u32).map(|at| (at / 9) as u8).collect();

@@ -55,11 +55,19 @@ pub fn probe(directory: &Path, block_bytes: usize, depth: usize, bytes: u64) -> 
     };
     let workspace = Workspace::new(&geometry)?;
     workspace.commit();
-    let file = Arc::new(SpillFile::create(0, directory).map_err(|e| disk_error("cannot probe", directory, e))?);
+    let file =
+        Arc::new(SpillFile::create(0, directory).map_err(|e| disk_error("cannot probe", directory, e))?);
     let blocks = (bytes / block_bytes as u64).max(depth as u64);
-    file.grow(0, blocks * block_bytes as u64).map_err(|e| disk_error("cannot probe", directory, e))?;
+    file.grow(0, blocks * block_bytes as u64)
+        .map_err(|e| disk_error("cannot probe", directory, e))?;
     let medium = Medium::Disk(Box::new(Disk::new(IoChoice::Auto)));
-    let mut probe = Probe { device: medium.device(&workspace, 1)?, workspace, file, block_bytes, blocks };
+    let mut probe = Probe {
+        device: medium.device(&workspace, 1)?,
+        workspace,
+        file,
+        block_bytes,
+        blocks,
+    };
     let io = probe.device.name();
     Ok(DiskBandwidth {
         write_bytes_per_second: probe.run(|_| true)?,
@@ -85,7 +93,9 @@ impl Probe {
             // Noise, so that no disk below compresses or leaves out what is written.
             let mut state = 1u64;
             for word in buffer.as_chunks_mut::<8>().0 {
-                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+                state = state
+                    .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                    .wrapping_add(0x1405_7b7e_f767_814f);
                 *word = state.to_le_bytes();
             }
             free.push_back(buffer);
@@ -103,7 +113,12 @@ impl Probe {
                     false => Payload::Read(buffer, range),
                 };
                 let offset = next * self.block_bytes as u64;
-                self.device.submit(Transfer { ticket: next, file: self.file.clone(), offset, payload });
+                self.device.submit(Transfer {
+                    ticket: next,
+                    file: self.file.clone(),
+                    offset,
+                    payload,
+                });
                 next += 1;
             }
             self.device.complete(true, &mut done);
@@ -129,7 +144,10 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("forebay-spill-probe-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let found = probe(&directory, 64 << 10, 4, 1 << 20).unwrap();
-        assert!(found.write_bytes_per_second > 0.0 && found.read_bytes_per_second > 0.0, "{found:?}");
+        assert!(
+            found.write_bytes_per_second > 0.0 && found.read_bytes_per_second > 0.0,
+            "{found:?}"
+        );
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
         std::fs::remove_dir(&directory).unwrap();
         assert!(probe(Path::new("/nonexistent"), 4096, 1, 4096).is_err());

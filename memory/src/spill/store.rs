@@ -112,7 +112,12 @@ impl SpillStore {
     /// None yet; the signature leaves room for a bound on handles.
     pub fn handle(&self, owner: &str) -> Result<SpillHandle> {
         let id = self.shared.next_handle.fetch_add(1, Ordering::Relaxed);
-        Ok(SpillHandle::new(self.shared.clone(), id, owner, self.shared.workspace.seat()))
+        Ok(SpillHandle::new(
+            self.shared.clone(),
+            id,
+            owner,
+            self.shared.workspace.seat(),
+        ))
     }
 
     /// The largest payload of one block.

@@ -83,7 +83,11 @@ impl Workspace {
             slots_per_handle: geometry.slots_per_handle,
             lent_from,
             committed: Once::new(),
-            free: Mutex::new(Free { common: true, slots, ranges }),
+            free: Mutex::new(Free {
+                common: true,
+                slots,
+                ranges,
+            }),
             common_is_back: Condvar::new(),
         }))
     }
@@ -113,7 +117,10 @@ impl Workspace {
         let keep = free.slots.len().saturating_sub(self.slots_per_handle);
         let starts = free.slots.split_off(keep);
         drop(free);
-        starts.into_iter().map(|start| self.buffer(start, self.slot_bytes)).collect()
+        starts
+            .into_iter()
+            .map(|start| self.buffer(start, self.slot_bytes))
+            .collect()
     }
 
     /// A buffer of `bytes`, a multiple of the page size, from the first free range that holds it.
@@ -141,7 +148,11 @@ impl Workspace {
     }
 
     fn buffer(self: &Arc<Self>, start: usize, bytes: usize) -> Buffer {
-        Buffer { workspace: self.clone(), start, bytes }
+        Buffer {
+            workspace: self.clone(),
+            start,
+            bytes,
+        }
     }
 
     /// Free bytes, slots and ranges together.
