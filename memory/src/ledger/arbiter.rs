@@ -3,8 +3,8 @@
 //! # Algorithm
 //! 1. Shares: what is left of the pool above the minimums is shared out by weight; an account whose maximum is
 //!    below its share leaves the difference to the others (weighted max-min fairness).
-//! 2. An account starves when it was denied below its share. What the starving need, up to their shares, is
-//!    earmarked: accounts above their shares no longer take it.
+//! 2. An account starves when it was denied a request within its share. What the starving need is earmarked:
+//!    accounts that go above their shares no longer take it.
 //! 3. What is earmarked and not free is asked of accounts above their shares that declared something to give:
 //!    most segments per cost first, never below their share. An account at or below its share is asked for
 //!    nothing, so no segment is asked back and forth: who got one by starving is at most at its share.

@@ -424,11 +424,8 @@ impl Ledger {
     fn deny(&self, account: &Account, count: usize) -> bool {
         account.denied.fetch_add(1, Relaxed);
         self.denied.fetch_add(1, Relaxed);
-        let held = account.held();
-        let fits = held
-            .checked_add(count)
-            .is_some_and(|after| after <= account.limit);
-        let starves = fits && held < account.fair.load(Relaxed);
+        let after = account.held().saturating_add(count);
+        let starves = after <= account.fair().min(account.limit);
         let waits = account.has_wake.load(Relaxed);
         if !starves && !waits {
             return false;
@@ -528,9 +525,15 @@ impl Account {
         self.fair.load(Relaxed)
     }
 
-    /// What it was denied below its fair share, when it holds `held`.
+    /// What it lacks of the shared rest, where it was denied a request within its fair share and holds `held`.
+    /// A request beyond the share counts for nothing: two of them would keep all from each other.
     pub(super) fn starvation(&self, held: usize) -> usize {
-        self.need.load(Relaxed).min(self.fair().saturating_sub(held))
+        let need = self.need.load(Relaxed);
+        let after = held.saturating_add(need);
+        if need == 0 || after > self.fair() {
+            return 0;
+        }
+        after.saturating_sub(held.max(self.minimum))
     }
 
     pub(crate) fn asked(&self) -> usize {

@@ -72,6 +72,7 @@ impl Budget {
     }
 
     /// Its fair share of the pool in segments: what it may count on when every budget wants all it may have.
+    /// Others are asked to give back for requests within it; beyond it, first come, first served.
     pub fn fair_share(&self) -> usize {
         self.home.account.fair()
     }
@@ -105,7 +106,8 @@ impl Budget {
         self.home.account.asked()
     }
 
-    /// Withdraws the last denied request: the arbiter stops asking others for it.
+    /// Withdraws the last denied request, for an owner that goes on without the memory: the arbiter stops asking
+    /// others for it, and setting it aside. Any segment that is granted later withdraws it too.
     pub fn withdraw(&self) {
         self.home.ledger.withdraw(&self.home.account);
     }

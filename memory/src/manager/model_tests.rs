@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use super::{Budget, MemoryManager, Reservation};
 use crate::hash::hash_u64;
@@ -336,11 +337,16 @@ fn minimums_hold_while_threads_take_and_give_back() {
             MemoryManager::with_segments(THREADS * MINIMUM + 5, THREADS * 2 + 3, SEGMENT_SIZE).unwrap();
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..THREADS).map(|_| mpsc::sync_channel::<Stamped>(2)).unzip();
-        std::thread::scope(|scope| {
-            for (thread, receiver) in receivers.into_iter().enumerate() {
-                let next = senders[(thread + 1) % THREADS].clone();
+        // All minimums are guaranteed before the first thread takes more than its own.
+        let shares: Vec<(Budget, LocalPool)> = (0..THREADS)
+            .map(|_| {
                 let budget = manager.budget("thread", MINIMUM, 12).unwrap();
-                let buffers = manager.network().local("thread", 2, 6).unwrap();
+                (budget, manager.network().local("thread", 2, 6).unwrap())
+            })
+            .collect();
+        std::thread::scope(|scope| {
+            for (thread, (receiver, (budget, buffers))) in receivers.into_iter().zip(shares).enumerate() {
+                let next = senders[(thread + 1) % THREADS].clone();
                 scope.spawn(move || work(seed * 100 + thread as u64, &budget, &buffers, &next, &receiver));
             }
             drop(senders);
@@ -416,7 +422,10 @@ fn a_waiter_is_never_forgotten() {
                     let reservation = loop {
                         match budget.reserve(wanted) {
                             Ok(reservation) => break reservation,
-                            Err(_) => woken.recv().expect("the budget keeps its wake callback"),
+                            // The limit only turns a hang into a failure.
+                            Err(_) => woken
+                                .recv_timeout(Duration::from_secs(60))
+                                .expect("a wake was lost"),
                         }
                     };
                     turns.fetch_add(1, SeqCst);

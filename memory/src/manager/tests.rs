@@ -175,6 +175,22 @@ fn a_denied_request_is_woken_when_it_can_be_granted() {
     assert!(waiter.reserve(3).is_ok());
 }
 
+/// Two that were denied more than their shares do not keep what is free from each other.
+#[test]
+fn requests_beyond_the_shares_are_first_come_first_served() {
+    let manager = manager(4);
+    let holder = manager.budget("holder", 0, 4).unwrap();
+    let first = manager.budget("first", 0, 4).unwrap();
+    let second = manager.budget("second", 0, 4).unwrap();
+    let held = take(&holder, 4);
+    holder.set_revocable(4, 1);
+    assert!(first.reserve(4).is_err() && second.reserve(4).is_err());
+    assert_eq!(holder.revocation_wanted(), 0, "nobody gives up its share for them");
+    drop(held);
+    assert!(first.reserve(4).is_ok());
+    assert!(second.reserve(4).is_ok());
+}
+
 #[test]
 fn a_lowered_target_asks_for_memory_back_and_spares_minimums() {
     let manager = manager(16);
