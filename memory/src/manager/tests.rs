@@ -185,7 +185,11 @@ fn requests_beyond_the_shares_are_first_come_first_served() {
     let held = take(&holder, 4);
     holder.set_revocable(4, 1);
     assert!(first.reserve(4).is_err() && second.reserve(4).is_err());
-    assert_eq!(holder.revocation_wanted(), 0, "nobody gives up its share for them");
+    assert_eq!(
+        holder.revocation_wanted(),
+        0,
+        "nobody gives up its share for them"
+    );
     drop(held);
     assert!(first.reserve(4).is_ok());
     assert!(second.reserve(4).is_ok());
