@@ -193,21 +193,9 @@ impl LineTable {
             }
         }
         while !cursor.done && visited < limit {
-            let (mut page, length) = self.directory.run(self.directory.entry_of(cursor.place));
-            for _ in 0..cursor.link {
-                if !page.is_none() {
-                    // SAFETY: pages that the directory leads to are live.
-                    page = unsafe { page.header() }.next;
-                }
-            }
+            let page = self.directory.page_at(cursor);
             if page.is_none() {
-                let next = self.directory.entry_of(cursor.place) + length;
-                cursor.done = next >= self.directory.entry_count();
-                (cursor.link, cursor.slot) = (0, 0);
-                if !cursor.done {
-                    cursor.place = self.directory.place_of(next);
-                }
-                continue;
+                break;
             }
             // SAFETY: the page is live, and `visit` cannot reach it: the table is borrowed shared.
             let whole = unsafe {
@@ -239,23 +227,7 @@ impl LineTable {
 
     /// How many segments [`Self::drain_range`] would give back.
     pub fn segments_in_range(&self, prefix: u64, bits: u32) -> usize {
-        let range = self.directory.range(prefix, bits);
-        let mut entry = range.start;
-        let mut pages = 0;
-        while entry < range.end {
-            let (head, length) = self.directory.run(entry);
-            // SAFETY: pages that the directory leads to are live.
-            if !head.is_none() && unsafe { head.header() }.depth >= bits {
-                let mut page = head;
-                while !page.is_none() {
-                    pages += 1;
-                    // SAFETY: as above, and so are those that follow in the chain.
-                    page = unsafe { page.header() }.next;
-                }
-            }
-            entry += length;
-        }
-        pages
+        self.directory.segments_in_range(prefix, bits)
     }
 
     /// Takes out all entries whose hash, after the skipped bits, begins with the `bits` bits of `prefix`;
@@ -285,7 +257,7 @@ impl LineTable {
                     self.drain_page(entry, &mut take);
                 } else {
                     self.sift_page(page, prefix, bits, &mut take);
-                    self.release_empty(self.directory.place_of(entry));
+                    self.directory.release_empty(self.directory.place_of(entry));
                 }
             }
             entry += length;
@@ -655,39 +627,10 @@ impl LineTable {
         let place = self.directory.place(hash);
         // SAFETY: removing an entry leaves its page live.
         if unsafe { page.header() }.entries == 0 {
-            self.release_empty(place);
+            self.directory.release_empty(place);
         }
         while self.merge(place) {}
         self.directory.trim();
-    }
-
-    /// Gives back the empty pages of the chain of a place.
-    fn release_empty(&mut self, place: u64) {
-        let head = self.directory.unlink(place);
-        let (mut first, mut last, mut page) = (Page::NONE, Page::NONE, head);
-        // SAFETY: the chain is unlinked, so its pages are live and owned by this function; one that is given
-        // back is not in the new chain.
-        unsafe {
-            let depth = head.header().depth;
-            while !page.is_none() {
-                let (next, entries) = (page.header().next, page.header().entries);
-                if entries == 0 {
-                    self.directory.give_back(page);
-                } else {
-                    page.header_mut().next = Page::NONE;
-                    if first.is_none() {
-                        first = page;
-                    } else {
-                        last.header_mut().next = page;
-                    }
-                    last = page;
-                }
-                page = next;
-            }
-            if !first.is_none() {
-                self.directory.link(first, place, depth);
-            }
-        }
     }
 
     /// Merges the page of a place with its buddy, where there are two of the same depth without chains and
@@ -736,15 +679,17 @@ impl LineTable {
         true
     }
 
-    /// Gives all entries of the chain at a directory entry to `take`, and its pages back.
+    /// Gives all entries of the chain at a directory entry to `take`, and its pages back. The pages stay
+    /// linked until `take` has had all, so that they are not lost when it panics.
     fn drain_page(&mut self, entry: usize, take: &mut impl FnMut(u64, &[u64])) {
         let lanes = self.shape.lanes;
-        let head = self.directory.unlink(self.directory.place_of(entry));
-        let mut page = head;
+        let (mut page, _) = self.directory.run(entry);
+        let mut entries = 0;
         while !page.is_none() {
-            // SAFETY: the chain's pages are live and owned by this function.
+            // SAFETY: pages that the directory leads to are live, and `take` cannot reach them: the table is
+            // borrowed mutably.
             unsafe {
-                self.entries -= page.header().entries as usize;
+                entries += page.header().entries as usize;
                 self.shape.visit(page, 0, |_, slot| {
                     take(*slot.key(), slice::from_raw_parts(slot.values(lanes), lanes));
                     true
@@ -752,6 +697,8 @@ impl LineTable {
                 page = page.header().next;
             }
         }
+        self.entries -= entries;
+        let head = self.directory.unlink(self.directory.place_of(entry));
         // SAFETY: the chain is unlinked.
         unsafe { self.directory.give_back_chain(head) };
     }

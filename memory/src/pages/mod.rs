@@ -4,13 +4,21 @@
 //! the top bits of a hash points at self-contained pages, and a full page splits in two by the next bit. There
 //! is no global rehash, and a range of the directory is a hash partition that can leave by itself.
 //!
-//! [`LineTable`] has keys of up to 64 bits (as their bijective hash) and values of 64-bit lanes.
+//! [`LineTable`] has keys of up to 64 bits (as their bijective hash) and values of 64-bit lanes; [`ByteTable`]
+//! has byte strings for keys and values.
 
 mod page;
 mod directory;
 mod line_page;
 mod line;
+mod keys;
+mod blob;
+mod byte_page;
+mod byte;
 
+pub use blob::{Bytes, Parts};
+pub use byte::{ByteTable, Stored};
+pub use keys::{KeyBatch, KeySpan};
 pub use line::{LineTable, MOST_LANES};
 
 /// How far a batch got.

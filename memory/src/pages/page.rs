@@ -26,13 +26,14 @@ pub(super) struct Header {
     pub(super) next: Page,
     /// How many entries live in this page (not in its whole chain).
     pub(super) entries: u32,
-    /// How much the page takes before it splits: entries of a line page, unused in a byte page.
+    /// How much the page takes before it splits: entries of a line page, bytes of a byte page.
     pub(super) limit: u32,
     /// How many bits of the hash, after those that the table skips, all entries of the page share. Unused in
     /// pages that continue a chain.
     pub(super) depth: u32,
-    /// Lines of slots; used by byte pages.
-    pub(super) slot_lines: u32,
+    /// Lines of slots, and how many slots are taken; used by byte pages.
+    pub(super) slot_lines: u16,
+    pub(super) slots_taken: u16,
     /// Where the free bytes of the heap begin; used by byte pages.
     pub(super) heap_end: u32,
     /// Bytes of the heap in removed entries; used by byte pages.
@@ -61,6 +62,7 @@ impl Page {
             limit: 0,
             depth: 0,
             slot_lines: 0,
+            slots_taken: 0,
             heap_end: 0,
             dead: 0,
         };
