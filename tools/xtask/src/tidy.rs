@@ -17,7 +17,11 @@ use crate::source::{SourceFile, files};
 const UNSAFE_FILES: &[&str] = &[
     "memory/src/account.rs",
     "memory/src/arena.rs",
+    "memory/src/pages/blob.rs",
+    "memory/src/pages/byte.rs",
+    "memory/src/pages/byte_page.rs",
     "memory/src/pages/directory.rs",
+    "memory/src/pages/keys.rs",
     "memory/src/pages/line.rs",
     "memory/src/pages/line_page.rs",
     "memory/src/pages/page.rs",
