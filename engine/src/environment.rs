@@ -10,6 +10,7 @@ use crate::job::{JobHandle, JobOptions, launch};
 use crate::plan::JobPlan;
 use crate::record::Record;
 use crate::runtime::Runtime;
+use crate::simulator::{Simulation, SimulationReport, simulate};
 use crate::source::{Source, SourceTask};
 use crate::stream::Stream;
 use crate::summary::JobSummary;
@@ -201,5 +202,20 @@ impl Environment {
         tracing::info!(job = name, "{}", plan.explain());
         tracing::debug!(job = name, "memory plan\n{}", self.inner.runtime.plan().explain());
         launch(&graph, options, plan, self.inner.runtime.clone())
+    }
+
+    /// Runs the job to its end as [`Environment::execute`] does, but on this thread, in an order that the seed decides, and
+    /// in simulated time: for tests. See [`simulator`](crate::simulator).
+    ///
+    /// # Errors
+    /// As [`Environment::execute`].
+    ///
+    /// # Panics
+    /// Where every task waits and nothing will come, or where the job does not end: with the state of every task.
+    pub fn simulate(&self, name: &str, simulation: &Simulation) -> Result<SimulationReport> {
+        let graph = self.inner.graph.take();
+        let options = self.options(&graph, name)?;
+        let plan = self.describe(&graph, &options);
+        simulate(&graph, options, &plan, &self.inner.runtime, simulation)
     }
 }

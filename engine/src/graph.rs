@@ -10,7 +10,7 @@ use crate::record::Schema;
 use crate::source::Subtask;
 use crate::task::SourceDriver;
 use forebay_memory::{Budget, Result, SegmentSource, SpillStore};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What an operator's factory is given.
@@ -116,7 +116,7 @@ impl Graph {
 
     /// Names of the nodes, unique: a repeated one gets a number.
     pub(crate) fn names(&self) -> Vec<Arc<str>> {
-        let mut taken = HashSet::new();
+        let mut taken = BTreeSet::new();
         self.nodes
             .iter()
             .map(|node| {

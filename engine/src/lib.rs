@@ -21,6 +21,7 @@ mod graph;
 mod runtime;
 mod summary;
 mod job;
+pub mod simulator;
 mod environment;
 mod stream;
 mod keyed;

@@ -1,0 +1,446 @@
+//! Random jobs and their oracle: a graph drawn from a seed, and what plain vectors and maps say it must send.
+//!
+//! # Interface
+//! [`RandomJob::build`] adds the job of a seed to an environment; after the job has run, [`RandomJob::check`] compares.
+//!
+//! # Algorithm
+//! Every open stream is carried along with the multiset of its records, computed with `std` alone. Each step takes an
+//! open stream and puts an operator, or several, on top. In the end every open stream gets a sink.
+
+use forebay::aggregate::{avg, count, max, min, sum};
+use forebay::operator::Collector;
+use forebay::record::{Record, first, second};
+use forebay::simulator::Random;
+use forebay::sink::{Collected, HashSink};
+use forebay::source::{from_items, generate, generate_rows};
+use forebay::{Environment, Mode, Stream};
+use forebay_memory::hash::hash_u64;
+use std::collections::BTreeMap;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The record of every stream between two steps.
+pub type Pair = (u64, i64);
+
+/// A plain record, which generators write in place.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Record)]
+#[repr(C)]
+#[record(plain)]
+struct Numbered {
+    index: u64,
+}
+
+/// The most records that a stream may have.
+const MOST_RECORDS: usize = 30_000;
+
+/// A built job, and what is to be seen when it has run.
+pub struct RandomJob {
+    checks: Vec<Box<dyn FnOnce()>>,
+    /// Records that went into sinks by the oracle's count.
+    pub records: usize,
+}
+
+struct Open {
+    stream: Stream<Pair>,
+    records: Vec<Pair>,
+}
+
+struct Builder<'a> {
+    environment: &'a Environment,
+    random: Random,
+    open: Vec<Open>,
+    job: RandomJob,
+    is_streaming: bool,
+    nodes: usize,
+}
+
+impl RandomJob {
+    /// Adds the job of `seed` to the environment and says how to check it. The same seed is the same job.
+    pub fn build(environment: Environment, seed: u64) -> (Environment, RandomJob) {
+        let mut random = Random::new(seed);
+        let is_streaming = random.happens(2);
+        let environment = environment
+            .with_mode(if is_streaming { Mode::Streaming } else { Mode::Batch })
+            .with_parallelism(1 + random.below(4));
+        let mut builder = Builder {
+            environment: &environment,
+            random,
+            open: Vec::new(),
+            job: RandomJob {
+                checks: Vec::new(),
+                records: 0,
+            },
+            is_streaming,
+            nodes: 0,
+        };
+        for _ in 0..1 + builder.random.below(2) {
+            builder.source();
+        }
+        for _ in 0..builder.random.below(10) {
+            builder.step();
+        }
+        while let Some(open) = builder.open.pop() {
+            builder.end(open);
+        }
+        let job = builder.job;
+        (environment, job)
+    }
+
+    /// Compares what the sinks have with the oracle.
+    pub fn check(self) {
+        self.checks.into_iter().for_each(|check| check());
+    }
+}
+
+fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
+    items.sort_unstable();
+    items
+}
+
+/// Asserts that two multisets are one, with few words where they are not.
+pub fn assert_same<T: Ord + std::fmt::Debug>(what: &str, found: Vec<T>, expected: Vec<T>) {
+    let (found, expected) = (sorted(found), sorted(expected));
+    if found != expected {
+        let at = found.iter().zip(&expected).position(|(left, right)| left != right);
+        let at = at.unwrap_or(found.len().min(expected.len()));
+        panic!(
+            "{what}: {} records, and not {}; sorted, record {at} is {:?}, and not {:?}",
+            found.len(),
+            expected.len(),
+            found.get(at),
+            expected.get(at)
+        );
+    }
+}
+
+/// Count, sum, least and greatest by key.
+pub fn totals(records: &[Pair]) -> BTreeMap<u64, (u64, i64, i64, i64)> {
+    let mut totals = BTreeMap::new();
+    for (key, value) in records {
+        let entry = totals.entry(*key).or_insert((0, 0, i64::MAX, i64::MIN));
+        *entry = (
+            entry.0 + 1,
+            entry.1 + value,
+            entry.2.min(*value),
+            entry.3.max(*value),
+        );
+    }
+    totals
+}
+
+/// A text that a number decides, of up to `most` bytes and not always ASCII.
+fn text_of(value: i64, most: u64) -> String {
+    let length = hash_u64(value as u64) % most;
+    let mut text = String::new();
+    while (text.len() as u64) < length {
+        text.push(['a', 'é', '雨', ' '][text.len().wrapping_add(value as usize) % 4]);
+    }
+    text
+}
+
+impl Builder<'_> {
+    fn parallelism(&mut self) -> usize {
+        1 + self.random.below(4)
+    }
+
+    fn name(&mut self, what: &str) -> String {
+        self.nodes += 1;
+        format!("{what} {}", self.nodes)
+    }
+
+    fn take(&mut self) -> Open {
+        let index = self.random.below(self.open.len());
+        self.open.swap_remove(index)
+    }
+
+    fn put(&mut self, stream: Stream<Pair>, records: Vec<Pair>) {
+        self.open.push(Open { stream, records });
+    }
+
+    /// Half of the time, another parallelism for the last operator.
+    fn maybe_parallel(&mut self, stream: Stream<Pair>) -> Stream<Pair> {
+        match self.random.happens(2) {
+            true => {
+                let parallelism = self.parallelism();
+                stream.parallelism(parallelism)
+            }
+            false => stream,
+        }
+    }
+
+    fn source(&mut self) {
+        let magnitude = 15usize.saturating_sub(self.random.below(5) * self.random.below(5));
+        let count = self.random.below(1 << magnitude) as u64;
+        let magnitude = 16usize.saturating_sub(self.random.below(5) * self.random.below(5));
+        let keys = 1 + self.random.below(1 << magnitude) as u64;
+        let salt = self.random.next_u64();
+        let record = move |index: u64| {
+            let hash = hash_u64(index ^ salt);
+            (hash % keys, (hash >> 32) as i64 % 1000 - 500)
+        };
+        let records: Vec<Pair> = (0..count).map(record).collect();
+        let name = self.name("source");
+        let stream = match self.random.below(3) {
+            0 => self
+                .environment
+                .source(name.clone(), from_items(records.clone()))
+                .name(name),
+            1 => self
+                .environment
+                .source(name.clone(), generate(count, record))
+                .name(name),
+            _ => {
+                let rows = generate_rows(count, move |start, rows: &mut [Numbered]| {
+                    (start..)
+                        .zip(rows.iter_mut())
+                        .for_each(|(index, row)| row.index = index);
+                });
+                self.environment
+                    .source(name, rows)
+                    .map(move |row: &Numbered| record(row.index))
+                    .name("numbered")
+            }
+        };
+        let stream = self.maybe_parallel(stream);
+        self.put(stream, records);
+    }
+
+    fn step(&mut self) {
+        let Open { stream, records } = self.take();
+        match self.random.below(13) {
+            0 => {
+                let magnitude = self.random.below(18);
+                let keys = 1 + self.random.below(1 << magnitude) as u64;
+                let change = move |(key, value): Pair| ((key * 31 + 7) % keys, value ^ 5);
+                let name = self.name("map");
+                let stream = stream.map(move |pair| change(pair)).name(name);
+                let stream = self.maybe_parallel(stream);
+                self.put(stream, records.into_iter().map(change).collect());
+            }
+            1 => {
+                let bound = self.random.below(5) as u64;
+                let keep = move |(key, value): Pair| hash_u64(key ^ value as u64) % 4 < bound;
+                let name = self.name("filter");
+                let stream = stream.filter(move |pair| keep(pair)).name(name);
+                self.put(stream, records.into_iter().filter(|pair| keep(*pair)).collect());
+            }
+            2 => {
+                let most = 1 + (MOST_RECORDS / records.len().max(1)).min(self.random.below(40));
+                let times = move |value: i64| (value.unsigned_abs() as usize) % most;
+                let name = self.name("flat_map");
+                let stream = stream
+                    .flat_map(move |pair: Pair, out: &mut Collector<'_, Pair>| {
+                        for copy in 0..times(pair.1) {
+                            out.push((pair.0 + copy as u64, pair.1));
+                        }
+                    })
+                    .name(name);
+                let stream = self.maybe_parallel(stream);
+                let copies = |(key, value): Pair| (0..times(value)).map(move |copy| (key + copy as u64, value));
+                self.put(stream, records.into_iter().flat_map(copies).collect());
+            }
+            3 => {
+                let name = self.name("fused");
+                let stream = stream
+                    .map(|pair| (pair.0, pair.1 + 1))
+                    .filter(|pair| pair.1 % 3 != 0)
+                    .inspect(|pair| assert!(pair.1 % 3 != 0))
+                    .try_map(|pair| Ok((pair.0, -pair.1)))
+                    .name(name);
+                let fused = records
+                    .into_iter()
+                    .map(|(key, value)| (key, value + 1))
+                    .filter(|(_, value)| value % 3 != 0)
+                    .map(|(key, value)| (key, -value));
+                self.put(stream, fused.collect());
+            }
+            4 if !self.open.is_empty() => {
+                let other = self.take();
+                let mut all = records;
+                if all.len() + other.records.len() > MOST_RECORDS {
+                    self.put(stream, all);
+                    return self.end(other);
+                }
+                all.extend(other.records);
+                let stream = match self.random.happens(2) {
+                    true => stream.union(other.stream),
+                    false => stream.map(|pair| pair).union(other.stream),
+                };
+                self.put(stream, all);
+            }
+            4 | 5 => {
+                let (left, right) = stream.fork();
+                self.put(left, records.clone());
+                self.put(right, records);
+            }
+            6 => {
+                let stream = stream.rebalance();
+                let stream = self.maybe_parallel(stream);
+                self.put(stream, records);
+            }
+            7 => {
+                let parallelism = self.parallelism();
+                if records.len() * parallelism > MOST_RECORDS {
+                    return self.put(stream, records);
+                }
+                let name = self.name("everywhere");
+                let stream = stream
+                    .broadcast()
+                    .map(|pair| pair)
+                    .name(name)
+                    .parallelism(parallelism);
+                self.put(stream, records.repeat(parallelism));
+            }
+            8 => {
+                let keyed = match self.random.happens(2) {
+                    true => stream.key_by(first()).ungroup(),
+                    false => stream.key_by(second()).ungroup(),
+                };
+                let stream = self.maybe_parallel(keyed);
+                self.put(stream, records);
+            }
+            9 => self.texts(stream, records),
+            _ => {
+                let name = self.name("totals");
+                let stream = stream
+                    .group_by(first())
+                    .aggregate_final((
+                        count(),
+                        sum(second()),
+                        min(second()),
+                        max(second()),
+                        avg(second()),
+                    ))
+                    .name(name);
+                let stream = match self.random.happens(2) {
+                    true => stream,
+                    false => {
+                        let parallelism = self.parallelism();
+                        stream.parallelism(parallelism)
+                    }
+                };
+                let stream = stream
+                    .map(|(key, (count, sum, min, max, avg))| {
+                        assert_eq!(avg, sum as f64 / count as f64);
+                        (key, fold_total((count, sum, min, max)))
+                    })
+                    .name("folded");
+                let results = totals(&records)
+                    .into_iter()
+                    .map(|(key, total)| (key, fold_total(total)));
+                self.put(stream, results.collect());
+            }
+        }
+    }
+
+    /// Through rows of any size, some larger than a segment, and back.
+    fn texts(&mut self, stream: Stream<Pair>, records: Vec<Pair>) {
+        let magnitude = self.random.below(14);
+        let most = 1 + self.random.below(1 << magnitude) as u64;
+        if records.len() as u64 * most > 4 << 20 {
+            return self.put(stream, records);
+        }
+        let texts = stream.map(move |pair| (pair.0, (pair.1, text_of(pair.1, most))));
+        let texts = match self.random.below(4) {
+            0 => texts.key_by(first()).ungroup(),
+            1 => texts.rebalance(),
+            2 => {
+                let (left, right) = texts.fork();
+                left.filter(|(key, _)| key % 2 == 0)
+                    .union(right.filter(|(key, _)| key % 2 == 1))
+            }
+            _ => texts.flat_map(
+                |(key, (value, text)): (u64, (i64, &str)), out: &mut Collector<'_, (u64, (i64, String))>| {
+                    out.push((key, (value, text)));
+                },
+            ),
+        };
+        let name = self.name("texts");
+        let parallelism = self.parallelism();
+        let stream = texts
+            .map(move |(key, (value, text))| {
+                assert_eq!(text, text_of(value, most));
+                (key, value)
+            })
+            .name(name)
+            .parallelism(parallelism);
+        self.put(stream, records);
+    }
+
+    fn end(&mut self, Open { stream, records }: Open) {
+        self.job.records += records.len();
+        let name = self.name("sink");
+        match self.random.below(6) {
+            0 => {
+                let collected = stream.map(|pair| (pair.0, pair.1 * 2)).collect();
+                let doubled = records.into_iter().map(|(key, value)| (key, value * 2)).collect();
+                self.expect(name, collected, doubled);
+            }
+            1 => {
+                let (sink, hash) = HashSink::<Pair>::new();
+                stream.sink(name.clone(), sink);
+                self.job.checks.push(Box::new(move || {
+                    let found = *hash.lock().expect("the job is over");
+                    let expected = records.iter().fold(0u64, |sum, pair| {
+                        let mut row = [0; 16];
+                        <Pair as Record>::write_row(pair.view(), &mut row);
+                        sum.wrapping_add(HashSink::<Pair>::row_hash(&row))
+                    });
+                    assert_eq!(found.records, records.len() as u64, "{name}");
+                    assert_eq!(found.hash, expected, "{name}: the hash");
+                }));
+            }
+            2 | 3 => {
+                let updates = stream
+                    .key_by(first())
+                    .aggregate((count(), sum(second()), min(second()), max(second())));
+                let collected = updates.collect();
+                let is_streaming = self.is_streaming;
+                self.job.checks.push(Box::new(move || {
+                    check_updates(&name, is_streaming, collected, &records);
+                }));
+            }
+            _ => self.expect(name, stream.collect(), records),
+        }
+    }
+
+    fn expect(&mut self, name: String, collected: Collected<Pair>, records: Vec<Pair>) {
+        self.job
+            .checks
+            .push(Box::new(move || assert_same(&name, collected.take(), records)));
+    }
+}
+
+fn fold_total((count, sum, min, max): (u64, i64, i64, i64)) -> i64 {
+    (hash_u64(count ^ hash_u64(sum as u64 ^ hash_u64(min as u64 ^ hash_u64(max as u64)))) >> 20) as i64
+}
+
+type Total = (u64, i64, i64, i64);
+
+/// Final results once; updates one for each record, each key's in the order of its counts.
+fn check_updates(name: &str, is_streaming: bool, collected: Collected<(u64, Total)>, records: &[Pair]) {
+    let expected = totals(records);
+    let found = collected.take();
+    let mut last: BTreeMap<u64, Total> = BTreeMap::new();
+    let updates = found.len();
+    for (key, total) in found {
+        let before = last.insert(key, total);
+        if is_streaming {
+            let (count, _, min, max) = before.unwrap_or((0, 0, i64::MAX, i64::MIN));
+            assert_eq!(total.0, count + 1, "{name}: key {key}: count after {before:?}");
+            assert!(
+                total.2 <= min && total.3 >= max,
+                "{name}: key {key}: {total:?} after {before:?}"
+            );
+        } else {
+            assert!(before.is_none(), "{name}: key {key} was sent twice");
+        }
+    }
+    assert_same(
+        name,
+        last.into_iter().collect::<Vec<_>>(),
+        expected.into_iter().collect(),
+    );
+    if is_streaming {
+        assert_eq!(updates, records.len(), "{name}: an update for each record");
+    }
+}
