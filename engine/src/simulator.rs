@@ -122,7 +122,11 @@ pub(crate) fn simulate(
     simulation: &Simulation,
 ) -> Result<SimulationReport> {
     let mut random = Random::new(simulation.seed);
-    let widest = graph.parallelism(options.parallelism).into_iter().max().unwrap_or(1);
+    let widest = graph
+        .parallelism(options.parallelism)
+        .into_iter()
+        .max()
+        .unwrap_or(1);
     options.slots = 1 + random.below(widest);
     options.limits.exclusive = 1 + random.below(3);
     options.limits.floating = random.below(5);
@@ -368,12 +372,7 @@ impl Run {
                 }
             }
             let awake: Vec<usize> = (0..self.slots.len())
-                .filter(|slot| {
-                    matches!(
-                        self.slots[*slot].state,
-                        SlotState::Awake(_) | SlotState::LastLook
-                    )
-                })
+                .filter(|slot| matches!(self.slots[*slot].state, SlotState::Awake(_) | SlotState::LastLook))
                 .collect();
             if !awake.is_empty() {
                 let slot = awake[self.random.below(awake.len())];

@@ -26,9 +26,7 @@ fn needs(seed: u64) -> Needs {
     let hungry = plan.nodes.iter().filter(|node| node.minimum_segments > 0);
     let needs = Needs {
         hungry: hungry.clone().map(|node| node.parallelism).sum(),
-        least: hungry
-            .map(|node| node.parallelism * node.minimum_segments)
-            .sum(),
+        least: hungry.map(|node| node.parallelism * node.minimum_segments).sum(),
         plan: plan.explain(),
     };
     needs
@@ -126,7 +124,10 @@ fn run_loudly(seed: u64) -> Option<SimulationReport> {
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable}={text} is no number")),
+    )
 }
 
 #[test]
@@ -160,10 +161,16 @@ fn random_jobs_equal_their_oracle() {
             });
         }
     });
-    assert!(!failed.into_inner(), "a simulation failed: see above for its seed");
+    assert!(
+        !failed.into_inner(),
+        "a simulation failed: see above for its seed"
+    );
     let (polls, spilled) = (polls.into_inner(), spilled.into_inner());
     println!("{simulations} jobs, {polls} polls, {spilled} of them spilled");
-    assert!(spilled * 10 > simulations, "only {spilled} of {simulations} jobs spilled");
+    assert!(
+        spilled * 10 > simulations,
+        "only {spilled} of {simulations} jobs spilled"
+    );
 }
 
 #[test]

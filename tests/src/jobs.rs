@@ -59,7 +59,11 @@ impl RandomJob {
         let mut random = Random::new(seed);
         let is_streaming = random.happens(2);
         let environment = environment
-            .with_mode(if is_streaming { Mode::Streaming } else { Mode::Batch })
+            .with_mode(if is_streaming {
+                Mode::Streaming
+            } else {
+                Mode::Batch
+            })
             .with_parallelism(1 + random.below(4));
         let mut builder = Builder {
             environment: &environment,
@@ -100,7 +104,10 @@ fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
 pub fn assert_same<T: Ord + std::fmt::Debug>(what: &str, found: Vec<T>, expected: Vec<T>) {
     let (found, expected) = (sorted(found), sorted(expected));
     if found != expected {
-        let at = found.iter().zip(&expected).position(|(left, right)| left != right);
+        let at = found
+            .iter()
+            .zip(&expected)
+            .position(|(left, right)| left != right);
         let at = at.unwrap_or(found.len().min(expected.len()));
         panic!(
             "{what}: {} records, and not {}; sorted, record {at} is {:?}, and not {:?}",
@@ -235,7 +242,8 @@ impl Builder<'_> {
                     })
                     .name(name);
                 let stream = self.maybe_parallel(stream);
-                let copies = |(key, value): Pair| (0..times(value)).map(move |copy| (key + copy as u64, value));
+                let copies =
+                    |(key, value): Pair| (0..times(value)).map(move |copy| (key + copy as u64, value));
                 self.put(stream, records.into_iter().flat_map(copies).collect());
             }
             3 => {
@@ -390,9 +398,10 @@ impl Builder<'_> {
                 }));
             }
             2 | 3 => {
-                let updates = stream
-                    .key_by(first())
-                    .aggregate((count(), sum(second()), min(second()), max(second())));
+                let updates =
+                    stream
+                        .key_by(first())
+                        .aggregate((count(), sum(second()), min(second()), max(second())));
                 let collected = updates.collect();
                 let is_streaming = self.is_streaming;
                 self.job.checks.push(Box::new(move || {
