@@ -12,6 +12,9 @@ mod enums;
 mod plain;
 mod field;
 mod key;
+mod normalized;
+mod hashing;
+mod limit;
 #[doc(hidden)]
 pub mod derive;
 
@@ -19,7 +22,10 @@ pub use decimal::{Decimal, ParseDecimalError};
 pub use enums::EnumRecord;
 pub use field::{Field, IntegerColumn, TupleRecord, element, first, fourth, itself, second, third};
 pub use forebay_derive::Record;
+pub use hashing::hash_rows;
 pub use key::KeyFields;
+pub use limit::checked_row_size;
+pub use normalized::{Order, SortFields, prefix_of};
 pub use plain::PlainRecord;
 pub use row::{Integer, Record, validate_row};
 pub use schema::{DataType, EnumType, FieldInfo, RecordType, Schema};

@@ -6,6 +6,7 @@
 //! In keys: the length (u32) and the bytes, the bytes alone where nothing follows.
 //! In normalized keys: the bytes, each 0x00 followed by 0xFF, and 0x00 0x00 at the end.
 
+use forebay_memory::text::checked_str;
 use forebay_memory::{Error, Result};
 
 use super::layout::MAX_ROW_SIZE;
@@ -128,7 +129,7 @@ impl Record for String {
 
     #[inline(always)]
     fn read_part(row: &[u8], at: usize) -> &str {
-        std::str::from_utf8(read(row, at)).expect("a row's strings are UTF-8: they were written from &str")
+        checked_str(read(row, at)).expect("a row's strings are UTF-8: they were written from &str")
     }
 
     fn validate_part(row: &[u8], at: usize) -> Result<()> {
@@ -156,7 +157,7 @@ impl Record for String {
 
     #[inline]
     fn decode_key_view<'a>(bytes: &mut &'a [u8], last: bool) -> Option<&'a str> {
-        std::str::from_utf8(decode_key(bytes, last)?).ok()
+        checked_str(decode_key(bytes, last)?)
     }
 
     #[inline]
