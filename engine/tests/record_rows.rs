@@ -228,7 +228,7 @@ fn plain_rows_are_a_slice() {
         Sale::at.integer_layout().expect("an integer").read(row),
         sales[3].at.millis() as u64
     );
-    let mut unaligned = vec![0; Sale::STRIDE + 8];
+    let mut unaligned = [0; Sale::STRIDE + 8];
     for start in 0..8 {
         unaligned[start..start + Sale::STRIDE].copy_from_slice(&row[..Sale::STRIDE]);
         assert!(same(

@@ -34,7 +34,7 @@ macro_rules! by_value {
         }
 
         #[inline(always)]
-        fn decode_key_view<'a>(bytes: &mut &'a [u8], last: bool) -> Option<Self> {
+        fn decode_key_view(bytes: &mut &[u8], last: bool) -> Option<Self> {
             Self::decode_key(bytes, last)
         }
     };

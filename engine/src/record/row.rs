@@ -313,7 +313,7 @@ pub fn validate_row<R: Record>(bytes: &[u8]) -> Result<()> {
     }
     if R::VARIES {
         let size = u32::from_le_bytes(take(bytes, 0)) as usize;
-        if size != bytes.len() || size % MAX_ALIGN != 0 || size > layout::MAX_ROW_SIZE {
+        if size != bytes.len() || !size.is_multiple_of(MAX_ALIGN) || size > layout::MAX_ROW_SIZE {
             return fault(format!(
                 "says it has {size} B where there are {}; sizes are multiples of 8 up to 128 MiB",
                 bytes.len()
@@ -326,7 +326,7 @@ pub fn validate_row<R: Record>(bytes: &[u8]) -> Result<()> {
             R::STRIDE
         ));
     }
-    if bytes.as_ptr().addr() % R::ROW_ALIGN != 0 {
+    if !bytes.as_ptr().addr().is_multiple_of(R::ROW_ALIGN) {
         return fault(format!(
             "starts at an address that is no multiple of {}",
             R::ROW_ALIGN

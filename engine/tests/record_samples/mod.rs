@@ -215,6 +215,8 @@ impl Sample for Sale {
     }
 }
 
+type MaybePair = Option<(u8, Vec<u8>)>;
+
 /// Records in records, of all sorts, under another name.
 #[derive(Debug, Clone, PartialEq, Record)]
 #[record(name = "nested.v1")]
@@ -226,7 +228,7 @@ pub struct Nested {
     pub sale: Sale,
     pub strings: [String; 2],
     pub maybe_strings: [Option<String>; 2],
-    pub pair: (String, Option<(u8, Vec<u8>)>),
+    pub pair: (String, MaybePair),
     pub twice: Option<Option<u64>>,
     pub event: Event,
     pub status: Status,

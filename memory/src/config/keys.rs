@@ -458,7 +458,7 @@ const TABLE: &[KeyInfo] = &[
         name: "record.max_size",
         kind: Kind::Size {
             least: ByteSize::kib(1),
-            most: ByteSize::gib(1),
+            most: ByteSize::mib(128),
             power_of_two: false,
         },
         word: None,
