@@ -29,7 +29,7 @@ use crate::ledger::{Account, AccountTerms, Ledger, Refused, Wake};
 use crate::segment::{Block, Segment, SegmentHome, SegmentSource};
 use crate::size::ByteSize;
 
-/// Buffers that a local pool may take beyond its size, unless its maker says otherwise.
+/// Buffers that a local pool may take beyond its size, unless the plan or its maker says otherwise.
 pub const DEFAULT_OVERDRAFT: usize = 5;
 
 /// The pool that exchanges share.
@@ -37,6 +37,7 @@ pub struct NetworkPool {
     arena: Arc<Arena>,
     ledger: Arc<Ledger>,
     locals: Mutex<Vec<Weak<Local>>>,
+    overdraft: usize,
 }
 
 /// The buffers of one exchange side. Clones share them.
@@ -68,11 +69,12 @@ struct LocalState {
 struct Handles(Arc<Local>);
 
 impl NetworkPool {
-    pub(crate) fn new(arena: Arc<Arena>, segments: usize) -> NetworkPool {
+    pub(crate) fn new(arena: Arc<Arena>, segments: usize, overdraft: usize) -> NetworkPool {
         NetworkPool {
             arena,
             ledger: Arc::new(Ledger::new(segments)),
             locals: Mutex::new(Vec::new()),
+            overdraft,
         }
     }
 
@@ -82,7 +84,7 @@ impl NetworkPool {
     /// # Errors
     /// `Memory` where the required ones are not free now.
     pub fn local(&self, owner: &str, required: usize, maximum: usize) -> Result<LocalPool> {
-        self.local_with(owner, required, maximum, DEFAULT_OVERDRAFT, Duration::ZERO)
+        self.local_with(owner, required, maximum, self.overdraft, Duration::ZERO)
     }
 
     /// As [`NetworkPool::local`], with another overdraft; waits up to `patience` for optional buffers of others

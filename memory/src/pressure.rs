@@ -26,6 +26,7 @@ use std::time::Duration;
 use crate::account::{resident_in, user_heap_bytes};
 use crate::container::{Version, memory_groups};
 use crate::manager::MemoryManager;
+use crate::plan::{Plan, PressurePlan};
 use crate::size::ByteSize;
 
 /// Shares of a bound, in percent, from which pressure is some, and critical.
@@ -79,6 +80,12 @@ struct Events {
 }
 
 impl PressureMonitor {
+    /// The monitor that a plan asks for; `None` where it says `pressure.enabled = false`.
+    pub fn of(plan: &Plan) -> Option<PressureMonitor> {
+        let PressurePlan { enabled, interval } = plan.pressure;
+        enabled.then(|| PressureMonitor::new(plan.process_bytes(), interval))
+    }
+
     /// A monitor of this system for a plan's process size in bytes.
     pub fn new(process_size: u64, interval: Duration) -> PressureMonitor {
         PressureMonitor::at(Path::new("/"), process_size, interval)
@@ -386,6 +393,21 @@ mod tests {
             reading.cause,
             "resident memory is 100 MiB, the plan's process 100 MiB"
         );
+    }
+
+    #[test]
+    fn a_plan_says_whether_anybody_looks() {
+        let mut config = crate::Config::default();
+        config.set("memory.process_size=2GiB").unwrap();
+        config.set("pressure.interval=3s").unwrap();
+        let container = crate::Container::at(Path::new("/no/such/root")).unwrap();
+        let monitor = PressureMonitor::of(&Plan::prove(&config, &container).unwrap()).unwrap();
+        assert_eq!(
+            (monitor.process_size, monitor.interval),
+            (2 << 30, Duration::from_secs(3))
+        );
+        config.set("pressure.enabled=false").unwrap();
+        assert!(PressureMonitor::of(&Plan::prove(&config, &container).unwrap()).is_none());
     }
 
     #[test]

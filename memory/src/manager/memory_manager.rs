@@ -18,7 +18,8 @@ use crate::arena::Arena;
 use crate::error::{Error, Result};
 use crate::ledger::{AccountTerms, Ledger};
 use crate::manager::budget::{Budget, denied};
-use crate::network::NetworkPool;
+use crate::network::{DEFAULT_OVERDRAFT, NetworkPool};
+use crate::plan::Plan;
 
 /// All memory of a process that grows with its data. Clones are the same manager.
 #[derive(Clone)]
@@ -33,13 +34,46 @@ struct Core {
 }
 
 impl MemoryManager {
+    /// The manager of a plan's managed and network segments. Nothing is committed yet.
+    ///
+    /// # Errors
+    /// `Io` where the kernel refuses the address space.
+    ///
+    /// # Examples
+    /// ```
+    /// use forebay_memory::{MemoryManager, Plan, SegmentSource};
+    ///
+    /// let plan = Plan::with_segments(64, 16, 32 << 10)?;
+    /// let manager = MemoryManager::new(&plan)?;
+    /// let budget = manager.budget("sort \"by price\"", 8, 64)?;
+    /// let mut segment = budget.try_take().expect("its minimum is guaranteed");
+    /// segment[..5].copy_from_slice(b"bytes");
+    /// assert_eq!((manager.stats().managed_held, budget.available()), (1, 63));
+    /// drop(segment);
+    /// assert_eq!(manager.outstanding(), 0);
+    /// # Ok::<(), forebay_memory::Error>(())
+    /// ```
+    pub fn new(plan: &Plan) -> Result<MemoryManager> {
+        let overdraft = plan.network.max_overdraft_buffers_per_gate;
+        MemoryManager::with(
+            plan.managed_segments(),
+            plan.network_segments(),
+            plan.segment_size(),
+            overdraft,
+        )
+    }
+
     /// A manager of `managed` and `network` segments of `segment_size` bytes, without a plan: for tests.
     ///
     /// # Errors
     /// As [`Arena::new`].
     pub fn with_segments(managed: usize, network: usize, segment_size: usize) -> Result<MemoryManager> {
+        MemoryManager::with(managed, network, segment_size, DEFAULT_OVERDRAFT)
+    }
+
+    fn with(managed: usize, network: usize, segment_size: usize, overdraft: usize) -> Result<MemoryManager> {
         let arena = Arc::new(Arena::new(managed.saturating_add(network), segment_size)?);
-        let network = NetworkPool::new(arena.clone(), network);
+        let network = NetworkPool::new(arena.clone(), network, overdraft);
         Ok(MemoryManager {
             core: Arc::new(Core {
                 arena,
