@@ -68,7 +68,8 @@ impl Environment {
     }
 
     /// A stream of a source's records.
-    pub fn source<S: Source>(&self, name: impl Into<String>, source: S) -> Stream<S::Out> {
+    pub fn source<S: Source>(&self, name: impl Into<String>, mut source: S) -> Stream<S::Out> {
+        source.prepare(self.inner.runtime.plan());
         let is_bounded = source.is_bounded();
         let source = Arc::new(source);
         self.add_stream(Node {

@@ -2,20 +2,29 @@
 //!
 //! # Interface
 //! A [`Source`] divides its data into splits and opens a [`SourceReader`] for each; a reader emits records into a
-//! [`SourceOutput`] when it is polled. [`generate`] and [`from_items`] make sources of functions and collections.
+//! [`SourceOutput`] when it is polled. [`generate`] and [`from_items`] make sources of functions and collections,
+//! [`text`] and [`text_blocks`] of files.
 //!
 //! # Algorithm
 //! The subtasks of a source take splits from one queue, so a slow subtask takes fewer.
 
 mod driver;
 mod generators;
+mod glob;
+mod files;
+mod read_buffer;
+mod text_reader;
+mod text;
 
 pub use driver::{SourceOutput, SourceTask};
+pub use files::{FileSplit, NotUtf8, Patterns};
 pub use generators::{FromItems, Generate, GenerateRows, from_items, generate, generate_rows};
+pub use text::{TextSource, text, text_blocks};
+pub use text_reader::TextReader;
 
 use crate::record::Record;
 pub use crate::task::SourceStatus;
-use forebay_memory::Result;
+use forebay_memory::{Plan, Result};
 
 /// A subtask's place among its siblings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +43,12 @@ pub trait Source: Send + Sync + 'static {
     type Split: Send + 'static;
     /// Reads a split.
     type Reader: SourceReader<Out = Self::Out>;
+
+    /// Called once, when the source becomes part of a job, with the plan that it will run under: for limits such as
+    /// `record.max_size`.
+    fn prepare(&mut self, plan: &Plan) {
+        let _ = plan;
+    }
 
     /// The parts of the data; about `parallelism` of them or more. Called once a job.
     ///

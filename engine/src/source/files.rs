@@ -1,0 +1,299 @@
+//! The files of a source: which they are, how they are divided into splits, and what is done with bad ones.
+//!
+//! # Interface
+//! [`FileInput`] holds what text and CSV sources have in common; [`FileInput::splits`] lists the files and divides them;
+//! each [`FileSplit`] is read part by part.
+//!
+//! # Algorithm
+//! A file larger than a split is cut by byte ranges; a range stands for the records that start in it. Smaller files are
+//! grouped, so that ten thousand of them cost as many opens and not as many splits.
+
+use super::glob;
+use forebay_memory::{Error, Result};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Splits a source makes for each subtask, where files are large: the last to finish then costs little.
+const SPLITS_A_SUBTASK: u64 = 16;
+const SMALLEST_SPLIT: u64 = 4 << 20;
+const LARGEST_SPLIT: u64 = 64 << 20;
+/// What opening a file costs, in bytes read at the same time: about 10 µs.
+const COST_OF_A_FILE: u64 = 16 << 10;
+
+/// Names of files, or patterns of names: `*` and `?` within a name, `[a-z]`, `{a,b}`, and `**` for any number of
+/// directories. A name that exists is taken as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patterns(Vec<String>);
+
+impl From<&str> for Patterns {
+    fn from(pattern: &str) -> Self {
+        Patterns(vec![pattern.into()])
+    }
+}
+
+impl From<String> for Patterns {
+    fn from(pattern: String) -> Self {
+        Patterns(vec![pattern])
+    }
+}
+
+impl From<&Path> for Patterns {
+    fn from(path: &Path) -> Self {
+        Patterns(vec![path.to_string_lossy().into()])
+    }
+}
+
+impl From<PathBuf> for Patterns {
+    fn from(path: PathBuf) -> Self {
+        path.as_path().into()
+    }
+}
+
+impl<T: Into<String>> From<Vec<T>> for Patterns {
+    fn from(patterns: Vec<T>) -> Self {
+        Patterns(patterns.into_iter().map(T::into).collect())
+    }
+}
+
+impl<T: AsRef<str>> From<&[T]> for Patterns {
+    fn from(patterns: &[T]) -> Self {
+        Patterns(patterns.iter().map(|pattern| pattern.as_ref().into()).collect())
+    }
+}
+
+impl<T: Into<String>, const N: usize> From<[T; N]> for Patterns {
+    fn from(patterns: [T; N]) -> Self {
+        Patterns(patterns.into_iter().map(T::into).collect())
+    }
+}
+
+/// What a source does with bytes that are not UTF-8 text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NotUtf8 {
+    /// The job fails; the error names file, line and byte.
+    #[default]
+    Error,
+    /// Each malformed sequence becomes U+FFFD.
+    Replace,
+    /// The line is left out; in CSV, the record.
+    Skip,
+}
+
+/// What file sources have in common.
+#[derive(Debug, Clone)]
+pub(super) struct FileInput {
+    patterns: Vec<String>,
+    pub(super) skips_unreadable: bool,
+    pub(super) not_utf8: NotUtf8,
+    pub(super) split_size: Option<u64>,
+    /// The largest row, in bytes.
+    pub(super) max_record: usize,
+    pub(super) segment_size: usize,
+}
+
+/// A file to read.
+#[derive(Debug)]
+pub(super) struct InputFile {
+    pub(super) path: PathBuf,
+    /// Its size when it was listed; 0 where that says nothing, as for a pipe.
+    pub(super) size: u64,
+}
+
+/// Files of a source, or a part of one, that one reader reads.
+pub struct FileSplit {
+    files: Arc<[InputFile]>,
+    /// Files to read, as indexes.
+    next: Range<usize>,
+    /// The bytes in which records start, where the split is a part of one file.
+    range: Option<Range<u64>>,
+}
+
+impl FileInput {
+    pub(super) fn new(patterns: Patterns) -> FileInput {
+        FileInput {
+            patterns: patterns.0,
+            skips_unreadable: false,
+            not_utf8: NotUtf8::Error,
+            split_size: None,
+            max_record: 1 << 20,
+            segment_size: 32 << 10,
+        }
+    }
+
+    /// Divides the files among about `parallelism` readers. Only where `is_divisible` are files cut.
+    pub(super) fn splits(&self, parallelism: usize, is_divisible: bool) -> Result<Vec<FileSplit>> {
+        let files: Arc<[InputFile]> = self.list()?.into();
+        let total: u64 = files.iter().map(|file| file.size).sum();
+        let split_size = self.split_size.unwrap_or(
+            (total / (parallelism as u64 * SPLITS_A_SUBTASK)).clamp(SMALLEST_SPLIT, LARGEST_SPLIT),
+        );
+        Ok(divide(&files, split_size, is_divisible))
+    }
+
+    fn list(&self) -> Result<Vec<InputFile>> {
+        let mut paths = Vec::new();
+        for pattern in &self.patterns {
+            let mut unlisted = |path: &Path, error: std::io::Error| {
+                self.unreadable(Error::io(
+                    format!("cannot list directory \"{}\"", path.display()),
+                    error,
+                ))
+            };
+            let found = glob::expand(pattern, &mut unlisted)?;
+            if found.is_empty() {
+                let directory = std::env::current_dir()
+                    .map(|path| format!(" (working directory \"{}\")", path.display()))
+                    .unwrap_or_default();
+                return Err(Error::config(format!(
+                    "no file matches \"{pattern}\"{directory}; check the pattern: * stands for part of a name, ** for \
+                     any directories"
+                )));
+            }
+            paths.extend(found);
+        }
+        paths.sort_unstable();
+        paths.dedup();
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            match std::fs::metadata(&path) {
+                Ok(data) if data.is_dir() => self.unreadable(Error::config(format!(
+                    "\"{}\" is a directory; name its files, with {0}/* or {0}/**",
+                    path.display()
+                )))?,
+                Ok(data) => files.push(InputFile {
+                    size: if data.is_file() { data.len() } else { 0 },
+                    path,
+                }),
+                Err(error) => self.unreadable(cannot_read(&path, error))?,
+            }
+        }
+        Ok(files)
+    }
+
+    /// Passes over a file that cannot be read, where that was asked for.
+    pub(super) fn unreadable(&self, error: Error) -> Result<()> {
+        if self.skips_unreadable {
+            tracing::warn!("left out: {error}");
+            return Ok(());
+        }
+        Err(error)
+    }
+}
+
+pub(super) fn cannot_read(path: &Path, error: std::io::Error) -> Error {
+    Error::io(format!("cannot read \"{}\"", path.display()), error)
+}
+
+fn divide(files: &Arc<[InputFile]>, split_size: u64, is_divisible: bool) -> Vec<FileSplit> {
+    let split_size = split_size.max(1);
+    let split = |next: Range<usize>, range| FileSplit {
+        files: files.clone(),
+        next,
+        range,
+    };
+    let mut splits = Vec::new();
+    let mut group = 0..0;
+    let mut cost = 0;
+    for (index, file) in files.iter().enumerate() {
+        if is_divisible && file.size > split_size {
+            if !group.is_empty() {
+                splits.push(split(group, None));
+            }
+            let parts = file.size.div_ceil(split_size);
+            let bound = |part: u64| (u128::from(file.size) * u128::from(part) / u128::from(parts)) as u64;
+            splits.extend((0..parts).map(|part| split(index..index + 1, Some(bound(part)..bound(part + 1)))));
+            (group, cost) = (index + 1..index + 1, 0);
+            continue;
+        }
+        let file_cost = file.size.saturating_add(COST_OF_A_FILE.min(split_size));
+        if !group.is_empty() && file_cost.saturating_add(cost) > split_size {
+            splits.push(split(group, None));
+            (group, cost) = (index..index, 0);
+        }
+        group.end = index + 1;
+        cost = cost.saturating_add(file_cost);
+    }
+    if !group.is_empty() {
+        splits.push(split(group, None));
+    }
+    splits
+}
+
+impl FileSplit {
+    /// Goes to the next file or part of one: the range in which the records start that are to be read.
+    pub(super) fn next_part(&mut self) -> Option<Range<u64>> {
+        let file = &self.files[self.next.next()?];
+        Some(self.range.clone().unwrap_or(match file.size {
+            // What the size of a pipe or of a file in /proc does not say, its end does.
+            0 => 0..u64::MAX,
+            size => 0..size,
+        }))
+    }
+
+    /// About how many bytes the split has.
+    pub(super) fn size(&self) -> u64 {
+        match &self.range {
+            Some(range) => range.end - range.start,
+            None => self.files[self.next.clone()]
+                .iter()
+                .fold(0, |sum, file| sum.saturating_add(file.size)),
+        }
+    }
+
+    /// The file whose part was asked for last.
+    pub(super) fn current(&self) -> &InputFile {
+        &self.files[self.next.start - 1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(sizes: &[u64], split_size: u64, is_divisible: bool) -> Vec<Vec<(usize, Range<u64>)>> {
+        let files: Vec<InputFile> = sizes
+            .iter()
+            .enumerate()
+            .map(|(index, size)| InputFile {
+                path: index.to_string().into(),
+                size: *size,
+            })
+            .collect();
+        divide(&files.into(), split_size, is_divisible)
+            .into_iter()
+            .map(|mut split| {
+                let mut parts = Vec::new();
+                while let Some(range) = split.next_part() {
+                    let index = split.current().path.display().to_string();
+                    parts.push((index.parse().expect("an index"), range));
+                }
+                parts
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_byte_is_in_one_split() {
+        for split_size in [1, 3, 10, 1 << 20] {
+            for is_divisible in [true, false] {
+                let sizes = [5, 0, 100, 1, 7, 30];
+                let mut next = vec![0; sizes.len()];
+                for (index, range) in parts(&sizes, split_size, is_divisible).into_iter().flatten() {
+                    assert_eq!(range.start, next[index], "split size {split_size}");
+                    assert!(is_divisible || range.start == 0);
+                    next[index] = range.end;
+                }
+                assert_eq!(next, [5, u64::MAX, 100, 1, 7, 30]);
+            }
+        }
+    }
+
+    #[test]
+    fn small_files_share_splits() {
+        let sizes = vec![2000; 60_000];
+        let splits = parts(&sizes, 4 << 20, true);
+        assert!(splits.len() < 300, "{}", splits.len());
+        assert!(splits.len() > 100, "{}", splits.len());
+    }
+}
