@@ -3,8 +3,7 @@
 //! # Interface
 //! [`Runtime::new`] from a [`Plan`]; clones share everything, so several jobs run under one budget.
 
-use forebay_memory::plan::{SpillCodec, SpillIo};
-use forebay_memory::spill::{Codec, IoChoice, SpillConfig};
+use forebay_memory::spill::SpillConfig;
 use forebay_memory::{MemoryManager, Plan, Result, SpillStore};
 use std::sync::Arc;
 
@@ -26,12 +25,8 @@ impl Runtime {
     /// # Errors
     /// Where the operating system refuses the mapping.
     pub fn new(plan: Plan) -> Result<Runtime> {
-        let manager = MemoryManager::with_segments(
-            plan.managed_segments(),
-            plan.network_segments(),
-            plan.segment_size(),
-        )?;
-        let spill = SpillStore::open(&spill_config(&plan))?;
+        let manager = MemoryManager::new(&plan)?;
+        let spill = SpillStore::open(&SpillConfig::from(&plan))?;
         Ok(Runtime::from_parts(plan, manager, spill))
     }
 
@@ -55,27 +50,5 @@ impl Runtime {
     /// The spill store.
     pub fn spill(&self) -> &SpillStore {
         &self.inner.spill
-    }
-}
-
-/// The spill store that a plan describes.
-fn spill_config(plan: &Plan) -> SpillConfig {
-    SpillConfig {
-        directories: plan.spill.directories.clone(),
-        max_bytes: plan.spill.max_bytes,
-        codec: match plan.spill.codec {
-            SpillCodec::Adaptive => Codec::Adaptive,
-            SpillCodec::None => Codec::None,
-            SpillCodec::Lz4 => Codec::Lz4,
-        },
-        io: match plan.spill.io {
-            SpillIo::Auto => IoChoice::Auto,
-            SpillIo::IoUring => IoChoice::IoUring,
-            SpillIo::Threads => IoChoice::Threads,
-        },
-        workspace_bytes: plan.spill.workspace_bytes,
-        write_bytes: plan.spill.block_size,
-        handles: plan.job.parallelism.max(4),
-        ..SpillConfig::default()
     }
 }
