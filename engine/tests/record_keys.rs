@@ -415,3 +415,51 @@ fn a_composite_key_is_a_record_of_its_fields() {
     };
     assert_ne!(encode("ab", "c"), encode("a", "bc"));
 }
+
+/// Savepoints contain these bytes and hashes: they never change.
+#[test]
+fn canonical_bytes_and_hashes_are_pinned() {
+    fn bytes<R: Record>(value: R) -> (Vec<u8>, u64) {
+        let mut out = Vec::new();
+        itself::<R>().encode_key(value.view(), &mut out);
+        (out, itself::<R>().hash(value.view(), &mut Vec::new()))
+    }
+    assert_eq!(bytes(-2_i16).0, [0xfe, 0xff]);
+    assert_eq!(bytes(-0.0_f32).0, [0; 4]);
+    assert_eq!(bytes(-f64::NAN).0, [0, 0, 0, 0, 0, 0, 0xf8, 0x7f]);
+    assert_eq!(bytes(String::from("key")).0, *b"key");
+    assert_eq!(
+        bytes((String::from("a"), Some(vec![7_u8]))).0,
+        *b"\x01\0\0\0a\x01\x07"
+    );
+    assert_eq!(bytes(Decimal::new(-1200, 3)).0[..1], [0xf4]);
+    assert_eq!(
+        bytes(Event::Named { id: 1, label: None }).0,
+        [3, 1, 0, 0, 0, 0, 0, 0, 0, 0]
+    );
+    assert_eq!(
+        bytes(1_u64).1,
+        bytes(1_u8).1,
+        "integers hash as their values, whatever their width"
+    );
+    assert_eq!(bytes(1_u64).1, 0x4179_b061_a1b9_50b1);
+    assert_eq!(bytes(String::from("key")).1, 0xbbea_0d63_a051_65e3);
+    assert_eq!(bytes((1_u64, 2_u64)).1, 0x07ee_86c2_8144_6bef);
+}
+
+/// What docs/FORMATS.md says of normalized keys.
+#[test]
+fn normalized_bytes_are_as_documented() {
+    fn bytes<R: Record>(value: R) -> Vec<u8> {
+        let mut out = Vec::new();
+        SortFields::encode_normalized(&itself::<R>(), value.view(), &mut out);
+        out
+    }
+    assert_eq!(bytes(-1_i16), [0x7f, 0xff]);
+    assert_eq!(bytes(1.0_f32), [0xbf, 0x80, 0, 0]);
+    assert_eq!(bytes(-1.0_f32), [0x40, 0x7f, 0xff, 0xff]);
+    assert_eq!(bytes(Some(String::from("a\0b"))), *b"\x01a\0\xffb\0\0");
+    assert_eq!(bytes(None::<u64>), [0]);
+    assert_eq!(bytes(Decimal::new(1250, 2)), [2, 66, 2, 3, 6, 0]);
+    assert_eq!(bytes(Decimal::new(-5, 2)), [0, !63, !6, !0]);
+}

@@ -316,3 +316,30 @@ fn schemas_describe_every_form() {
     );
     let _ = (Date::schema(), Decimal::schema(), Reading::schema());
 }
+
+/// The bytes that docs/FORMATS.md shows.
+#[test]
+fn the_documented_row_is_the_row() {
+    let formats = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/FORMATS.md"))
+        .expect("the documentation is readable");
+    let example = formats
+        .split("of the guide is")
+        .nth(1)
+        .expect("it has the example");
+    let example = example.split("```").nth(1).expect("in a block");
+    let mut documented = Vec::new();
+    for line in example.lines().skip(1) {
+        let bytes = line[5..].split_whitespace().take(8);
+        documented.extend(bytes.map(|byte| u8::from_str_radix(byte, 16).expect("a byte")));
+    }
+    let bid = Bid {
+        auction: 7,
+        bidder: 1,
+        price: 250,
+        channel: "apple".into(),
+        at: Timestamp::from_millis(1000),
+    };
+    let mut row = vec![0; Bid::row_size(bid.view())];
+    Bid::write_row(bid.view(), &mut row);
+    assert_eq!(row, documented);
+}
