@@ -8,10 +8,13 @@ use crate::aggregate::{Aggregate, Count, MOST_LANES, Max, Min, Ordinal, Sum, Sum
 use crate::environment::Environment;
 use crate::graph::{Factory, Node, OperatorContext};
 use crate::hashing::common_bits;
-use crate::operator::{Emission, GroupedAggregate, Groups, LEAST_SEGMENTS, LineGroups, Operator};
+use crate::operator::{
+    Emission, GroupedAggregate, KeyAndResult, LEAST_SEGMENTS, Lanes, LineGroups, Operator, Setting,
+};
 use crate::record::{Field, KeyFields, Record};
 use crate::stream::{KeyedStream, Stream};
 use forebay_memory::{Error, Result};
+use std::marker::PhantomData;
 
 impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
     /// The aggregates of each key's records, with the key: in batch mode once, in streaming mode after each record.
@@ -75,41 +78,36 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
                 true => Emission::Updates,
                 false => Emission::Final,
             });
+            let setting = setting(context, emission)?;
+            let folding = Lanes(aggregate.clone());
+            let results = KeyAndResult {
+                aggregate: aggregate.clone(),
+                record: PhantomData,
+            };
             match keys.as_u64_column() {
-                Some(_) => grouped::<R, K, A, LineGroups<R, K>>(keys, aggregate.clone(), emission, context),
+                Some(_) => {
+                    let skip_bits = setting.skip_bits;
+                    let groups = |source| LineGroups::<R, K>::new(keys, A::LANES, source, skip_bits);
+                    Ok(Box::new(GroupedAggregate::new(setting, folding, results, groups)))
+                }
                 None => Err(Error::config("keys that are not one integer")),
             }
         })
     }
 }
 
-fn grouped<R, K, A, G>(
-    keys: K,
-    aggregate: A,
-    emission: Emission,
-    context: &OperatorContext,
-) -> Result<Box<dyn Operator>>
-where
-    R: Record,
-    K: KeyFields<R>,
-    A: Aggregate<R>,
-    G: Groups<R, K> + 'static,
-{
-    let budget = context
-        .budget
-        .clone()
-        .expect("an operator that asked for managed memory has a budget");
-    let handle = context.spill.handle(&context.name)?;
-    let skip_bits = common_bits(context.subtask, context.max_parallelism);
-    Ok(Box::new(GroupedAggregate::<R, K, A, G>::new(
-        keys,
-        aggregate,
+/// What an aggregation over keyed rows is made with.
+fn setting(context: &OperatorContext, emission: Emission) -> Result<Setting> {
+    Ok(Setting {
         emission,
-        budget,
-        handle,
-        context.batches.clone(),
-        skip_bits,
-    )))
+        budget: context
+            .budget
+            .clone()
+            .expect("an operator that asked for managed memory has a budget"),
+        handle: context.spill.handle(&context.name)?,
+        batches: context.batches.clone(),
+        skip_bits: common_bits(context.subtask, context.max_parallelism),
+    })
 }
 
 /// Adds an operator over keyed rows that needs managed memory.

@@ -88,9 +88,14 @@ pub struct GateReader {
 impl GateReader {
     /// The next batch of any channel.
     pub fn read(&mut self) -> GateRead {
+        if self.taken >= BATCHES_A_TURN {
+            self.next_turn();
+        }
+        // Every channel is looked at before the gate counts as empty: nobody wakes the task again for a batch that is
+        // in a queue already.
         let mut looked = 0;
         while looked < self.channels.len() {
-            if self.ended[self.turn] || self.taken >= BATCHES_A_TURN {
+            if self.ended[self.turn] {
                 self.next_turn();
                 looked += 1;
                 continue;
@@ -149,5 +154,37 @@ impl GateReader {
     /// The number of messages that wait to be read.
     pub fn queued(&self) -> usize {
         self.channels.iter().map(|channel| channel.queued()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct NoWake;
+
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn a_gate_is_empty_only_when_every_channel_is() {
+        let limits = ChannelLimits {
+            exclusive: 16,
+            floating: 0,
+        };
+        let mut gate = Gate::new(limits, Arc::new(NoWake));
+        let channels = [gate.connect(Arc::new(NoWake)), gate.connect(Arc::new(NoWake))];
+        let mut reader = gate.into_reader();
+        for _ in 0..3 * BATCHES_A_TURN {
+            let floating = channels[0].take_credit().expect("there are 16 credits");
+            channels[0].push(Batch::from_rows_on_heap(&[0; 8], 1), floating);
+        }
+        for _ in 0..3 * BATCHES_A_TURN {
+            assert!(matches!(reader.read(), GateRead::Batch(..)));
+        }
+        assert!(matches!(reader.read(), GateRead::Empty));
+        channels.iter().for_each(|channel| channel.end());
+        assert!(matches!(reader.read(), GateRead::End));
     }
 }

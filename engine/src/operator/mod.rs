@@ -4,6 +4,9 @@ mod downstream;
 mod fused;
 mod aggregate;
 
-pub(crate) use aggregate::{Emission, GroupedAggregate, Groups, LEAST_SEGMENTS, LineGroups};
+pub(crate) use aggregate::{
+    Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups, Reduced, Setting,
+    StateRow,
+};
 pub use downstream::{Chain, ChainLink, Downstream, Finish, Operator};
 pub use fused::{Collector, Emit, Filter, FlatMap, Fused, FusedFlatMap, Identity, Inspect, Map, Stage};

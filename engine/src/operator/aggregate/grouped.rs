@@ -18,9 +18,9 @@
 //! # Cost
 //! With N groups of w bytes and room for M: f = 1 − M/N of the entries are written and read once.
 
+use super::folding::{Folding, Results};
 use super::groups::{CHUNK, Groups};
 use super::partitions::{Log, Partitions, Spilled};
-use crate::aggregate::{Aggregate, MOST_LANES};
 use crate::batch::{Batch, BatchWriter};
 use crate::metrics::OperatorMetrics;
 use crate::operator::{Downstream, Finish, Operator};
@@ -49,6 +49,8 @@ pub(crate) enum Emission {
     Final,
     /// For each row.
     Updates,
+    /// For the first row of each key.
+    New,
 }
 
 /// A budget that can be closed, so that groups stay in the pages that they have.
@@ -96,18 +98,31 @@ struct Reading {
     buffer: Segment,
 }
 
-/// Aggregates rows of `R` by the key `K`.
-pub(crate) struct GroupedAggregate<R, K, A, G>
+/// What an aggregation is made with.
+pub(crate) struct Setting {
+    pub(crate) emission: Emission,
+    pub(crate) budget: Budget,
+    pub(crate) handle: SpillHandle,
+    /// Where output batches come from.
+    pub(crate) batches: Arc<dyn SegmentSource>,
+    /// The first bits that the hashes of all rows share.
+    pub(crate) skip_bits: u32,
+}
+
+/// Folds rows of `R` by the key `K` as `F` does, in groups `G`, and sends what `O` makes of them.
+pub(crate) struct GroupedAggregate<R, K, F, G, O>
 where
     R: Record,
     K: KeyFields<R>,
-    A: Aggregate<R>,
+    G: Groups<R, K>,
+    O: Results<K::Key, G::State>,
 {
     groups: G,
-    aggregate: A,
+    folding: F,
+    results: O,
     emission: Emission,
     source: Arc<Gated>,
-    writer: BatchWriter<(K::Key, A::Out)>,
+    writer: BatchWriter<O::Out>,
     handle: SpillHandle,
     partitions: Option<Partitions>,
     /// Keys that found no room when the bits had run out.
@@ -118,6 +133,7 @@ where
     work: Vec<Work>,
     phase: Phase,
     offsets: Vec<u32>,
+    states: Vec<Range<u32>>,
     entry: Vec<u8>,
     ready: Vec<Batch>,
     position: u64,
@@ -125,42 +141,41 @@ where
     types: PhantomData<fn(R, K)>,
 }
 
-impl<R, K, A, G> GroupedAggregate<R, K, A, G>
+impl<R, K, F, G, O> GroupedAggregate<R, K, F, G, O>
 where
     R: Record,
     K: KeyFields<R>,
-    A: Aggregate<R>,
+    F: Folding<R, G::State>,
     G: Groups<R, K>,
+    O: Results<K::Key, G::State>,
 {
-    /// An operator whose rows' hashes share `skip_bits` bits.
+    /// An operator whose groups are made by `groups` from the source of their segments.
     pub(crate) fn new(
-        keys: K,
-        aggregate: A,
-        emission: Emission,
-        budget: Budget,
-        handle: SpillHandle,
-        batches: Arc<dyn SegmentSource>,
-        skip_bits: u32,
+        setting: Setting,
+        folding: F,
+        results: O,
+        groups: impl FnOnce(Arc<dyn SegmentSource>) -> G,
     ) -> Self {
         let source = Arc::new(Gated {
-            budget,
+            budget: setting.budget,
             is_closed: AtomicBool::new(false),
         });
-        let groups = G::new(keys, A::LANES, source.clone(), skip_bits);
         GroupedAggregate {
-            groups,
-            aggregate,
-            emission,
+            groups: groups(source.clone()),
+            folding,
+            results,
+            emission: setting.emission,
             source,
-            writer: BatchWriter::new(batches),
-            handle,
+            writer: BatchWriter::new(setting.batches),
+            handle: setting.handle,
             partitions: None,
             overflow: None,
-            skip_bits,
+            skip_bits: setting.skip_bits,
             reserve: None,
             work: Vec::new(),
             phase: Phase::Folding,
             offsets: Vec::new(),
+            states: Vec::new(),
             entry: Vec::new(),
             ready: Vec::new(),
             position: 0,
@@ -169,103 +184,97 @@ where
         }
     }
 
-    /// Folds the chunk that the groups hold. `lanes_of` fills the lanes that row `number` has by itself; `fold` adds it to
-    /// lanes.
+    /// Folds the chunk that the groups hold; `fold` folds the key of a number into a state.
+    #[inline(always)]
     fn fold_chunk(
         &mut self,
         log: Log,
-        send_updates: bool,
-        fold: impl Fn(&A, usize, &mut [u64], bool),
+        send: bool,
+        mut fold: impl FnMut(&mut F, usize, &mut G::State, bool),
     ) -> Result<()> {
-        let count = self.groups.hashes().len();
-        let mut next = 0;
-        while next < count {
-            let resident = match &self.partitions {
-                None => next..count,
-                Some(partitions) => {
-                    let hashes = self.groups.hashes();
-                    let resident =
-                        (next..count).find(|number| partitions.is_spilled(partitions.of(hashes[*number])));
-                    next..resident.unwrap_or(count)
-                }
-            };
-            next = self.fold_resident(resident, send_updates, &fold)?;
-            // What stopped the run, if anything: a row of a spilled partition, or a key that finds no room at all.
-            while next < count {
-                let hash = self.groups.hashes()[next];
-                let (partitions, partition) = match (&mut self.partitions, &mut self.overflow) {
-                    (Some(partitions), _) if partitions.is_spilled(partitions.of(hash)) => {
-                        let partition = partitions.of(hash);
-                        (partitions, partition)
-                    }
-                    (_, Some(overflow)) => (overflow, 0),
-                    _ => break,
-                };
-                let mut lanes = [0u64; MOST_LANES];
-                fold(&self.aggregate, next, &mut lanes[..A::LANES], true);
-                self.groups.entry(next, &lanes[..A::LANES], &mut self.entry);
-                partitions.append(partition, log, &self.entry, &mut self.handle)?;
-                next += 1;
-                if self.overflow.is_some() {
-                    break;
-                }
-            }
+        if self.partitions.is_some() {
+            self.divert(0, log, &mut fold)?;
         }
-        Ok(())
-    }
-
-    /// Folds a run of rows whose partitions are in memory; answers the first that was not folded.
-    fn fold_resident(
-        &mut self,
-        mut run: Range<usize>,
-        send_updates: bool,
-        fold: &impl Fn(&A, usize, &mut [u64], bool),
-    ) -> Result<usize> {
-        while !run.is_empty() {
-            let (aggregate, writer, ready) = (&self.aggregate, &mut self.writer, &mut self.ready);
-            let progress = if send_updates {
-                let mut results = Updates::<R, K, A> {
-                    aggregate,
-                    writer,
-                    ready,
-                    types: PhantomData,
-                };
+        let mut from = 0;
+        loop {
+            let folding = &mut self.folding;
+            let progress = if send {
+                let (results, writer, ready) = (&mut self.results, &mut self.writer, &mut self.ready);
+                let only_new = self.emission == Emission::New;
                 self.groups.update_and_send(
-                    run.clone(),
-                    |number, lanes, is_new| fold(aggregate, number, lanes, is_new),
-                    |key, lanes| results.send(key, lanes),
+                    from,
+                    |number, state, is_new| fold(folding, number, state, is_new),
+                    |key, state, is_new| {
+                        if (is_new || !only_new)
+                            && let Some(full) = results.write(key, state, writer)
+                        {
+                            ready.push(full);
+                        }
+                    },
                 )
             } else {
-                self.groups.update(run.clone(), |number, lanes, is_new| {
-                    fold(aggregate, number, lanes, is_new)
-                })
+                self.groups
+                    .update(from, |number, state, is_new| fold(folding, number, state, is_new))
             };
-            run.start += progress.rows;
-            if progress.starved {
-                self.peak_segments = self.peak_segments.max(self.held());
-                if self.overflow.is_some() {
-                    return Ok(run.start);
-                }
+            from += progress.rows;
+            if !progress.starved {
+                return Ok(());
+            }
+            self.peak_segments = self.peak_segments.max(self.held());
+            if self.overflow.is_none() {
                 self.make_room()?;
-                if let Some(partitions) = &self.partitions
-                    && partitions.is_spilled(partitions.of(self.groups.hashes()[run.start]))
-                {
-                    return Ok(run.start);
-                }
-                if self.overflow.is_some() {
-                    return Ok(run.start);
-                }
-                // Rows of the run may belong to the partition that left just now.
-                if let Some(partitions) = &self.partitions {
-                    let hashes = self.groups.hashes();
-                    let end = run
-                        .clone()
-                        .find(|number| partitions.is_spilled(partitions.of(hashes[*number])));
-                    run.end = end.unwrap_or(run.end);
-                }
+            }
+            if self.overflow.is_some() {
+                self.set_aside(from, log, &mut fold)?;
+                from += 1;
+            } else {
+                self.divert(from, log, &mut fold)?;
+                from = 0;
             }
         }
-        Ok(run.start)
+    }
+
+    /// Appends the keys of the chunk, from place `from` on, whose partitions have left memory to their logs; the others
+    /// stay in the chunk.
+    fn divert(
+        &mut self,
+        from: usize,
+        log: Log,
+        fold: &mut impl FnMut(&mut F, usize, &mut G::State, bool),
+    ) -> Result<()> {
+        let partitions = self.partitions.as_mut().expect("rows are diverted to partitions");
+        let (folding, entry, handle) = (&mut self.folding, &mut self.entry, &mut self.handle);
+        self.groups.keep(from, |groups, number, hash| {
+            let partition = partitions.of(hash);
+            if !partitions.is_spilled(partition) {
+                return Ok(true);
+            }
+            groups.entry(number, hash, |state| fold(folding, number, state, true), entry);
+            partitions.append(partition, log, entry, handle)?;
+            Ok(false)
+        })
+    }
+
+    /// Appends the key at a place of the chunk, for which there is no room, to the overflow.
+    fn set_aside(
+        &mut self,
+        place: usize,
+        log: Log,
+        fold: &mut impl FnMut(&mut F, usize, &mut G::State, bool),
+    ) -> Result<()> {
+        let (number, hash) = (self.groups.number_at(place), self.groups.hash_at(place));
+        let folding = &mut self.folding;
+        self.groups.entry(
+            number,
+            hash,
+            |state| fold(folding, number, state, true),
+            &mut self.entry,
+        );
+        let overflow = self
+            .overflow
+            .as_mut()
+            .expect("keys are set aside in the overflow");
+        overflow.append(0, log, &self.entry, &mut self.handle)
     }
 
     /// Makes the partition that holds most segments leave memory.
@@ -367,58 +376,37 @@ where
             reading.blocks = changes;
             return Ok(true);
         };
-        let send_updates = self.emission == Emission::Updates && reading.log == Log::Changes;
+        let send = self.emission != Emission::Final && reading.log == Log::Changes;
         let mut block = &reading.buffer[..length];
-        let mut at = Vec::new();
+        let mut states = std::mem::take(&mut self.states);
         while !block.is_empty() {
-            let used = self.groups.take_entries(block, &mut at);
+            let used = self.groups.take_entries(block, &mut states);
             assert!(used > 0, "a block holds whole entries");
-            self.fold_chunk(reading.log, send_updates, |aggregate, number, lanes, is_new| {
-                let mut other = [0u64; MOST_LANES];
-                let bytes = &block[at[number] as usize..][..8 * A::LANES];
-                for (lane, bytes) in other.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                    *lane = u64::from_le_bytes(*bytes);
-                }
-                aggregate.merge(lanes, &other[..A::LANES], is_new);
+            self.fold_chunk(reading.log, send, |folding, number, state, is_new| {
+                let Range { start, end } = states[number];
+                folding.fold_state(state, &block[start as usize..end as usize], is_new);
             })?;
             block = &block[used..];
         }
+        self.states = states;
         Ok(true)
     }
 }
 
-/// Sends the result for each row as it is folded.
-pub(crate) struct Updates<'a, R: Record, K: KeyFields<R>, A: Aggregate<R>> {
-    aggregate: &'a A,
-    writer: &'a mut BatchWriter<(K::Key, A::Out)>,
-    ready: &'a mut Vec<Batch>,
-    types: PhantomData<fn(R)>,
-}
-
-impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> Updates<'_, R, K, A> {
-    /// Sends the result of a key.
-    #[inline(always)]
-    pub(crate) fn send(&mut self, key: <K::Key as Record>::View<'_>, lanes: &[u64]) {
-        let result = self.aggregate.finish(lanes);
-        let row = (K::Key::shorten(key), A::Out::shorten(result.view()));
-        if let Some(full) = self.writer.push(row) {
-            self.ready.push(full);
-        }
-    }
-}
-
-impl<R, K, A, G> Operator for GroupedAggregate<R, K, A, G>
+impl<R, K, F, G, O> Operator for GroupedAggregate<R, K, F, G, O>
 where
     R: Record,
     K: KeyFields<R>,
-    A: Aggregate<R>,
+    F: Folding<R, G::State>,
     G: Groups<R, K>,
+    O: Results<K::Key, G::State>,
 {
     fn process(&mut self, batch: Batch, down: &mut Downstream<'_>) -> Result<()> {
         if self.reserve.is_none() && self.partitions.is_none() {
             self.reserve = self.source.try_take();
         }
-        let send_updates = self.emission == Emission::Updates;
+        let send = self.emission != Emission::Final;
+        let log = Log::of_records(send);
         let bytes = batch.bytes();
         let mut start = 0;
         let mut row = 0;
@@ -429,23 +417,15 @@ where
             let end = self.groups.take_rows(&batch, rows, start, &mut offsets);
             let result = if R::STRIDE > 0 {
                 let rows = &bytes[start..end];
-                self.fold_chunk(
-                    Log::of_records(send_updates),
-                    send_updates,
-                    |aggregate, number, lanes, is_new| {
-                        aggregate.fold(lanes, &rows[number * R::STRIDE..][..R::STRIDE], is_new);
-                    },
-                )
+                self.fold_chunk(log, send, |folding, number, state, is_new| {
+                    folding.fold_row(state, &rows[number * R::STRIDE..][..R::STRIDE], is_new);
+                })
             } else {
                 let (offsets, rows) = (&offsets, &bytes[..end]);
-                self.fold_chunk(
-                    Log::of_records(send_updates),
-                    send_updates,
-                    |aggregate, number, lanes, is_new| {
-                        let row = &rows[offsets[number] as usize..];
-                        aggregate.fold(lanes, &row[..crate::batch::variable_row_size(row)], is_new);
-                    },
-                )
+                self.fold_chunk(log, send, |folding, number, state, is_new| {
+                    let row = &rows[offsets[number] as usize..];
+                    folding.fold_row(state, &row[..crate::batch::variable_row_size(row)], is_new);
+                })
             };
             start = end;
             result?;
@@ -470,19 +450,16 @@ where
                     // Updates were sent as the rows came.
                     self.phase = match self.emission {
                         Emission::Final => Phase::Sending(Cursor::default()),
-                        Emission::Updates => self.next_phase()?,
+                        Emission::Updates | Emission::New => self.next_phase()?,
                     };
                 }
                 Phase::Sending(mut cursor) => {
-                    let (aggregate, writer, ready) = (&self.aggregate, &mut self.writer, &mut self.ready);
-                    let mut results = Updates::<R, K, A> {
-                        aggregate,
-                        writer,
-                        ready,
-                        types: PhantomData,
-                    };
-                    self.groups
-                        .visit(&mut cursor, GROUPS_A_STEP, |key, lanes| results.send(key, lanes));
+                    let (results, writer, ready) = (&mut self.results, &mut self.writer, &mut self.ready);
+                    self.groups.visit(&mut cursor, GROUPS_A_STEP, |key, state| {
+                        if let Some(full) = results.write(key, state, writer) {
+                            ready.push(full);
+                        }
+                    });
                     self.send_ready(down)?;
                     self.phase = match cursor.is_done() {
                         true => self.next_phase()?,

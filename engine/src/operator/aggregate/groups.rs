@@ -1,8 +1,9 @@
-//! Groups: keys and their lanes, in the hash pages that suit the key's type.
+//! Groups: keys and their states, in the hash pages that suit the key's type.
 //!
 //! # Interface
-//! A [`Groups`] works on chunks: [`Groups::take_rows`] or [`Groups::take_entries`] says which keys, [`Groups::update`] folds a run of them,
-//! [`Groups::entry`] gives one of them in the form in which it is spilled. [`LineGroups`] is for integer keys.
+//! A [`Groups`] keeps states of type `State` and works on chunks: [`Groups::take_rows`] or [`Groups::take_entries`] says which
+//! keys, [`Groups::keep`] takes out those that belong elsewhere, [`Groups::update`] folds the others, [`Groups::entry`] gives one
+//! of them in the form in which it is spilled. [`LineGroups`] is for integer keys.
 //!
 //! # Layout
 //! An entry of [`LineGroups`] in a spilled block: the hash (which is the key) and the lanes, 8 bytes each.
@@ -10,7 +11,7 @@
 use crate::batch::Batch;
 use crate::record::{KeyFields, Record};
 use forebay_memory::pages::{Cursor, LineTable, Progress};
-use forebay_memory::{SegmentSource, hash};
+use forebay_memory::{Result, SegmentSource, hash};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,36 +19,46 @@ use std::sync::Arc;
 /// Keys of one chunk at most: their hashes stay in L1.
 pub(crate) const CHUNK: usize = 1024;
 
-/// Keys and their lanes.
-pub(crate) trait Groups<R: Record, K: KeyFields<R>>: Send + Sized {
-    /// Groups of keys, empty, whose hashes share their first `skip_bits` bits.
-    fn new(keys: K, lanes: usize, source: Arc<dyn SegmentSource>, skip_bits: u32) -> Self;
+/// Keys and their states. Keys of a chunk have numbers, which stay theirs when others are taken out.
+pub(crate) trait Groups<R: Record, K: KeyFields<R>>: Send + 'static {
+    /// What is kept for each key.
+    type State: ?Sized;
 
-    /// Makes the keys of rows `rows` of a batch the chunk. `start` is where the first of them begins; answers where
-    /// each begins, in `offsets`, and where the last one ends.
+    /// Makes the keys of rows `rows` of a batch the chunk. `start` is where the first of them begins; answers where the
+    /// last one ends, and for rows that vary in size, in `offsets`, where each begins.
     fn take_rows(&mut self, batch: &Batch, rows: Range<usize>, start: usize, offsets: &mut Vec<u32>)
     -> usize;
 
-    /// Makes the entries at the start of `block` the chunk; answers how many bytes they are. `lanes` is filled with where
-    /// each entry's lanes begin.
-    fn take_entries(&mut self, block: &[u8], lanes: &mut Vec<u32>) -> usize;
+    /// Makes the entries at the start of `block` the chunk; answers how many bytes they are. `states` is filled with
+    /// where each entry's state begins and ends.
+    fn take_entries(&mut self, block: &[u8], states: &mut Vec<Range<u32>>) -> usize;
 
-    /// The chunk's hashes.
-    fn hashes(&self) -> &[u64];
+    /// How many keys the chunk has, numbers taken out not counted.
+    fn chunk_len(&self) -> usize;
 
-    /// Calls `fold` with the number in the chunk, the lanes, and whether the group is new, for the keys of `range`.
-    fn update(&mut self, range: Range<usize>, fold: impl FnMut(usize, &mut [u64], bool)) -> Progress;
+    /// The hash of the key at this place in the chunk.
+    fn hash_at(&self, place: usize) -> u64;
 
-    /// As [`Groups::update`], and calls `send` with the key and the folded lanes.
+    /// The number of the key at this place in the chunk.
+    fn number_at(&self, place: usize) -> usize;
+
+    /// Takes the keys before `from` out of the chunk, and of the others those for which `keep` is false. It is called with
+    /// each one's number and hash.
+    fn keep(&mut self, from: usize, keep: impl FnMut(&mut Self, usize, u64) -> Result<bool>) -> Result<()>;
+
+    /// Calls `fold` with the number, the state, and whether the group is new, for the keys from place `from` on.
+    fn update(&mut self, from: usize, fold: impl FnMut(usize, &mut Self::State, bool)) -> Progress;
+
+    /// As [`Groups::update`], and calls `send` with the key, the folded state and whether the group was new.
     fn update_and_send(
         &mut self,
-        range: Range<usize>,
-        fold: impl FnMut(usize, &mut [u64], bool),
-        send: impl FnMut(<K::Key as Record>::View<'_>, &[u64]),
+        from: usize,
+        fold: impl FnMut(usize, &mut Self::State, bool),
+        send: impl FnMut(<K::Key as Record>::View<'_>, &Self::State, bool),
     ) -> Progress;
 
-    /// The key with this number in the chunk, with `lanes`, as an entry to spill.
-    fn entry(&self, number: usize, lanes: &[u64], entry: &mut Vec<u8>);
+    /// The key with this number and hash as an entry to spill, with the state that `fold` makes of an empty one.
+    fn entry(&mut self, number: usize, hash: u64, fold: impl FnOnce(&mut Self::State), entry: &mut Vec<u8>);
 
     /// Takes out the groups whose hash, after the skipped bits, begins with `prefix`, as entries.
     fn drain(&mut self, prefix: u64, bits: u32, take: impl FnMut(&[u8]));
@@ -55,12 +66,12 @@ pub(crate) trait Groups<R: Record, K: KeyFields<R>>: Send + Sized {
     /// Segments that [`Groups::drain`] would give back.
     fn segments_in(&self, prefix: u64, bits: u32) -> usize;
 
-    /// Visits up to `limit` groups from the cursor on, with their keys as records.
+    /// Visits up to `limit` groups from the cursor on.
     fn visit(
-        &self,
+        &mut self,
         cursor: &mut Cursor,
         limit: usize,
-        visit: impl FnMut(<K::Key as Record>::View<'_>, &[u64]),
+        visit: impl FnMut(<K::Key as Record>::View<'_>, &Self::State),
     );
 
     /// Segments held.
@@ -73,26 +84,78 @@ pub(crate) trait Groups<R: Record, K: KeyFields<R>>: Send + Sized {
     fn reset(&mut self, skip_bits: u32);
 }
 
-/// Groups of keys that are one integer of up to 64 bits.
+/// The hashes of a chunk, and the numbers of its keys.
+#[derive(Default)]
+pub(crate) struct Chunk {
+    pub(crate) hashes: Vec<u64>,
+    /// Empty while every key's number is its place.
+    pub(crate) numbers: Vec<u32>,
+}
+
+impl Chunk {
+    pub(crate) fn clear(&mut self) {
+        self.hashes.clear();
+        self.numbers.clear();
+    }
+
+    #[inline(always)]
+    pub(crate) fn number_at(&self, place: usize) -> usize {
+        if self.numbers.is_empty() {
+            place
+        } else {
+            self.numbers[place] as usize
+        }
+    }
+
+    /// The chunk's part of [`Groups::keep`], with `keep` given number and hash.
+    pub(crate) fn keep(
+        &mut self,
+        from: usize,
+        mut keep: impl FnMut(usize, u64) -> Result<bool>,
+    ) -> Result<()> {
+        if self.numbers.is_empty() {
+            self.numbers.extend(0..self.hashes.len() as u32);
+        }
+        let mut kept = 0;
+        for place in from..self.hashes.len() {
+            let (hash, number) = (self.hashes[place], self.numbers[place]);
+            if keep(number as usize, hash)? {
+                self.hashes[kept] = hash;
+                self.numbers[kept] = number;
+                kept += 1;
+            }
+        }
+        self.hashes.truncate(kept);
+        self.numbers.truncate(kept);
+        Ok(())
+    }
+}
+
+/// Groups of keys that are one integer of up to 64 bits; their state is lanes.
 pub(crate) struct LineGroups<R, K> {
     keys: K,
     table: LineTable,
     source: Arc<dyn SegmentSource>,
-    hashes: Vec<u64>,
+    chunk: Chunk,
     record: PhantomData<fn(R)>,
 }
 
-impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
-    fn new(keys: K, lanes: usize, source: Arc<dyn SegmentSource>, skip_bits: u32) -> Self {
+impl<R: Record, K: KeyFields<R>> LineGroups<R, K> {
+    /// Groups with `lanes` lanes each, none yet, of keys whose hashes share their first `skip_bits` bits.
+    pub(crate) fn new(keys: K, lanes: usize, source: Arc<dyn SegmentSource>, skip_bits: u32) -> Self {
         let table = LineTable::new(source.clone(), lanes, skip_bits);
         LineGroups {
             keys,
             table,
             source,
-            hashes: Vec::with_capacity(CHUNK),
+            chunk: Chunk::default(),
             record: PhantomData,
         }
     }
+}
+
+impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
+    type State = [u64];
 
     fn take_rows(
         &mut self,
@@ -106,71 +169,102 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
             .as_u64_column()
             .expect("line groups are for integer keys");
         let bytes = batch.bytes();
-        offsets.clear();
+        self.chunk.clear();
+        let hashes = &mut self.chunk.hashes;
         if R::STRIDE > 0 {
             let end = start + rows.len() * R::STRIDE;
-            self.hashes.resize(rows.len(), 0);
-            crate::hashing::hash_column(column, &bytes[start..end], R::STRIDE, &mut self.hashes);
+            hashes.resize(rows.len(), 0);
+            crate::hashing::hash_column(column, &bytes[start..end], R::STRIDE, hashes);
             return end;
         }
-        self.hashes.clear();
+        offsets.clear();
         let mut at = start;
         for _ in rows {
             let size = crate::batch::variable_row_size(&bytes[at..]);
-            self.hashes
-                .push(hash::hash_u64(column.read(&bytes[at..at + size])));
+            hashes.push(hash::hash_u64(column.read(&bytes[at..at + size])));
             offsets.push(at as u32);
             at += size;
         }
         at
     }
 
-    fn take_entries(&mut self, block: &[u8], lanes: &mut Vec<u32>) -> usize {
+    fn take_entries(&mut self, block: &[u8], states: &mut Vec<Range<u32>>) -> usize {
         let size = 8 + 8 * self.table.lanes();
-        self.hashes.clear();
-        lanes.clear();
+        self.chunk.clear();
+        states.clear();
         let mut at = 0;
         for entry in block.chunks_exact(size).take(CHUNK) {
             let hash = entry.first_chunk::<8>().expect("an entry begins with its hash");
-            self.hashes.push(u64::from_le_bytes(*hash));
-            lanes.push(at as u32 + 8);
+            self.chunk.hashes.push(u64::from_le_bytes(*hash));
+            states.push(at as u32 + 8..(at + size) as u32);
             at += size;
         }
         at
     }
 
-    fn hashes(&self) -> &[u64] {
-        &self.hashes
+    fn chunk_len(&self) -> usize {
+        self.chunk.hashes.len()
+    }
+
+    fn hash_at(&self, place: usize) -> u64 {
+        self.chunk.hashes[place]
+    }
+
+    fn number_at(&self, place: usize) -> usize {
+        self.chunk.number_at(place)
+    }
+
+    fn keep(
+        &mut self,
+        from: usize,
+        mut keep: impl FnMut(&mut Self, usize, u64) -> Result<bool>,
+    ) -> Result<()> {
+        let mut chunk = std::mem::take(&mut self.chunk);
+        let result = chunk.keep(from, |number, hash| keep(self, number, hash));
+        self.chunk = chunk;
+        result
     }
 
     #[inline(always)]
-    fn update(&mut self, range: Range<usize>, mut fold: impl FnMut(usize, &mut [u64], bool)) -> Progress {
-        let first = range.start;
-        self.table
-            .update_batch(&self.hashes[range], |number, lanes, is_new| {
-                fold(first + number, lanes, is_new)
+    fn update(&mut self, from: usize, mut fold: impl FnMut(usize, &mut [u64], bool)) -> Progress {
+        let hashes = &self.chunk.hashes[from..];
+        if self.chunk.numbers.is_empty() {
+            self.table
+                .update_batch(hashes, |place, lanes, is_new| fold(from + place, lanes, is_new))
+        } else {
+            let numbers = &self.chunk.numbers[from..];
+            self.table.update_batch(hashes, |place, lanes, is_new| {
+                fold(numbers[place] as usize, lanes, is_new)
             })
+        }
     }
 
     #[inline(always)]
     fn update_and_send(
         &mut self,
-        range: Range<usize>,
+        from: usize,
         mut fold: impl FnMut(usize, &mut [u64], bool),
-        mut send: impl FnMut(<K::Key as Record>::View<'_>, &[u64]),
+        mut send: impl FnMut(<K::Key as Record>::View<'_>, &[u64], bool),
     ) -> Progress {
-        let first = range.start;
-        let (keys, hashes) = (&self.keys, &self.hashes[range]);
-        self.table.update_batch(hashes, |number, lanes, is_new| {
-            fold(first + number, lanes, is_new);
-            send(keys.key_from_u64(hash::unhash_u64(hashes[number])).view(), lanes);
+        let (keys, chunk) = (&self.keys, &self.chunk);
+        let hashes = &chunk.hashes[from..];
+        self.table.update_batch(hashes, |place, lanes, is_new| {
+            fold(chunk.number_at(from + place), lanes, is_new);
+            send(
+                keys.key_from_u64(hash::unhash_u64(hashes[place])).view(),
+                lanes,
+                is_new,
+            );
         })
     }
 
     #[inline(always)]
-    fn entry(&self, number: usize, lanes: &[u64], entry: &mut Vec<u8>) {
+    fn entry(&mut self, _: usize, hash: u64, fold: impl FnOnce(&mut [u64]), entry: &mut Vec<u8>) {
+        let mut lanes = [0u64; crate::aggregate::MOST_LANES];
+        let lanes = &mut lanes[..self.table.lanes()];
+        fold(lanes);
         entry.clear();
-        entry.extend_from_slice(&self.hashes[number].to_le_bytes());
+        entry.extend_from_slice(&hash.to_le_bytes());
         lanes
             .iter()
             .for_each(|lane| entry.extend_from_slice(&lane.to_le_bytes()));
@@ -192,7 +286,7 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
     }
 
     fn visit(
-        &self,
+        &mut self,
         cursor: &mut Cursor,
         limit: usize,
         mut visit: impl FnMut(<K::Key as Record>::View<'_>, &[u64]),

@@ -3,11 +3,13 @@
 //! [`groups`] keeps the groups of one key type in hash pages, [`partitions`] what left memory, and [`grouped`] is the
 //! operator over both.
 
+mod folding;
 mod groups;
 mod partitions;
 mod grouped;
 
-pub(crate) use grouped::{Emission, GroupedAggregate};
+pub(crate) use folding::{KeyAndResult, KeyOnly, Lanes, Reduced, StateRow};
+pub(crate) use grouped::{Emission, GroupedAggregate, Setting};
 pub(crate) use groups::{Groups, LineGroups};
 
 /// Managed segments that an aggregation cannot do without (DESIGN §5): pages and directory, the buffer of a hash
