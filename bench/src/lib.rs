@@ -8,6 +8,7 @@
 //! - [`process`], [`scratch`]: memory, processor time and files of this process
 //! - [`limits`]: what the machine can do at best
 //! - [`result`]: what was measured, as JSON
+//! - [`workload`]: jobs, their oracles, and the same steps without an engine
 //! - [`cli`]: the command line
 //! - [`generate`], [`compare`]: the commands that run nothing
 
@@ -19,6 +20,7 @@ pub mod process;
 pub mod scratch;
 pub mod limits;
 pub mod result;
+pub mod workload;
 pub mod cli;
 pub mod generate;
 pub mod compare;

@@ -77,21 +77,23 @@ impl MachineLimits {
     }
 }
 
-/// Runs `work` on `threads` threads that start together; each answers how much it did in about how long. Answers the
-/// sum of their rates.
-pub fn best_rate<F>(threads: usize, work: F) -> f64
+/// Runs `work` on `threads` threads, each with what `prepare` made for it; each answers how much it did. Answers the
+/// sum of their rates. Nobody starts before everybody is prepared.
+pub fn best_rate<T, P, F>(threads: usize, prepare: P, work: F) -> f64
 where
-    F: Fn(usize) -> u64 + Sync,
+    P: Fn(usize) -> T + Sync,
+    F: Fn(usize, &mut T) -> u64 + Sync,
 {
     let barrier = Barrier::new(threads);
     let total = Mutex::new(0.0);
     std::thread::scope(|scope| {
         for thread in 0..threads {
-            let (barrier, total, work) = (&barrier, &total, &work);
+            let (barrier, total, prepare, work) = (&barrier, &total, &prepare, &work);
             scope.spawn(move || {
+                let mut mine = prepare(thread);
                 barrier.wait();
                 let start = Instant::now();
-                let done = work(thread);
+                let done = work(thread, &mut mine);
                 let rate = done as f64 / start.elapsed().as_secs_f64();
                 *total.lock().expect("adding does not panic") += rate;
             });
@@ -123,8 +125,8 @@ fn touch(segments: &mut [Segment], threads: usize) {
 
 fn read_rate(segments: &[Segment], threads: usize, slice: Duration) -> f64 {
     let part = segments.len() / threads;
-    best_rate(threads, |thread| {
-        let mine = &segments[thread * part..(thread + 1) * part];
+    let mine = |thread: usize| &segments[thread * part..(thread + 1) * part];
+    best_rate(threads, mine, |_, mine| {
         let (start, mut bytes, mut sum) = (Instant::now(), 0, 0u64);
         for segment in mine.iter().cycle() {
             let (words, _) = segment.as_chunks::<8>();
@@ -148,12 +150,11 @@ fn copy_rate(segments: &mut [Segment], threads: usize, slice: Duration) -> f64 {
         .take(threads)
         .map(|part| Mutex::new(Some(part)))
         .collect();
-    best_rate(threads, |thread| {
-        let mine = parts[thread]
-            .lock()
-            .expect("taking does not panic")
-            .take()
-            .expect("each thread has its own part");
+    let mine = |thread: usize| {
+        let part = parts[thread].lock().expect("taking does not panic").take();
+        part.expect("each thread has its own part")
+    };
+    best_rate(threads, mine, |_, mine| {
         let (from, to) = mine.split_at_mut(mine.len() / 2);
         let (start, mut bytes) = (Instant::now(), 0);
         for pair in (0..from.len()).cycle() {
@@ -176,24 +177,28 @@ fn random_rate(segments: &[Segment], threads: usize, slice: Duration) -> f64 {
         .iter()
         .map(|segment| segment.as_chunks::<8>().0)
         .collect();
-    best_rate(threads, |thread| {
-        let (start, mut loads, mut sum) = (Instant::now(), 0, 0u64);
-        let mut index = (thread as u64) << 40;
-        loop {
-            for _ in 0..BATCH {
-                let place = mix(index) as usize;
-                let word = words[(place / WORDS) & (count - 1)][place % WORDS];
-                sum = sum.wrapping_add(u64::from_le_bytes(word));
-                index += 1;
+    best_rate(
+        threads,
+        |_| (),
+        |thread, ()| {
+            let (start, mut loads, mut sum) = (Instant::now(), 0, 0u64);
+            let mut index = (thread as u64) << 40;
+            loop {
+                for _ in 0..BATCH {
+                    let place = mix(index) as usize;
+                    let word = words[(place / WORDS) & (count - 1)][place % WORDS];
+                    sum = sum.wrapping_add(u64::from_le_bytes(word));
+                    index += 1;
+                }
+                loads += BATCH;
+                if start.elapsed() >= slice {
+                    break;
+                }
             }
-            loads += BATCH;
-            if start.elapsed() >= slice {
-                break;
-            }
-        }
-        black_box(sum);
-        loads
-    })
+            black_box(sum);
+            loads
+        },
+    )
 }
 
 #[cfg(test)]

@@ -66,6 +66,9 @@ pub struct Setting {
     pub output: Option<PathBuf>,
     /// Records scheduled a second, for the workload that measures latency; 0 is as fast as possible.
     pub rate: u64,
+    /// Whether the run is for comparison with the oracle alone, and may keep more of its results for it.
+    #[serde(default)]
+    pub checked: bool,
 }
 
 impl Setting {

@@ -1,0 +1,260 @@
+//! Keyed input: generated in place by the source, or read from files of 16-byte records; and the same records for
+//! oracles and loops without an engine.
+
+use crate::data::keyed::KEYED_RECORD;
+use crate::data::{Keyed, KeyedData};
+use crate::scratch::Scratch;
+use crate::setting::Setting;
+use forebay::record::Record;
+use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, generate_rows};
+use forebay::{Environment, Stream};
+use forebay_memory::{Error, Result};
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use zerocopy::IntoBytes;
+
+/// The generated records of a setting; all keys differ where as many are asked for as there are records.
+pub fn keyed_data(setting: &Setting) -> KeyedData {
+    if setting.skew == 0.0 && setting.keys >= setting.records {
+        KeyedData::distinct(setting.seed)
+    } else {
+        KeyedData::new(setting.keys.max(1), setting.skew, setting.seed)
+    }
+}
+
+/// Writes skewed records to a file, since sampling them costs more than anything that is measured.
+pub fn prepare_keyed(setting: &mut Setting) -> Result<Option<Scratch>> {
+    if setting.skew == 0.0 || !setting.input.is_empty() {
+        return Ok(None);
+    }
+    let data = keyed_data(setting);
+    let scratch = Scratch::write(|file| data.write(setting.records, file))?;
+    setting.input = vec![scratch.path().display().to_string()];
+    Ok(Some(scratch))
+}
+
+/// A stream of a setting's keyed records, and how many there are.
+pub fn keyed_stream(environment: &Environment, setting: &Setting) -> Result<(Stream<Keyed>, u64)> {
+    if setting.input.is_empty() {
+        let data = keyed_data(setting);
+        let source = generate_rows(setting.records, move |first, rows: &mut [Keyed]| {
+            for (index, row) in (first..).zip(rows) {
+                *row = data.at(index);
+            }
+        });
+        Ok((environment.source("generate", source), setting.records))
+    } else {
+        let source = KeyedFile::open(&setting.input)?;
+        let records = source.records();
+        Ok((environment.source("read", source), records))
+    }
+}
+
+/// Calls `each` with a part of the records of a setting: those of `thread` of `threads`. Answers how many they were.
+pub fn for_each_keyed(
+    setting: &Setting,
+    thread: usize,
+    threads: usize,
+    most: u64,
+    mut each: impl FnMut(Keyed),
+) -> Result<u64> {
+    let part = |count: u64| {
+        let count = count.min(most);
+        let bound = |thread: usize| count * thread as u64 / threads as u64;
+        bound(thread)..bound(thread + 1)
+    };
+    if setting.input.is_empty() {
+        let data = keyed_data(setting);
+        let range = part(setting.records);
+        range.clone().for_each(|index| each(data.at(index)));
+        return Ok(range.end - range.start);
+    }
+    let mut records = 0;
+    let mut rows = vec![Keyed { key: 0, value: 0 }; 2048];
+    for path in &setting.input {
+        let file = InputFile::open(Path::new(path))?;
+        let range = part(file.records);
+        records += range.end - range.start;
+        let mut first = range.start;
+        while first < range.end {
+            let count = (range.end - first).min(rows.len() as u64) as usize;
+            file.read(first, &mut rows[..count])?;
+            rows[..count].iter().for_each(|row| each(*row));
+            first += count as u64;
+        }
+    }
+    Ok(records)
+}
+
+/// A source of files of 16-byte records: an example of a source written outside the engine.
+pub struct KeyedFile {
+    files: Vec<(PathBuf, u64)>,
+}
+
+impl KeyedFile {
+    /// A source of the files at `paths`.
+    ///
+    /// # Errors
+    /// Where one cannot be opened, or does not hold whole records.
+    pub fn open(paths: &[String]) -> Result<KeyedFile> {
+        let files = paths.iter().map(|path| {
+            let path = PathBuf::from(path);
+            let records = InputFile::open(&path)?.records;
+            Ok((path, records))
+        });
+        Ok(KeyedFile {
+            files: files.collect::<Result<_>>()?,
+        })
+    }
+
+    /// The records in all files.
+    pub fn records(&self) -> u64 {
+        self.files.iter().map(|(_, records)| records).sum()
+    }
+}
+
+impl Source for KeyedFile {
+    type Out = Keyed;
+    type Split = (PathBuf, Range<u64>);
+    type Reader = KeyedFileReader;
+
+    fn splits(&self, parallelism: usize) -> Result<Vec<Self::Split>> {
+        // Several for each subtask, so that a fast one takes over from a slow one.
+        let parts = 4 * parallelism as u64;
+        let mut splits = Vec::new();
+        for (path, records) in &self.files {
+            let bound = |part: u64| records * part / parts;
+            let ranges = (0..parts).map(|part| bound(part)..bound(part + 1));
+            splits.extend(
+                ranges
+                    .filter(|range| !range.is_empty())
+                    .map(|range| (path.clone(), range)),
+            );
+        }
+        Ok(splits)
+    }
+
+    fn reader(&self, (path, range): Self::Split) -> Result<KeyedFileReader> {
+        Ok(KeyedFileReader {
+            file: InputFile::open(&path)?,
+            range,
+        })
+    }
+}
+
+/// Reads a range of the records of a file.
+pub struct KeyedFileReader {
+    file: InputFile,
+    range: Range<u64>,
+}
+
+impl SourceReader for KeyedFileReader {
+    type Out = Keyed;
+
+    fn poll(&mut self, out: &mut SourceOutput<'_, '_, Keyed>) -> Result<SourceStatus> {
+        if self.range.is_empty() {
+            return Ok(SourceStatus::Done);
+        }
+        let left = usize::try_from(self.range.end - self.range.start).unwrap_or(usize::MAX);
+        let mut result = Ok(());
+        let mut filled = 0;
+        out.fill(left, |rows| {
+            result = self.file.read(self.range.start, rows);
+            filled = if result.is_ok() { rows.len() } else { 0 };
+            filled
+        });
+        self.range.start += filled as u64;
+        result.map(|()| SourceStatus::More)
+    }
+}
+
+/// A file of records.
+struct InputFile {
+    file: File,
+    path: PathBuf,
+    records: u64,
+}
+
+impl InputFile {
+    fn open(path: &Path) -> Result<InputFile> {
+        let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
+        let file = File::open(path).map_err(failed)?;
+        let bytes = file.metadata().map_err(failed)?.len();
+        if !bytes.is_multiple_of(KEYED_RECORD as u64) {
+            return Err(Error::config(format!(
+                "{}: {bytes} B is no whole number of {KEYED_RECORD}-byte records; write some with: forebay-bench \
+                 generate keyed",
+                path.display()
+            )));
+        }
+        Ok(InputFile {
+            file,
+            path: path.to_path_buf(),
+            records: bytes / KEYED_RECORD as u64,
+        })
+    }
+
+    fn read(&self, first: u64, rows: &mut [Keyed]) -> Result<()> {
+        self.file
+            .read_exact_at(rows.as_mut_bytes(), first * KEYED_RECORD as u64)
+            .map_err(|error| {
+                Error::io(
+                    format!("cannot read {}, record {first}", self.path.display()),
+                    error,
+                )
+            })
+    }
+}
+
+/// The hash of a record's row, as sinks sum them.
+pub fn hash_of<R: Record>(record: &R, row: &mut Vec<u8>) -> u64 {
+    row.clear();
+    row.resize(R::row_size(record.view()), 0);
+    R::write_row(record.view(), row);
+    forebay::sink::HashSink::<R>::row_hash(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_make_up_the_whole() {
+        let mut setting = super::super::tests::setting("keyed-sum");
+        setting.records = 10_001;
+        setting.skew = 1.0;
+        let of_formula: Vec<Keyed> = collect(&setting);
+        assert_eq!(of_formula.len(), 10_001);
+        let scratch = prepare_keyed(&mut setting)
+            .expect("writable")
+            .expect("skewed data is written");
+        assert_eq!(scratch.bytes(), 160_016);
+        assert_eq!(collect(&setting), of_formula);
+        assert_eq!(KeyedFile::open(&setting.input).expect("there").records(), 10_001);
+    }
+
+    fn collect(setting: &Setting) -> Vec<Keyed> {
+        let mut records = Vec::new();
+        for thread in 0..3 {
+            for_each_keyed(setting, thread, 3, u64::MAX, |record| records.push(record)).expect("readable");
+        }
+        records
+    }
+
+    #[test]
+    fn a_torn_file_is_refused() {
+        let scratch =
+            Scratch::write(|file| std::io::Write::write_all(file, &[0; 17]).map(|()| 17)).expect("writable");
+        let refused = KeyedFile::open(&[scratch.path().display().to_string()]);
+        assert!(
+            refused
+                .err()
+                .expect("17 bytes")
+                .to_string()
+                .contains("no whole number of 16-byte records")
+        );
+        assert!(KeyedFile::open(&["/does/not/exist".into()]).is_err());
+    }
+}

@@ -1,0 +1,269 @@
+//! The workloads: what each does, its defaults, its job, its oracle, and the same steps without an engine.
+//!
+//! # Interface
+//! [`WORKLOADS`] is the table; everything that runs, lists or checks workloads goes through it. A new workload is a
+//! module and a line here.
+
+mod input;
+mod keyed_sum;
+mod aggregate;
+mod exchange;
+
+pub use input::KeyedFile;
+
+use crate::limits::MachineLimits;
+use crate::result::Latency;
+use crate::scratch::Scratch;
+use crate::setting::{Mode, Setting};
+use forebay::{Environment, JobSummary, Runtime};
+use forebay_memory::{Error, Plan, Result};
+use serde::{Deserialize, Serialize};
+
+/// Every workload, in the order in which they are listed.
+pub const WORKLOADS: &[Workload] = &[keyed_sum::WORKLOAD, aggregate::WORKLOAD, exchange::WORKLOAD];
+
+/// One workload.
+pub struct Workload {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// Its input, its options and how to reproduce its result; lines of text.
+    pub help: &'static str,
+    /// Input records where none are asked for.
+    pub records: u64,
+    /// Keys where none are asked for; 0 where the workload has none.
+    pub keys: u64,
+    /// Writes input that has to be there before anything is measured, and names it in the setting.
+    pub prepare: fn(&mut Setting) -> Result<Option<Scratch>>,
+    /// Builds the job in the environment, executes it, and answers what came of it.
+    pub run: fn(&Environment, &Setting) -> Result<Outcome>,
+    /// The result, computed plainly.
+    pub oracle: fn(&Setting) -> Result<Answer>,
+    /// The most records a second that the steps take without an engine.
+    pub bare: fn(&Setting, &MachineLimits) -> Result<Bare>,
+}
+
+/// What came of a run.
+pub struct Outcome {
+    /// Input records.
+    pub records: u64,
+    /// Input bytes.
+    pub bytes: u64,
+    /// Output records and their hash.
+    pub answer: Answer,
+    /// What the job reports of itself.
+    pub summary: JobSummary,
+    /// Latency, where it is measured.
+    pub latency: Option<Latency>,
+}
+
+/// A result as it is compared: the order of records does not matter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Output records.
+    pub records: u64,
+    /// The wrapping sum of the hashes of their rows.
+    pub hash: u64,
+}
+
+/// What the machine does without an engine.
+pub struct Bare {
+    /// Records a second.
+    pub rate: f64,
+    /// What was measured.
+    pub what: &'static str,
+}
+
+/// The workload called `name`.
+///
+/// # Errors
+/// `Config` where there is none, naming those there are.
+pub fn find(name: &str) -> Result<&'static Workload> {
+    WORKLOADS
+        .iter()
+        .find(|workload| workload.name == name)
+        .ok_or_else(|| {
+            let names: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+            Error::config(format!(
+                "there is no workload \"{name}\"; there are {}",
+                names.join(", ")
+            ))
+        })
+}
+
+/// The plan that a setting asks for: a given managed size means bottom up, with 128 MiB of user heap.
+///
+/// # Errors
+/// Where the configuration contradicts itself or does not fit.
+pub fn plan(setting: &Setting) -> Result<Plan> {
+    let mut assignments = setting.overrides.clone();
+    if let Some(managed) = setting.managed {
+        assignments.push(format!("memory.managed_size={managed}"));
+        assignments.push("memory.user_size=128MiB".into());
+    }
+    Plan::load(setting.config.as_deref(), &assignments)
+}
+
+/// An environment for the setting's jobs.
+pub fn environment(runtime: &Runtime, setting: &Setting) -> Environment {
+    let mode = match setting.mode {
+        Mode::Batch => forebay::Mode::Batch,
+        Mode::Streaming => forebay::Mode::Streaming,
+    };
+    Environment::new(runtime.clone())
+        .with_mode(mode)
+        .with_parallelism(setting.parallelism)
+}
+
+/// The prepare of workloads whose input is computed.
+fn nothing_to_prepare(_: &mut Setting) -> Result<Option<Scratch>> {
+    Ok(None)
+}
+
+/// The fold of a hash sink as an answer.
+fn folded(total: &std::sync::Mutex<forebay::sink::SinkHash>) -> Answer {
+    let total = total.lock().expect("folding does not panic");
+    Answer {
+        records: total.records,
+        hash: total.hash,
+    }
+}
+
+/// Sorts the setting's keyed records and calls `each` with every key and its records: what oracles do where jobs hash.
+fn fold_sorted(setting: &Setting, mut each: impl FnMut(u64, &[(u64, i64)])) -> Result<()> {
+    let mut records = Vec::new();
+    input::for_each_keyed(setting, 0, 1, u64::MAX, |record| {
+        records.push((record.key, record.value))
+    })?;
+    records.sort_unstable();
+    records
+        .chunk_by(|a, b| a.0 == b.0)
+        .for_each(|group| each(group[0].0, group));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setting::Emit;
+
+    /// A small setting of a workload.
+    pub fn setting(name: &str) -> Setting {
+        let workload = find(name).expect("a workload of that name");
+        Setting {
+            workload: name.into(),
+            records: 20_000,
+            keys: if workload.keys == 0 { 0 } else { 1_000 },
+            skew: 0.0,
+            managed: None,
+            parallelism: 2,
+            mode: Mode::Batch,
+            emit: Emit::Final,
+            seed: 7,
+            config: None,
+            overrides: Vec::new(),
+            input: Vec::new(),
+            output: None,
+            rate: 0,
+            checked: false,
+        }
+    }
+
+    /// A plan so small that a thousand keys spill.
+    fn small_plan() -> Plan {
+        Plan::with_segments(16, 128, 4096).expect("a plan for tests")
+    }
+
+    #[test]
+    fn every_workload_equals_its_oracle_in_both_modes_spilled_or_not() {
+        for workload in WORKLOADS {
+            for mode in [Mode::Batch, Mode::Streaming] {
+                for (small, keys) in [(false, 1_000), (true, 1_000), (true, 20_000)] {
+                    let mut setting = Setting {
+                        mode,
+                        keys,
+                        ..setting(workload.name)
+                    };
+                    let _input = (workload.prepare)(&mut setting).expect(workload.name);
+                    let plan = if small {
+                        small_plan()
+                    } else {
+                        plan(&setting).expect("the default plan")
+                    };
+                    let runtime = Runtime::new(plan).expect("the plan's memory is to be had");
+                    let outcome =
+                        (workload.run)(&environment(&runtime, &setting), &setting).expect(workload.name);
+                    let expected = (workload.oracle)(&setting).expect(workload.name);
+                    let case = format!("{} {mode:?} small {small} keys {keys}", workload.name);
+                    assert_eq!(outcome.answer, expected, "{case}");
+                    assert_eq!(runtime.manager().outstanding(), 0, "{case}");
+                    if small && keys == 20_000 && workload.keys > 0 {
+                        assert!(outcome.summary.spilled_bytes_written() > 0, "{case} spills");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn updates_end_in_the_oracles_sums() {
+        for small in [false, true] {
+            let setting = Setting {
+                emit: Emit::Updates,
+                checked: true,
+                mode: Mode::Streaming,
+                ..setting("keyed-sum")
+            };
+            let plan = if small {
+                small_plan()
+            } else {
+                plan(&setting).expect("the default plan")
+            };
+            let runtime = Runtime::new(plan).expect("the plan's memory is to be had");
+            let workload = find("keyed-sum").expect("it is there");
+            let outcome = (workload.run)(&environment(&runtime, &setting), &setting).expect("it runs");
+            assert_eq!(outcome.answer, (workload.oracle)(&setting).expect("plain"));
+        }
+    }
+
+    #[test]
+    fn bare_loops_run() {
+        let limits = crate::limits::Rates { one: 1.0, all: 1.0 };
+        let limits = MachineLimits {
+            threads: 2,
+            read: limits,
+            copy: limits,
+            random_loads: limits,
+            bytes: 0,
+        };
+        for workload in WORKLOADS.iter().filter(|workload| workload.name != "exchange") {
+            let bare = (workload.bare)(&setting(workload.name), &limits).expect(workload.name);
+            assert!(bare.rate > 0.0);
+        }
+    }
+
+    #[test]
+    fn scheduled_records_have_a_latency() {
+        let setting = Setting {
+            rate: 1_000_000,
+            mode: Mode::Streaming,
+            ..setting("exchange")
+        };
+        let runtime = Runtime::new(plan(&setting).expect("the default plan")).expect("memory");
+        let workload = find("exchange").expect("it is there");
+        let outcome = (workload.run)(&environment(&runtime, &setting), &setting).expect("it runs");
+        let latency = outcome.latency.expect("there is a schedule");
+        assert!(latency.p50_us > 0.0 && latency.p99_us <= latency.max_us);
+        assert_eq!(outcome.answer, (workload.oracle)(&setting).expect("plain"));
+    }
+
+    #[test]
+    fn unknown_workloads_are_named() {
+        let message = find("wordcont").err().expect("no such workload").to_string();
+        assert!(
+            message.contains("wordcont") && message.contains("keyed-sum"),
+            "{message}"
+        );
+    }
+}
