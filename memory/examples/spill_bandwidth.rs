@@ -1,4 +1,5 @@
-//! Spill bandwidth on this machine, beside the disk's own limit: `spill_bandwidth [DIRECTORY] [MEBIBYTES]`.
+//! Spill bandwidth on this machine, beside the disk's own limit: `spill_bandwidth [DIRECTORY] [MEBIBYTES]
+//! [FILTER]`.
 //!
 //! Alternates the ways bytes can travel; each line is one store, written and read back in order through one
 //! handle. Payloads are noise, so that nothing compresses, except where the line says `lz4`.
@@ -14,6 +15,7 @@ fn main() -> forebay_memory::Result<()> {
         .next()
         .and_then(|text| text.parse().ok())
         .unwrap_or(2048);
+    let filter = arguments.next().unwrap_or_default();
     for (block, depth) in [(512 << 10, 8), (128 << 10, 16)] {
         let found = probe(&directory, block, depth, mebibytes << 20)?;
         println!(
@@ -29,13 +31,18 @@ fn main() -> forebay_memory::Result<()> {
         for io in [IoChoice::IoUring, IoChoice::Threads] {
             for codec in [Codec::None, Codec::Adaptive, Codec::Lz4] {
                 for compressible in [false, true] {
+                    let directories = vec![directory.clone()];
                     let config = SpillConfig {
-                        directories: vec![directory.clone()],
+                        directories,
                         io,
                         codec,
                         ..Default::default()
                     };
-                    run(&config, payload, mebibytes << 20, compressible)?;
+                    let data = if compressible { "text" } else { "noise" };
+                    let name = format!("{} KiB {io:?} {codec:?} {data}", payload >> 10);
+                    if name.contains(&filter) {
+                        run(&name, &config, payload, mebibytes << 20, compressible)?;
+                    }
                 }
             }
         }
@@ -43,7 +50,25 @@ fn main() -> forebay_memory::Result<()> {
     Ok(())
 }
 
-fn run(config: &SpillConfig, payload: usize, bytes: u64, compressible: bool) -> forebay_memory::Result<()> {
+/// Processor time of the whole process so far, user and system, in seconds (ticks of 10 ms).
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum::<f64>()
+        / 100.0
+}
+
+fn run(
+    name: &str,
+    config: &SpillConfig,
+    payload: usize,
+    bytes: u64,
+    compressible: bool,
+) -> forebay_memory::Result<()> {
     let store = SpillStore::open(config)?;
     let mut handle = store.handle("bandwidth")?;
     let mut data = vec![0u8; payload];
@@ -61,36 +86,31 @@ fn run(config: &SpillConfig, payload: usize, bytes: u64, compressible: bool) -> 
     }
     let count = bytes / payload as u64;
     let mut into = vec![0u8; payload];
+    // The second round writes to recycled extents.
     for round in ["fresh", "again"] {
-        let start = Instant::now();
+        let (start, processor) = (Instant::now(), processor_seconds());
         let mut blocks = Vec::new();
         for number in 0..count {
             data[..8].copy_from_slice(&number.to_le_bytes());
             blocks.push(handle.write(&[&data])?);
         }
         handle.flush()?;
-        let write = start.elapsed().as_secs_f64();
-        let wait_write = handle.stats().waited.as_secs_f64();
-        let start = Instant::now();
+        let (write, write_processor) = (start.elapsed().as_secs_f64(), processor_seconds() - processor);
+        let (start, processor) = (Instant::now(), processor_seconds());
         let mut reader = handle.reader(blocks.clone());
         for number in 0..count {
             reader.next(&mut handle, &mut into)?;
             assert_eq!(into[..8], number.to_le_bytes());
         }
-        let read = start.elapsed().as_secs_f64();
-        drop(reader);
+        let (read, read_processor) = (start.elapsed().as_secs_f64(), processor_seconds() - processor);
         let stats = handle.stats();
         println!(
-            "{round} {:>4} KiB {:>9} {:>8} {}: write {:>5.0} read {:>5.0} MB/s, ratio {:.2}, waited {:.2} of {:.2} s so far",
-            payload >> 10,
-            stats.io,
-            format!("{:?}", config.codec),
-            if compressible { "text " } else { "noise" },
+            "{name:<32} {round}: write {:>5.0} MB/s ({:.2} s CPU/GB), read {:>5.0} MB/s ({:.2} s CPU/GB), ratio {:.2}",
             bytes as f64 / write / 1e6,
+            write_processor / (bytes as f64 / 1e9),
             bytes as f64 / read / 1e6,
+            read_processor / (bytes as f64 / 1e9),
             stats.raw_bytes_written as f64 / stats.bytes_written as f64,
-            wait_write,
-            write
         );
         for block in blocks {
             handle.free(block);

@@ -76,7 +76,7 @@ fn the_quota_is_named_and_freeing_helps() {
             .starts_with("spill.max_bytes: 262144 B are in use"),
         "{error}"
     );
-    assert!(blocks.len() >= 10, "{} blocks fit", blocks.len());
+    assert!(blocks.len() >= 8, "{} blocks fit", blocks.len());
     // Nothing is lost…
     let mut into = vec![0; 20_000];
     for block in &blocks {
@@ -363,7 +363,10 @@ fn any_mixture_of_faults_is_survived() {
                         match handle.write(&[&payload]) {
                             Ok(block) => drop(blocks.insert(block.sequence(), (block, payload))),
                             Err(error) => {
-                                assert_eq!(error.kind(), ErrorKind::Io, "{context}: {error}");
+                                assert!(
+                                    matches!(error.kind(), ErrorKind::Io | ErrorKind::Memory),
+                                    "{context}: {error}"
+                                );
                                 errors += 1;
                             }
                         }

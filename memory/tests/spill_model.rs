@@ -87,32 +87,32 @@ fn model(store: &SpillStore, seed: u64, steps: usize, largest: usize) {
 }
 
 fn on_disk(io: IoChoice) {
-    for codec in [Codec::Adaptive, Codec::None, Codec::Lz4] {
-        for (seed, workspace_bytes, handles) in [
-            (1, 1 << 20, 2),
-            (2, 256 << 10, 4),
-            (3, 32 << 10, 8),
-            (4, 8 << 10, 1),
-        ] {
-            let directory = TestDirectory::new();
-            let config = SpillConfig {
-                directories: vec![directory.path().to_owned(), directory.path().to_owned()],
-                codec,
-                io,
-                workspace_bytes,
-                handles,
-                ..SpillConfig::default()
-            };
-            let store = SpillStore::open(&config).unwrap();
-            model(&store, seed, 60, 1 << 20);
-            model(&store, seed + 100, 200, 5000);
-            assert_eq!(
-                store.free_workspace_bytes(),
-                workspace_bytes,
-                "{codec:?}, {handles} handles"
-            );
-            assert!(directory.is_empty());
-        }
+    let cases = [
+        (1, Codec::None, 1 << 20, 2),
+        (2, Codec::Adaptive, 256 << 10, 4),
+        (3, Codec::Lz4, 32 << 10, 8),
+        (4, Codec::None, 8 << 10, 1),
+        (5, Codec::Adaptive, 64 << 10, 2),
+    ];
+    for (seed, codec, workspace_bytes, handles) in cases {
+        let directory = TestDirectory::new();
+        let config = SpillConfig {
+            directories: vec![directory.path().to_owned(), directory.path().to_owned()],
+            codec,
+            io,
+            workspace_bytes,
+            handles,
+            ..SpillConfig::default()
+        };
+        let store = SpillStore::open(&config).unwrap();
+        model(&store, seed, 60, 1 << 20);
+        model(&store, seed + 100, 200, 5000);
+        assert_eq!(
+            store.free_workspace_bytes(),
+            workspace_bytes,
+            "{codec:?}, {handles} handles"
+        );
+        assert!(directory.is_empty());
     }
 }
 

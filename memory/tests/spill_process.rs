@@ -170,3 +170,36 @@ fn flushed_blocks_can_be_read_by_other_handles() {
     drop(reader);
     assert_eq!(store.used_bytes(), 0);
 }
+
+/// A handle may move between threads with transfers in flight, even when the thread that began them is gone.
+#[test]
+fn handles_move_between_threads() {
+    let directory = TestDirectory::new();
+    for io in [IoChoice::Auto, IoChoice::Threads] {
+        let store = SpillStore::open(&config(&directory, io)).unwrap();
+        let mut handle = store.handle("traveller").unwrap();
+        let mut blocks = Vec::new();
+        for round in 0..50u8 {
+            let begun = std::thread::spawn(move || {
+                let written: Vec<BlockRef> = (0..10u8)
+                    .map(|number| handle.write(&[&[round ^ number; 9000]]).unwrap())
+                    .collect();
+                let ahead = handle.reader(written.clone());
+                (handle, ahead, written)
+            });
+            let (back, mut ahead, written) = begun.join().unwrap();
+            handle = back;
+            let mut into = [0; 9000];
+            for number in 0..10 {
+                assert_eq!(ahead.next(&mut handle, &mut into).unwrap(), Some(9000));
+                assert_eq!(into, [round ^ number; 9000]);
+            }
+            blocks.extend(written);
+        }
+        let mut into = [0; 9000];
+        for (number, block) in blocks.iter().enumerate() {
+            assert_eq!(handle.read(block, &mut into).unwrap(), 9000);
+            assert_eq!(into[0], (number / 10) as u8 ^ (number % 10) as u8);
+        }
+    }
+}

@@ -98,7 +98,11 @@ impl SpillConfig {
             .clamp(PAGE, 1 << 20)
             & !(PAGE - 1);
         let slots = (2 * handles).min(workspace_bytes / buffer_bytes - 1);
-        let extent_bytes = self.extent_bytes & !(PAGE - 1);
+        // A small quota is not used up by the few extents that handles have open; a record of 1 MiB still fits one.
+        let most = self
+            .max_bytes
+            .map_or(usize::MAX, |quota| (quota / 16).max(1280 << 10) as usize);
+        let extent_bytes = self.extent_bytes.min(most) & !(PAGE - 1);
         if !(4 * PAGE..=1 << 30).contains(&extent_bytes) {
             return Err(Error::config(format!(
                 "spill.extent: {} B is out of bounds; use 16 KiB to 1 GiB (default 4 MiB)",

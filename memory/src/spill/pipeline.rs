@@ -287,30 +287,40 @@ impl Pipeline {
     }
 
     /// The buffer of a window that was asked for, waiting for it; `None` where it was taken back.
-    pub fn wait_for(&mut self, ticket: u64) -> Option<Result<Buffer>> {
-        loop {
-            let at = self.windows.iter().position(|window| window.ticket == ticket)?;
-            if !matches!(self.windows[at].state, WindowState::Coming) {
-                return match self.windows.swap_remove(at).state {
-                    WindowState::Here(buffer) => Some(Ok(buffer)),
-                    WindowState::Failed(error) => Some(Err(error)),
-                    WindowState::Coming => unreachable!("checked above"),
-                };
-            }
-            self.poll(true);
+    fn wait_for(&mut self, ticket: u64) -> Option<Result<Buffer>> {
+        let at = self.arrived(ticket)?;
+        match self.windows.swap_remove(at).state {
+            WindowState::Here(buffer) => Some(Ok(buffer)),
+            WindowState::Failed(error) => Some(Err(error)),
+            WindowState::Coming => unreachable!("it has arrived"),
         }
     }
 
-    /// Puts a window's buffer back for later use under the same ticket.
-    pub fn put_back(&mut self, ticket: u64, buffer: Buffer, extent: u32, start: usize) -> Result<()> {
-        let mut place = self.place(extent, start, buffer.len())?;
-        place.moved = place.bytes;
-        self.windows.push(Window {
-            place,
-            ticket,
-            state: WindowState::Here(buffer),
-        });
-        Ok(())
+    /// The bytes of a window that was asked for, waiting for it; it stays. `None` where it was taken back.
+    pub fn window(&mut self, ticket: u64) -> Option<Result<&[u8]>> {
+        let at = self.arrived(ticket)?;
+        if matches!(self.windows[at].state, WindowState::Failed(_)) {
+            return self.wait_for(ticket).map(|failed| failed.map(|_| &[] as &[u8]));
+        }
+        match &self.windows[at] {
+            Window {
+                state: WindowState::Here(buffer),
+                place,
+                ..
+            } => Some(Ok(&buffer[..place.bytes])),
+            _ => unreachable!("it has arrived, and not failed"),
+        }
+    }
+
+    /// Where in the list a window is, once it has come or failed; `None` where it was taken back.
+    fn arrived(&mut self, ticket: u64) -> Option<usize> {
+        loop {
+            let at = self.windows.iter().position(|window| window.ticket == ticket)?;
+            if !matches!(self.windows[at].state, WindowState::Coming) {
+                return Some(at);
+            }
+            self.poll(true);
+        }
     }
 
     /// Forgets a window, whether it is here or still coming.

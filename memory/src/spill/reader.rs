@@ -35,7 +35,7 @@ pub struct BlockReader {
 struct Ahead {
     end: usize,
     ticket: Option<u64>,
-    extent: u32,
+    /// Where the window starts in its extent.
     start: usize,
 }
 
@@ -89,25 +89,19 @@ impl BlockReader {
         let Some(ticket) = front.ticket else {
             return handle.read(block, into);
         };
-        let Some(window) = handle.pipeline().wait_for(ticket) else {
+        let Some(window) = handle.pipeline().window(ticket) else {
             front.ticket = None;
             return handle.read(block, into);
         };
-        let buffer = window?;
+        let bytes = window?;
         let mut walk = Walk::new(block);
         let mut taken = Ok(());
         while taken.is_ok() && !walk.is_done() {
             let rest = walk
                 .position
                 .checked_sub(front.start)
-                .and_then(|at| buffer.get(at..));
+                .and_then(|at| bytes.get(at..));
             taken = walk.take(rest.unwrap_or(&[]), into);
-        }
-        match front.end > self.next + 1 {
-            true => handle
-                .pipeline()
-                .put_back(ticket, buffer, front.extent, front.start)?,
-            false => handle.pipeline().recycle(buffer),
         }
         taken.map_err(|damage: Damage| handle.damaged(block, walk.position, damage))?;
         handle.count_read(block);
@@ -131,12 +125,7 @@ impl BlockReader {
                 break;
             }
             let end = if ticket.is_some() { end } else { self.planned + 1 };
-            self.ahead.push_back(Ahead {
-                end,
-                ticket,
-                extent,
-                start,
-            });
+            self.ahead.push_back(Ahead { end, ticket, start });
             self.planned = end;
         }
         if asked {

@@ -151,13 +151,10 @@ impl Space {
         let bytes = self.extent_bytes as u64;
         let allocated = inner.extents.len() as u64 * bytes;
         if let Some(max_bytes) = self.max_bytes.filter(|max_bytes| allocated + bytes > *max_bytes) {
-            return Err(Error::new(
-                crate::error::ErrorKind::Io,
-                format!(
-                    "spill.max_bytes: {allocated} B are in use and {bytes} B more are needed, the quota is \
-                     {max_bytes} B; raise spill.max_bytes or the memory budget"
-                ),
-            ));
+            return Err(Error::memory(format!(
+                "spill.max_bytes: {allocated} B are in use and {bytes} B more are needed, the quota is \
+                 {max_bytes} B; raise spill.max_bytes or memory.managed_size"
+            )));
         }
         let mut refusal = None;
         for _ in 0..self.directories.len() {
@@ -207,7 +204,7 @@ impl Space {
 pub(crate) fn disk_error(what: &str, directory: &std::path::Path, error: io::Error) -> Error {
     let remedy = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::WriteZero => {
-            "free space there, name another directory in spill.directories, or raise the memory budget"
+            "free space there, name another directory in spill.directories, or raise memory.managed_size"
         }
         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "name a writable directory in spill.directories"

@@ -281,3 +281,77 @@ impl Drop for UringDevice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spill::SpillConfig;
+    use crate::spill::file::SpillFile;
+
+    fn round_trip(device: &mut UringDevice, workspace: &Arc<Workspace>, file: &Arc<SpillFile>) {
+        let mut buffer = workspace.try_lend(8192).unwrap();
+        buffer.fill(7);
+        let payload = Payload::Write(Arc::new(buffer), 0..8192);
+        device.submit(Transfer {
+            ticket: 1,
+            file: file.clone(),
+            offset: 4096,
+            payload,
+        });
+        let mut done = Vec::new();
+        device.complete(true, &mut done);
+        assert_eq!(done.pop().unwrap().result.unwrap(), 8192);
+        let payload = Payload::Read(workspace.try_lend(8192).unwrap(), 4096..8192);
+        device.submit(Transfer {
+            ticket: 2,
+            file: file.clone(),
+            offset: 8192,
+            payload,
+        });
+        device.complete(true, &mut done);
+        let Payload::Read(buffer, range) = done.pop().unwrap().payload else {
+            panic!("a read comes back")
+        };
+        assert!(buffer[range].iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn registered_and_unregistered_rings_move_the_same_bytes() {
+        let geometry = SpillConfig::default().geometry().unwrap();
+        let workspace = Workspace::new(&geometry).unwrap();
+        let mut registration = Registration::default();
+        let Ok(mut first) = UringDevice::open(&workspace, 1, &mut registration) else {
+            println!("skipped: the kernel refuses io_uring here");
+            return;
+        };
+        let file = Arc::new(SpillFile::create(0, &std::env::temp_dir()).unwrap());
+        file.grow(0, 1 << 20).unwrap();
+        round_trip(&mut first, &workspace, &file);
+        let mut second = UringDevice::open(&workspace, 1, &mut registration).unwrap();
+        round_trip(&mut second, &workspace, &file);
+        // What a low RLIMIT_MEMLOCK leads to.
+        let mut refused = Registration {
+            ring: None,
+            refused: true,
+        };
+        let mut third = UringDevice::open(&workspace, 0, &mut refused).unwrap();
+        assert!(!third.fixed_buffer && third.fixed_files.is_empty());
+        round_trip(&mut third, &workspace, &file);
+        // More than the ring holds, dropped while it is under way.
+        for ticket in 0..500 {
+            let Some(buffer) = workspace.try_lend(4096) else {
+                break;
+            };
+            let payload = Payload::Write(Arc::new(buffer), 0..4096);
+            first.submit(Transfer {
+                ticket,
+                file: file.clone(),
+                offset: ticket * 4096 % (1 << 20),
+                payload,
+            });
+        }
+        first.kick();
+        drop((first, second, third));
+        assert_eq!(workspace.free_bytes(), geometry.workspace_bytes);
+    }
+}
