@@ -15,8 +15,8 @@
 //!     while a count moves between two of them it is in neither, never in both. Asserted by `check` in tests.
 //! I2. Whoever was granted a count finds as many segments in the arena: they go back there before they are
 //!     released here.
-//! I3. A denied account that has a wake callback is woken by the release that makes its request possible:
-//!     it registers, then tries once more; a release counts, then looks for those registered.
+//! I3. A denied account that has a wake callback is woken when its request is possible: it registers, then looks
+//!     at the counts; a release counts, then looks for those registered.
 //!
 //! # Not here
 //! Fair shares, requests to give back, whom to wake (`arbiter`). The segments (`arena`).
@@ -264,7 +264,8 @@ impl Ledger {
             self.settle();
         }
         if !granted {
-            return self.deny(account, count);
+            self.deny(account, count);
+            return false;
         }
         if account.need.load(Relaxed) != 0 || account.wake_at.load(Relaxed) != 0 {
             self.satisfied(account, count);
@@ -419,18 +420,19 @@ impl Ledger {
             .is_ok()
     }
 
-    /// A request that found nothing: registers it, tries once more, and asks others to give back.
+    /// A request that found nothing: registers it, and asks others to give back. A release that comes in between
+    /// is seen by the same look into the book, which then wakes the account.
     #[cold]
-    fn deny(&self, account: &Account, count: usize) -> bool {
+    fn deny(&self, account: &Account, count: usize) {
         account.denied.fetch_add(1, Relaxed);
         self.denied.fetch_add(1, Relaxed);
         let after = account.held().saturating_add(count);
         let starves = after <= account.fair().min(account.limit);
         let waits = account.has_wake.load(Relaxed);
         if !starves && !waits {
-            return false;
+            return;
         }
-        let (granted, wakes) = {
+        let wakes = {
             let mut book = self.lock();
             if starves {
                 account.need.store(count, Relaxed);
@@ -438,17 +440,11 @@ impl Ledger {
             if waits {
                 account.wake_at.store(count, Relaxed);
             }
+            // Before the shared rest is read: a release that is not seen there sees this.
             self.attention.store(1, SeqCst);
-            let (granted, _) = self.grant(account, count);
-            if granted {
-                account.need.store(0, Relaxed);
-                account.wake_at.store(0, Relaxed);
-            }
-            // Also settles for a unit that was put back.
-            (granted, self.rebalance(&mut book))
+            self.rebalance(&mut book)
         };
         run(wakes);
-        granted
     }
 
     /// A request was granted: it is no longer starving, and does not wait where it got as much as it waited for.

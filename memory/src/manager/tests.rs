@@ -165,6 +165,10 @@ fn a_denied_request_is_woken_when_it_can_be_granted() {
         counter.fetch_add(1, SeqCst);
     })));
     let mut held = take(&holder, 8);
+    // Another one that goes on waiting keeps the arbiter looking.
+    let patient = manager.budget("patient", 0, 8).unwrap();
+    patient.set_wake(Some(Arc::new(|| {})));
+    assert!(patient.reserve(8).is_err());
     assert!(waiter.reserve(3).is_err());
     held.truncate(6);
     assert_eq!(wakes.load(SeqCst), 0, "two are not enough");
