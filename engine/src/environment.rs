@@ -5,21 +5,16 @@
 //! [`Environment::execute_async`]; [`Environment::explain`].
 
 use crate::exchange::ChannelLimits;
-use crate::graph::{Edge, Factory, Graph, Node};
+use crate::graph::{Graph, Node};
 use crate::job::{JobHandle, JobOptions, launch};
 use crate::plan::JobPlan;
-use crate::record::Record;
 use crate::runtime::Runtime;
 use crate::simulator::{Simulation, SimulationReport, simulate};
-use crate::source::{Source, SourceTask};
-use crate::stream::Stream;
 use crate::summary::JobSummary;
-use crossbeam_queue::SegQueue;
 use forebay_memory::plan::{BufferTimeout, Mode};
 use forebay_memory::{Error, Result};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 struct Inner {
@@ -67,43 +62,8 @@ impl Environment {
         &self.inner.runtime
     }
 
-    /// A stream of a source's records.
-    pub fn source<S: Source>(&self, name: impl Into<String>, mut source: S) -> Stream<S::Out> {
-        source.prepare(self.inner.runtime.plan());
-        let is_bounded = source.is_bounded();
-        let source = Arc::new(source);
-        self.add_stream(Node {
-            kind: "source",
-            name: Some(name.into()),
-            uid: None,
-            parallelism: None,
-            inputs: Vec::new(),
-            output: Some((S::Out::schema(), S::Out::STRIDE)),
-            minimum_segments: 0,
-            detail: String::new(),
-            factory: Factory::Source {
-                is_bounded,
-                splits: Box::new(move |parallelism| {
-                    let queue = SegQueue::new();
-                    for split in source.splits(parallelism)? {
-                        queue.push(split);
-                    }
-                    let (source, queue) = (source.clone(), Arc::new(queue));
-                    Ok(Box::new(move |batches| {
-                        Box::new(SourceTask::new(source.clone(), queue.clone(), batches))
-                    }))
-                }),
-            },
-        })
-    }
-
     pub(crate) fn add(&self, node: Node) -> usize {
         self.inner.graph.borrow_mut().add(node)
-    }
-
-    pub(crate) fn add_stream<R: Record>(&self, node: Node) -> Stream<R> {
-        let node = self.add(node);
-        Stream::from_edges(self.clone(), vec![Edge::forward(node)])
     }
 
     pub(crate) fn change(&self, node: usize, change: impl FnOnce(&mut Node)) {

@@ -7,13 +7,14 @@
 use crate::aggregate::{Aggregate, Count, MOST_LANES, Max, Min, Ordinal, Sum, Summand, count, max, min, sum};
 use crate::environment::Environment;
 use crate::graph::{Factory, Node, OperatorContext};
-use crate::hashing::common_bits;
 use crate::operator::{
-    Emission, GroupedAggregate, KeyAndResult, LEAST_SEGMENTS, Lanes, LineGroups, Operator, Setting,
+    ByteGroups, Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups,
+    Operator, Reduced, RowGroups, Setting, Stage, StateRow,
 };
-use crate::record::{Field, KeyFields, Record};
+use crate::record::{Field, KeyFields, Record, itself};
+use crate::source::Subtask;
 use crate::stream::{KeyedStream, Stream};
-use forebay_memory::{Error, Result};
+use forebay_memory::Result;
 use std::marker::PhantomData;
 
 impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
@@ -90,9 +91,82 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
                     let groups = |source| LineGroups::<R, K>::new(keys, A::LANES, source, skip_bits);
                     Ok(Box::new(GroupedAggregate::new(setting, folding, results, groups)))
                 }
-                None => Err(Error::config("keys that are not one integer")),
+                None => {
+                    let skip_bits = setting.skip_bits;
+                    let groups = |source| ByteGroups::<R, K>::new(keys, A::LANES, source, skip_bits);
+                    Ok(Box::new(GroupedAggregate::new(setting, folding, results, groups)))
+                }
             }
         })
+    }
+}
+
+impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
+    /// The records of each key joined to one by `function`, which must be associative: in batch mode sent once, in
+    /// streaming mode after each record. The result must have the key of its parts.
+    pub fn reduce<F>(self, function: F) -> Stream<R>
+    where
+        F: for<'a, 'b> FnMut(R::View<'a>, R::View<'b>) -> R + Clone + Send + 'static,
+    {
+        let KeyedStream {
+            environment,
+            inputs,
+            keys,
+            ..
+        } = self;
+        let detail = format!("by {}", keys.describe().join(", "));
+        keyed_node(&environment, "reduce", inputs, detail, move |context| {
+            let emission = match context.is_streaming {
+                true => Emission::Updates,
+                false => Emission::Final,
+            };
+            let setting = setting(context, emission)?;
+            let skip_bits = setting.skip_bits;
+            let folding = Reduced {
+                function: function.clone(),
+                record: PhantomData,
+            };
+            let groups = |source| RowGroups::<R, K>::new(keys, source, skip_bits);
+            Ok(Box::new(GroupedAggregate::new(
+                setting,
+                folding,
+                StateRow::<R>(PhantomData),
+                groups,
+            )))
+        })
+    }
+
+    /// Each key once, when its first record comes (later where it has been spilled).
+    pub fn distinct(self) -> Stream<K::Key> {
+        let KeyedStream {
+            environment,
+            inputs,
+            keys,
+            ..
+        } = self;
+        let detail = keys.describe().join(", ");
+        keyed_node(&environment, "distinct", inputs, detail, move |context| {
+            let setting = setting(context, Emission::New)?;
+            let skip_bits = setting.skip_bits;
+            let lanes = <Count as Aggregate<R>>::LANES;
+            Ok(match keys.as_u64_column() {
+                Some(_) => {
+                    let groups = |source| LineGroups::<R, K>::new(keys, lanes, source, skip_bits);
+                    Box::new(GroupedAggregate::new(setting, Lanes(count()), KeyOnly, groups))
+                }
+                None => {
+                    let groups = |source| ByteGroups::<R, K>::new(keys, lanes, source, skip_bits);
+                    Box::new(GroupedAggregate::new(setting, Lanes(count()), KeyOnly, groups))
+                }
+            })
+        })
+    }
+}
+
+impl<I: Record, R: Record, S: Stage<I, R>> Stream<I, R, S> {
+    /// Each record once, when its first copy comes. Records are the same where their canonical bytes are: −0.0 is 0.0.
+    pub fn distinct(self) -> Stream<R> {
+        self.key_by(itself::<R>()).distinct()
     }
 }
 
@@ -129,4 +203,45 @@ fn keyed_node<O: Record>(
         detail,
         factory: Factory::Operator(Box::new(make)),
     })
+}
+
+/// How many first bits the hashes of all keys of a subtask share.
+fn common_bits(subtask: Subtask, max_parallelism: u32) -> u32 {
+    let (groups, parallelism) = (u64::from(max_parallelism), subtask.parallelism as u64);
+    // The first key group of subtask i is the least g with g × parallelism / groups >= i.
+    let first_group = |index: u64| (index * groups).div_ceil(parallelism);
+    let first = u128::from(first_group(subtask.index as u64)) << 64;
+    let end = u128::from(first_group(subtask.index as u64 + 1)) << 64;
+    let (first, last) = (
+        (first / u128::from(groups)) as u64,
+        (end / u128::from(groups) - 1) as u64,
+    );
+    (first ^ last).leading_zeros()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_memory::hash::{key_group, subtask_of};
+
+    #[test]
+    fn common_bits_are_those_of_the_subtasks_range() {
+        for parallelism in [1, 2, 3, 4, 5, 7, 8, 128] {
+            for index in 0..parallelism {
+                let bits = common_bits(Subtask { index, parallelism }, 128);
+                let mut seen: Option<u64> = None;
+                for group in 0..128u64 {
+                    let hash = group << 57;
+                    assert_eq!(key_group(hash, 128) as u64, group);
+                    if subtask_of(group as u32, 128, parallelism as u32) as usize == index {
+                        for hash in [hash, hash | (1 << 57) - 1] {
+                            let prefix = hash.checked_shr(64 - bits).unwrap_or(0);
+                            assert_eq!(*seen.get_or_insert(prefix), prefix);
+                        }
+                    }
+                }
+                assert!(!parallelism.is_power_of_two() || bits == parallelism.trailing_zeros());
+            }
+        }
+    }
 }

@@ -15,7 +15,6 @@ pub mod operator;
 pub mod task;
 pub mod source;
 pub mod sink;
-mod hashing;
 pub mod plan;
 mod graph;
 mod runtime;

@@ -15,8 +15,48 @@ use crate::operator::{Collector, Filter, Fused, FusedFlatMap, Identity, Inspect,
 use crate::plan::ExchangeKind;
 use crate::record::{KeyFields, Record};
 use crate::sink::{Blackhole, Collect, Collected, ForEach, Print, Sink, SinkOperator};
+use crate::source::{Source, SourceTask};
+use crossbeam_queue::SegQueue;
 use forebay_memory::Result;
 use std::marker::PhantomData;
+use std::sync::Arc;
+
+impl Environment {
+    /// A stream of a source's records.
+    pub fn source<S: Source>(&self, name: impl Into<String>, mut source: S) -> Stream<S::Out> {
+        source.prepare(self.runtime().plan());
+        let is_bounded = source.is_bounded();
+        let source = Arc::new(source);
+        self.add_stream(Node {
+            kind: "source",
+            name: Some(name.into()),
+            uid: None,
+            parallelism: None,
+            inputs: Vec::new(),
+            output: Some((S::Out::schema(), S::Out::STRIDE)),
+            minimum_segments: 0,
+            detail: String::new(),
+            factory: Factory::Source {
+                is_bounded,
+                splits: Box::new(move |parallelism| {
+                    let queue = SegQueue::new();
+                    for split in source.splits(parallelism)? {
+                        queue.push(split);
+                    }
+                    let (source, queue) = (source.clone(), Arc::new(queue));
+                    Ok(Box::new(move |batches| {
+                        Box::new(SourceTask::new(source.clone(), queue.clone(), batches))
+                    }))
+                }),
+            },
+        })
+    }
+
+    pub(crate) fn add_stream<R: Record>(&self, node: Node) -> Stream<R> {
+        let node = self.add(node);
+        Stream::from_edges(self.clone(), vec![Edge::forward(node)])
+    }
+}
 
 /// A stream of records of type `O`, made of rows of type `I` by a stage `S`.
 #[must_use = "a stream does nothing until it ends in a sink"]

@@ -201,3 +201,157 @@ fn a_panic_fails_the_job_with_operator_and_position() {
     assert!(message.contains("six thousand"), "{message}");
     assert_eq!(environment.runtime().manager().outstanding(), 0);
 }
+
+/// Words of a text with few distinct and many rare ones, some of them long.
+fn words() -> Vec<(String, u32)> {
+    (0..30_000u64)
+        .map(|index| {
+            let hash = forebay_memory::hash::hash_u64(index + 1);
+            let rank = (hash % 3000) * (hash >> 40 & 1);
+            (
+                format!("word-{rank}{}", "z".repeat((rank % 97) as usize)),
+                (hash % 5) as u32,
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn string_and_composite_keys_in_any_budget() {
+    let words = words();
+    let mut by_word: BTreeMap<String, u64> = BTreeMap::new();
+    let mut by_both: BTreeMap<(String, u32), (u64, i64)> = BTreeMap::new();
+    for (word, number) in &words {
+        *by_word.entry(word.clone()).or_default() += 1;
+        let both = by_both.entry((word.clone(), *number)).or_default();
+        *both = (both.0 + 1, both.1.max(i64::from(*number)));
+    }
+    for (mode, managed, spills) in [
+        (Mode::Batch, 4000, false),
+        (Mode::Batch, 32, true),
+        (Mode::Streaming, 4000, false),
+        (Mode::Streaming, 32, true),
+    ] {
+        let environment = environment(managed, 4096).with_parallelism(2).with_mode(mode);
+        let (left, right) = environment.source("words", from_items(words.clone())).fork();
+        let counted = left.group_by(first()).count().collect();
+        let summary = environment.execute("by word").expect("the job runs");
+        assert_eq!(summary.spilled_bytes_written() > 0, spills, "{summary}");
+        let counted: BTreeMap<String, u64> = counted.take().into_iter().collect();
+        assert!(counted == by_word, "{mode:?} {managed}");
+        drop(right);
+
+        let both = environment
+            .source("words", from_items(words.clone()))
+            .group_by((first(), second()))
+            .aggregate((count(), max(second())))
+            .collect();
+        environment.execute("by both").expect("the job runs");
+        let both: BTreeMap<(String, u32), (u64, i64)> = both
+            .take()
+            .into_iter()
+            .map(|(key, (count, max))| (key, (count, i64::from(max))))
+            .collect();
+        assert!(both == by_both, "{mode:?} {managed}");
+        assert_eq!(environment.runtime().manager().outstanding(), 0);
+    }
+}
+
+#[test]
+fn reduces_and_distinct_in_any_budget() {
+    let words = words();
+    for (mode, managed) in [
+        (Mode::Batch, 4000),
+        (Mode::Batch, 72),
+        (Mode::Streaming, 4000),
+        (Mode::Streaming, 72),
+    ] {
+        let environment = environment(managed, 4096).with_parallelism(2).with_mode(mode);
+        // Rows that vary in size: the shorter word of each number and length class survives, then the smaller one.
+        let shortest = environment
+            .source("words", from_items(words.clone()))
+            .key_by(second())
+            .reduce(|left, right| {
+                let least = if (left.0.len(), left.0) <= (right.0.len(), right.0) {
+                    left
+                } else {
+                    right
+                };
+                (least.0.to_string(), least.1)
+            })
+            .collect();
+        let totals = environment
+            .source("numbers", generate(40_000, |index| (index % 7919, index)))
+            .key_by(first())
+            .reduce(|left, right| (left.0, left.1 + right.1))
+            .collect();
+        let distinct = environment
+            .source("again", from_items(words.clone()))
+            .key_by(first())
+            .distinct()
+            .collect();
+        let numbers = environment
+            .source("more", generate(40_000, |index| index % 9973))
+            .distinct()
+            .collect();
+        environment.execute("reduce").expect("the job runs");
+
+        let mut expected: BTreeMap<u32, String> = BTreeMap::new();
+        for (word, number) in &words {
+            let least = expected.entry(*number).or_insert_with(|| word.clone());
+            if (word.len(), word) < (least.len(), least) {
+                *least = word.clone();
+            }
+        }
+        let shortest: BTreeMap<u32, String> = shortest
+            .take()
+            .into_iter()
+            .map(|(word, number)| (number, word))
+            .collect();
+        assert!(shortest == expected, "{mode:?} {managed}");
+        let mut expected: BTreeMap<u64, u64> = BTreeMap::new();
+        (0..40_000).for_each(|index| *expected.entry(index % 7919).or_default() += index);
+        assert!(
+            totals.take().into_iter().collect::<BTreeMap<_, _>>() == expected,
+            "{mode:?} {managed}"
+        );
+        let mut distinct = distinct.take();
+        distinct.sort();
+        let mut expected: Vec<String> = words.iter().map(|(word, _)| word.clone()).collect();
+        expected.sort();
+        expected.dedup();
+        assert!(distinct == expected, "{mode:?} {managed}");
+        let mut numbers = numbers.take();
+        numbers.sort();
+        assert!(numbers == (0..9973).collect::<Vec<_>>(), "{mode:?} {managed}");
+        assert_eq!(environment.runtime().manager().outstanding(), 0);
+    }
+}
+
+#[test]
+fn keys_whose_hashes_agree_in_too_many_bits_take_several_passes() {
+    use forebay_memory::hash::unhash_u64;
+    for mode in [Mode::Batch, Mode::Streaming] {
+        let environment = environment(8, 4096).with_parallelism(1).with_mode(mode);
+        // 10,000 keys, 160 KB of entries, in 32 KiB: the first 48 bits of their hashes are the same.
+        let sums = environment
+            .source(
+                "pairs",
+                generate(30_000, |index| {
+                    (unhash_u64(0xabcd << 48 | index % 10_000), index as i64)
+                }),
+            )
+            .key_by(first())
+            .sum(second())
+            .collect();
+        environment.execute("collisions").expect("the job runs");
+        let sums: BTreeMap<u64, i64> = sums.take().into_iter().collect();
+        let mut expected: BTreeMap<u64, i64> = BTreeMap::new();
+        (0..30_000u64).for_each(|index| {
+            *expected
+                .entry(unhash_u64(0xabcd << 48 | index % 10_000))
+                .or_default() += index as i64
+        });
+        assert!(sums == expected, "{mode:?}");
+    }
+}

@@ -4,7 +4,7 @@
 //! [`Router::route`] answers for a whole batch: every row to one channel, or to all, or row by row.
 
 use crate::batch::Batch;
-use crate::record::{KeyFields, Record};
+use crate::record::{KeyFields, Record, hash_rows};
 use forebay_memory::scatter;
 use std::marker::PhantomData;
 
@@ -110,13 +110,8 @@ impl<R: Record, K: KeyFields<R>> Router for HashRouter<R, K> {
         if self.parallelism == 1 {
             return Route::One(0);
         }
-        crate::hashing::hash_keys::<R, K>(
-            &self.keys,
-            batch.bytes(),
-            batch.len(),
-            &mut self.key,
-            &mut self.hashes,
-        );
+        self.hashes.resize(batch.len(), 0);
+        hash_rows::<R, K>(self.keys, batch.bytes(), &mut self.hashes, &mut self.key);
         targets.resize(self.hashes.len(), 0);
         scatter::targets_of(&self.hashes, self.max_parallelism, self.parallelism, targets);
         Route::Each

@@ -5,8 +5,8 @@ mod fused;
 mod aggregate;
 
 pub(crate) use aggregate::{
-    Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups, Reduced, Setting,
-    StateRow,
+    ByteGroups, Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups,
+    Reduced, RowGroups, Setting, StateRow,
 };
 pub use downstream::{Chain, ChainLink, Downstream, Finish, Operator};
 pub use fused::{Collector, Emit, Filter, FlatMap, Fused, FusedFlatMap, Identity, Inspect, Map, Stage};

@@ -95,7 +95,22 @@ struct Reading {
     /// Blocks of changes, read after those of states.
     changes: Option<Vec<BlockRef>>,
     log: Log,
-    buffer: Segment,
+    buffer: ReadBuffer,
+}
+
+/// Where a block is read to: a segment, or the heap for blocks of entries that are larger than one.
+enum ReadBuffer {
+    Segment(Segment),
+    Heap(Vec<u8>),
+}
+
+impl ReadBuffer {
+    fn bytes(&mut self) -> &mut [u8] {
+        match self {
+            ReadBuffer::Segment(segment) => segment,
+            ReadBuffer::Heap(bytes) => bytes,
+        }
+    }
 }
 
 /// What an aggregation is made with.
@@ -345,12 +360,19 @@ where
         self.groups.reset(skip_bits);
         self.skip_bits = skip_bits;
         self.source.is_closed.store(false, Ordering::Relaxed);
-        let buffer = self
-            .source
-            .budget
-            .reserve(1)?
-            .take()
-            .expect("a reservation of one segment has it");
+        let largest = spilled
+            .states
+            .iter()
+            .chain(&spilled.changes)
+            .map(BlockRef::raw_bytes)
+            .max()
+            .unwrap_or(0);
+        let buffer = if largest <= self.source.segment_size() {
+            let mut reservation = self.source.budget.reserve(1)?;
+            ReadBuffer::Segment(reservation.take().expect("a reservation of one segment has it"))
+        } else {
+            ReadBuffer::Heap(vec![0; largest])
+        };
         self.reserve = self.source.try_take();
         let reader = self.handle.reader(spilled.states.clone());
         Ok(Phase::Reading(Reading {
@@ -364,7 +386,7 @@ where
 
     /// Reads one block of a piece of work and folds its entries; false where all are read.
     fn read_block(&mut self, reading: &mut Reading) -> Result<bool> {
-        let Some(length) = reading.reader.next(&mut self.handle, &mut reading.buffer)? else {
+        let Some(length) = reading.reader.next(&mut self.handle, reading.buffer.bytes())? else {
             for block in reading.blocks.drain(..) {
                 self.handle.free(block);
             }
@@ -377,7 +399,7 @@ where
             return Ok(true);
         };
         let send = self.emission != Emission::Final && reading.log == Log::Changes;
-        let mut block = &reading.buffer[..length];
+        let mut block = &reading.buffer.bytes()[..length];
         let mut states = std::mem::take(&mut self.states);
         while !block.is_empty() {
             let used = self.groups.take_entries(block, &mut states);

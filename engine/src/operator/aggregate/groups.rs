@@ -9,7 +9,7 @@
 //! An entry of [`LineGroups`] in a spilled block: the hash (which is the key) and the lanes, 8 bytes each.
 
 use crate::batch::Batch;
-use crate::record::{KeyFields, Record};
+use crate::record::{KeyFields, Record, hash_rows};
 use forebay_memory::pages::{Cursor, LineTable, Progress};
 use forebay_memory::{Result, SegmentSource, hash};
 use std::marker::PhantomData;
@@ -32,9 +32,6 @@ pub(crate) trait Groups<R: Record, K: KeyFields<R>>: Send + 'static {
     /// Makes the entries at the start of `block` the chunk; answers how many bytes they are. `states` is filled with
     /// where each entry's state begins and ends.
     fn take_entries(&mut self, block: &[u8], states: &mut Vec<Range<u32>>) -> usize;
-
-    /// How many keys the chunk has, numbers taken out not counted.
-    fn chunk_len(&self) -> usize;
 
     /// The hash of the key at this place in the chunk.
     fn hash_at(&self, place: usize) -> u64;
@@ -174,7 +171,7 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
         if R::STRIDE > 0 {
             let end = start + rows.len() * R::STRIDE;
             hashes.resize(rows.len(), 0);
-            crate::hashing::hash_column(column, &bytes[start..end], R::STRIDE, hashes);
+            hash_rows::<R, K>(self.keys, &bytes[start..end], hashes, &mut Vec::new());
             return end;
         }
         offsets.clear();
@@ -200,10 +197,6 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
             at += size;
         }
         at
-    }
-
-    fn chunk_len(&self) -> usize {
-        self.chunk.hashes.len()
     }
 
     fn hash_at(&self, place: usize) -> u64 {

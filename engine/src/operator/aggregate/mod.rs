@@ -5,12 +5,14 @@
 
 mod folding;
 mod groups;
+mod byte_groups;
 mod partitions;
 mod grouped;
 
+pub(crate) use byte_groups::{ByteGroups, RowGroups};
 pub(crate) use folding::{KeyAndResult, KeyOnly, Lanes, Reduced, StateRow};
 pub(crate) use grouped::{Emission, GroupedAggregate, Setting};
-pub(crate) use groups::{Groups, LineGroups};
+pub(crate) use groups::LineGroups;
 
 /// Managed segments that an aggregation cannot do without (DESIGN §5): pages and directory, the buffer of a hash
 /// partition that leaves, and one to read back into.
