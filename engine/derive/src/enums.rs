@@ -3,6 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
+use crate::fields::bounds;
 use crate::input::{Field, FieldList, Input, Variant};
 
 /// The view and the `Record` and `EnumRecord` implementations of the enum.
@@ -162,6 +163,7 @@ pub fn expand(input: &Input, variants: &[Variant]) -> TokenStream {
         let data_type = list.data_type(name);
         quote!((#name, { let layout = const { #layout }; #data_type }))
     });
+    let bounds = bounds(variants.iter().flat_map(|variant| variant.list.unknown_types()));
     let varies = each(&|_, _, _, list| list.any(quote!(VARIES)));
     let key_views = each(&|_, _, _, list| list.all(quote!(KEY_VIEWS)));
     let row_aligns = each(&|_, _, _, list| list.largest(quote!(ROW_ALIGN)));
@@ -192,7 +194,7 @@ pub fn expand(input: &Input, variants: &[Variant]) -> TokenStream {
             const SIZE: usize = __record::enum_size(VARIES, ALIGN, &[#(#layout_names.size),*]);
 
             #[automatically_derived]
-            impl __record::EnumRecord for #ident {
+            impl __record::EnumRecord for #ident #bounds {
                 const VARIANTS: &'static [&'static str] = &[#(#variant_names),*];
 
                 #[inline(always)]
@@ -204,7 +206,7 @@ pub fn expand(input: &Input, variants: &[Variant]) -> TokenStream {
             }
 
             #[automatically_derived]
-            impl __record::Record for #ident {
+            impl __record::Record for #ident #bounds {
                 type View<'a> = #view #life;
                 const SIZE: usize = SIZE;
                 const ALIGN: usize = if VARIES { 4 } else { ALIGN };

@@ -7,9 +7,27 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
+use syn::Type;
 use syn::spanned::Spanned;
 
 use crate::input::{Field, FieldList, Input, Style};
+
+/// `where` these types are records.
+pub fn bounds<'a>(types: impl Iterator<Item = &'a Type>) -> TokenStream {
+    quote!(where #(#types: __record::Record),*)
+}
+
+/// Whether a type is a record for sure.
+fn is_known(ty: &Type) -> bool {
+    const KNOWN: [&str; 14] = [
+        "u8", "u16", "u32", "u64", "u128", "i8", "i16", "i32", "i64", "i128", "f32", "f64", "bool", "String",
+    ];
+    match ty {
+        Type::Path(path) => KNOWN.iter().any(|known| path.path.is_ident(known)),
+        Type::Array(array) => is_known(&array.elem),
+        _ => false,
+    }
+}
 
 impl Field {
     /// `<T as Record>`.
@@ -81,6 +99,19 @@ impl FieldList {
             .enumerate()
             .map(|(index, field)| make(index, field, field.record()))
             .collect()
+    }
+
+    /// The types of the fields that may turn out to be no records.
+    pub fn unknown_types(&self) -> impl Iterator<Item = &Type> {
+        self.fields
+            .iter()
+            .map(|field| &field.ty)
+            .filter(|ty| !is_known(ty))
+    }
+
+    /// `where` these types are records: so the compiler speaks of one that is not here, and not of its every use.
+    pub fn bounds(&self) -> TokenStream {
+        bounds(self.unknown_types())
     }
 
     /// The list's layout, a constant expression.

@@ -22,6 +22,7 @@ pub fn expand(input: &Input, list: &FieldList) -> TokenStream {
     let docs = format!("A borrowed [`{ident}`]: what functions see of its rows.");
 
     let layout = list.layout();
+    let bounds = list.bounds();
     let layout_type = list.layout_type();
     let view_pattern = list.pattern(&quote!(#view));
     let to_view = list.construct(
@@ -68,7 +69,7 @@ pub fn expand(input: &Input, list: &FieldList) -> TokenStream {
             const layout: #layout_type = #layout;
 
             #[automatically_derived]
-            impl __record::Record for #ident {
+            impl __record::Record for #ident #bounds {
                 type View<'a> = #view #life;
                 const SIZE: usize = layout.size;
                 const ALIGN: usize = layout.align;
@@ -154,6 +155,7 @@ pub fn expand(input: &Input, list: &FieldList) -> TokenStream {
 /// The field constants of a struct. `view` is a view of it; `layout` is its layout.
 pub fn constants(input: &Input, list: &FieldList, view: &TokenStream) -> TokenStream {
     let ident = &input.ident;
+    let bounds = list.bounds();
     let constants = list.each(|index, field, record| {
         let Field {
             member,
@@ -173,7 +175,7 @@ pub fn constants(input: &Input, list: &FieldList, view: &TokenStream) -> TokenSt
             #[doc = #docs]
             #vis const #constant: __record::Field<#ident, #ty> = {
                 struct Projection;
-                impl __record::Project<#ident, #ty> for Projection {
+                impl __record::Project<#ident, #ty> for Projection #bounds {
                     #[inline(always)]
                     fn project<'a>(view: <#ident as __record::Record>::View<'a>) -> #record::View<'a> {
                         #value
@@ -191,7 +193,7 @@ pub fn constants(input: &Input, list: &FieldList, view: &TokenStream) -> TokenSt
     quote! {
         #[automatically_derived]
         #[allow(non_upper_case_globals, dead_code)]
-        impl #ident {
+        impl #ident #bounds {
             #(#constants)*
         }
     }

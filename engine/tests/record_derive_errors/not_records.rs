@@ -11,6 +11,12 @@ pub struct Account { //~ `Money` cannot be stored in a record
     limit: Option<Money>, //~ put `#[derive(Record)]` on a struct or enum of your own
 }
 
+#[derive(Record)] //~ `Money` cannot be stored in a record
+pub enum Change {
+    Paid(Money), //~ `Money` cannot be stored in a record
+    Closed { at: u64 },
+}
+
 pub fn key_of<R: Record>(_: R) {}
 
 pub fn no_record() {
