@@ -301,8 +301,9 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     }
 
     /// Ends the stream in a sink.
-    pub fn sink<T: Sink<In = O>>(self, name: impl Into<String>, sink: T) {
+    pub fn sink<T: Sink<In = O>>(self, name: impl Into<String>, mut sink: T) {
         let (environment, inputs) = self.into_edges();
+        sink.prepare(environment.runtime().plan());
         environment.add(Node {
             kind: "sink",
             name: Some(name.into()),

@@ -1,19 +1,24 @@
 //! Sinks: where records go.
 //!
 //! # Interface
-//! A [`Sink`] opens a [`SinkWriter`] for each subtask. [`Blackhole`], [`ForEach`], [`Collect`] and [`Print`] are here; files are in
-//! their own modules.
+//! A [`Sink`] opens a [`SinkWriter`] for each subtask. [`Blackhole`], [`ForEach`], [`Collect`] and [`Print`] need no files;
+//! [`FileSink`] writes text and CSV.
 
 mod basic;
 mod operator;
+mod file_output;
+mod file;
+mod csv;
 
 pub use basic::{Blackhole, Collect, Collected, ForEach, HashSink, Print, SinkHash};
+pub use csv::CsvRows;
+pub use file::{FileFormat, FileSink, FileSinkWriter, TextLines, TextWith};
 pub use operator::SinkOperator;
 
 use crate::batch::Batch;
 use crate::record::Record;
 use crate::source::Subtask;
-use forebay_memory::Result;
+use forebay_memory::{Plan, Result};
 
 /// Takes the records of a stream.
 pub trait Sink: Send + 'static {
@@ -21,6 +26,11 @@ pub trait Sink: Send + 'static {
     type In: Record;
     /// Takes the records of one subtask.
     type Writer: SinkWriter<In = Self::In>;
+
+    /// Called once, when the sink becomes part of a job, with the plan that it will run under.
+    fn prepare(&mut self, plan: &Plan) {
+        let _ = plan;
+    }
 
     /// Opens the writer of a subtask.
     ///

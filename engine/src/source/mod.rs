@@ -3,7 +3,7 @@
 //! # Interface
 //! A [`Source`] divides its data into splits and opens a [`SourceReader`] for each; a reader emits records into a
 //! [`SourceOutput`] when it is polled. [`generate`] and [`from_items`] make sources of functions and collections,
-//! [`text`] and [`text_blocks`] of files.
+//! [`text`], [`text_blocks`] and [`csv`] of files.
 //!
 //! # Algorithm
 //! The subtasks of a source take splits from one queue, so a slow subtask takes fewer.
@@ -13,9 +13,17 @@ mod generators;
 mod glob;
 mod files;
 mod read_buffer;
+mod part_reader;
 mod text_reader;
 mod text;
+mod csv_fields;
+mod csv_reader;
+mod csv;
 
+pub(crate) use csv::checked_dialect;
+pub use csv::{CsvSource, CsvSplit, csv};
+pub(crate) use csv_fields::Dialect;
+pub use csv_reader::CsvReader;
 pub use driver::{SourceOutput, SourceTask};
 pub use files::{FileSplit, NotUtf8, Patterns};
 pub use generators::{FromItems, Generate, GenerateRows, from_items, generate, generate_rows};

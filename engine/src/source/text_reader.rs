@@ -11,7 +11,8 @@
 //! A line: one search for its end and one copy to its row. Nothing is allocated but the buffer.
 
 use super::files::{FileInput, FileSplit, NotUtf8};
-use super::read_buffer::{ReadBuffer, place};
+use super::part_reader::PartReader;
+use super::read_buffer::place;
 use super::{SourceOutput, SourceReader, SourceStatus};
 use crate::batch::BATCH_HEADER;
 use crate::record::Record;
@@ -27,13 +28,7 @@ const LINES_PIECE: usize = 16 << 10;
 
 /// Reads the lines of a [`FileSplit`].
 pub struct TextReader {
-    input: Arc<FileInput>,
-    split: FileSplit,
-    buffer: ReadBuffer,
-    /// Lines that start here or behind it are not of this part.
-    limit: u64,
-    /// Whether the end of a line of the part before has still to be found.
-    is_inside_line: bool,
+    part: PartReader,
     emits_blocks: bool,
     /// Bytes of a piece, at most, unless it is one line.
     piece_size: usize,
@@ -50,100 +45,48 @@ impl TextReader {
         // Lines lose their ends, blocks do not.
         let most = if emits_blocks { most } else { most + 1 };
         TextReader {
-            buffer: ReadBuffer::new(split.size()),
-            limit: 0,
-            is_inside_line: false,
+            part: PartReader::new(input, split),
             emits_blocks,
             piece_size: if emits_blocks { block } else { LINES_PIECE }.min(most),
             most,
-            input,
-            split,
         }
-    }
-
-    /// Opens the next part: false where there is none.
-    fn open(&mut self) -> Result<bool> {
-        while let Some(range) = self.split.next_part() {
-            let file = self.split.current();
-            self.limit = range.end;
-            self.is_inside_line = range.start > 0;
-            let start = range.start.saturating_sub(1);
-            match self.buffer.open(&file.path, file.size, start) {
-                Ok(()) => return Ok(true),
-                Err(error) => self.input.unreadable(error)?,
-            }
-        }
-        Ok(false)
     }
 
     /// Emits a piece, or reads more. Closes the file behind the part's last line.
     fn advance(&mut self, out: &mut SourceOutput<'_, '_, String>) -> Result<()> {
-        if self.buffer.offset() >= self.limit {
-            self.buffer.close();
+        if !self.part.find_start()? {
             return Ok(());
         }
-        if self.is_inside_line {
-            return self.find_line_start();
-        }
         let Some(piece) = self.next_piece()? else {
-            return self.read_on();
+            return self.part.read_on();
         };
-        let piece = &self.buffer.unread()[..piece];
-        let path = &self.split.current().path;
-        let policy = self.input.not_utf8;
+        let PartReader { buffer, input, .. } = &self.part;
+        let piece = &buffer.unread()[..piece];
+        let path = self.part.path();
+        let policy = input.not_utf8;
         let consumed = match (str::from_utf8(piece), self.emits_blocks) {
             (Ok(text), false) => emit_lines(text, out),
             (Ok(text), true) => {
                 out.push(text);
                 piece.len()
             }
-            (Err(_), false) => emit_damaged_lines(piece, policy, self.buffer.offset(), path, out)?,
+            (Err(_), false) => emit_damaged_lines(piece, policy, buffer.offset(), path, out)?,
             (Err(_), true) => {
-                let block = mended_block(piece, policy, self.buffer.offset(), path)?;
+                let block = mended_block(piece, policy, buffer.offset(), path)?;
                 if !block.is_empty() {
                     out.push(&block);
                 }
                 piece.len()
             }
         };
-        self.buffer.consume(consumed);
+        self.part.buffer.consume(consumed);
         Ok(())
-    }
-
-    /// Reads more; at the file's end there is none, and the file is closed.
-    fn read_on(&mut self) -> Result<()> {
-        if self.buffer.is_at_end() {
-            self.buffer.close();
-            return Ok(());
-        }
-        match self.buffer.fill(&self.split.current().path) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                self.buffer.close();
-                self.input.unreadable(error)
-            }
-        }
-    }
-
-    /// Consumes the rest of the line that the part starts in.
-    fn find_line_start(&mut self) -> Result<()> {
-        let unread = self.buffer.unread();
-        match memchr(b'\n', unread) {
-            Some(end) => {
-                self.is_inside_line = false;
-                self.buffer.consume(end + 1);
-                Ok(())
-            }
-            None => {
-                self.buffer.consume(unread.len());
-                self.read_on()
-            }
-        }
     }
 
     /// The length of the next piece: whole lines that start before the limit. Nothing where more must be read first.
     fn next_piece(&self) -> Result<Option<usize>> {
-        let unread = self.buffer.unread();
+        let PartReader { buffer, limit, .. } = &self.part;
+        let unread = buffer.unread();
         let window = &unread[..unread.len().min(self.piece_size)];
         let length = match memrchr(b'\n', window) {
             Some(end) => end + 1,
@@ -151,14 +94,14 @@ impl TextReader {
                 let longer = memchr(b'\n', &unread[window.len()..]).map(|end| window.len() + end + 1);
                 match longer {
                     Some(length) => length,
-                    None if self.buffer.is_at_end() && !unread.is_empty() => unread.len(),
+                    None if buffer.is_at_end() && !unread.is_empty() => unread.len(),
                     None if unread.len() > self.most => return Err(self.too_long(unread.len())),
                     None => return Ok(None),
                 }
             }
         };
         // The last line may reach over the limit, but what follows it is of the next part.
-        let length = match usize::try_from(self.limit - self.buffer.offset()) {
+        let length = match usize::try_from(limit - buffer.offset()) {
             Ok(starts) if starts < length => {
                 memchr(b'\n', &unread[starts - 1..length]).map_or(length, |end| starts + end)
             }
@@ -175,8 +118,8 @@ impl TextReader {
         Error::memory(format!(
             "{}: a line of {length} bytes or more is over record.max_size ({} B with its row's {} B); raise \
              record.max_size",
-            place(&self.split.current().path, self.buffer.offset()),
-            self.input.max_record,
+            self.part.place(),
+            self.part.input.max_record,
             String::row_size(""),
         ))
     }
@@ -187,7 +130,7 @@ impl SourceReader for TextReader {
 
     fn poll(&mut self, out: &mut SourceOutput<'_, '_, String>) -> Result<SourceStatus> {
         while !out.is_full() {
-            if !self.buffer.is_open() && !self.open()? {
+            if !self.part.is_open()? {
                 return Ok(SourceStatus::Done);
             }
             self.advance(out)?;
