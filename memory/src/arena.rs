@@ -9,8 +9,10 @@
 //!    huge page, and slabs are cut in segments.
 //! 2. Free segments are on one stack: the last one given back, whose lines are still in a cache, goes out first.
 //! 3. When the stack is empty a slab is carved: a warm one (already faulted in) if there is one, else a cold one.
+//!    Who carves a cold slab faults it in first, as a whole.
 //! 4. A helper thread keeps a few warm slabs ahead of demand. It starts with the second slab of an arena of at
-//!    least [`HELPER_MIN_SLABS`], aims at 2 slabs, and at twice as many, up to 16, each time a taker found none.
+//!    least [`HELPER_MIN_SLABS`], aims at 2 slabs, and at twice as many, up to 16, each time a taker found none;
+//!    never at more than a quarter of the slabs in use.
 //! 5. `trim` takes slabs whose segments are all free off the stack and lets the kernel have their pages.
 //!
 //! # Invariants
@@ -198,6 +200,7 @@ impl Arena {
                 if state.helper_started {
                     state.ahead = (state.ahead * 2).min(AHEAD.1);
                 }
+                state = shared.fault_in_unlocked(state, slab);
                 shared.carve(&mut state, slab);
             } else if state.in_transit > 0 {
                 // The helper has the last ones in hand: waiting costs what faulting them in here would.
@@ -317,7 +320,7 @@ impl Arena {
     /// Wakes the helper where it has work, and starts it where it is time to.
     fn call_helper(&self, state: &mut State) {
         if state.helper_started {
-            if state.warm.len() <= state.ahead / 2 && !state.cold.is_empty() {
+            if state.warm.len() <= state.wanted_ahead() / 2 && !state.cold.is_empty() {
                 self.shared.demand.notify_one();
             }
             return;
@@ -358,6 +361,15 @@ impl Drop for Arena {
             out == 0 || std::thread::panicking(),
             "{out} segments are lost: their blocks were forgotten"
         );
+    }
+}
+
+impl State {
+    /// How many slabs to keep warm: not more than a quarter of those in use, so that a job that stops growing has
+    /// paid little for what it does not need.
+    fn wanted_ahead(&self) -> usize {
+        let in_use = self.slab_free.len() - self.warm.len() - self.cold.len() - self.in_transit;
+        self.ahead.min(in_use / 4).max(1)
     }
 }
 
@@ -408,7 +420,7 @@ impl Shared {
     fn fault_ahead(&self) {
         let mut state = self.lock();
         while !state.stop {
-            if state.warm.len() >= state.ahead || state.cold.is_empty() {
+            if state.warm.len() >= state.wanted_ahead() || state.cold.is_empty() {
                 state = self.demand.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -416,14 +428,25 @@ impl Shared {
                 .cold
                 .pop()
                 .expect("a cold slab was just seen under this lock");
-            state.in_transit += 1;
-            drop(state);
-            self.fault_in(slab);
-            state = self.lock();
-            state.in_transit -= 1;
+            state = self.fault_in_unlocked(state, slab);
             state.warm.push(slab);
-            self.arrived.notify_all();
         }
+    }
+
+    /// Faults in a slab that is on no list, with the lock released: by the thread that needs it, as a whole. Left to
+    /// the first touches, two threads with segments of one slab would both zero a huge page, and one be thrown away.
+    fn fault_in_unlocked<'a>(&'a self, mut state: MutexGuard<'a, State>, slab: u32) -> MutexGuard<'a, State> {
+        if self.slab_range(slab).1 < SLAB_SIZE {
+            // Small pages, the last slab of all: committed as they are touched.
+            return state;
+        }
+        state.in_transit += 1;
+        drop(state);
+        self.fault_in(slab);
+        let mut state = self.lock();
+        state.in_transit -= 1;
+        self.arrived.notify_all();
+        state
     }
 
     /// Commits the pages of a slab that nobody else has: by one call, or by touching them before Linux 5.14.
