@@ -125,6 +125,7 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
             let folding = Reduced {
                 function: function.clone(),
                 record: PhantomData,
+                aligned: Default::default(),
             };
             let groups = |source| RowGroups::<R, K>::new(keys, source, skip_bits);
             Ok(Box::new(GroupedAggregate::new(

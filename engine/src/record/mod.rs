@@ -74,7 +74,7 @@ pub use hashing::hash_rows;
 pub use key::KeyFields;
 pub use limit::checked_row_size;
 pub use normalized::{Order, SortFields, prefix_of};
-pub use plain::PlainRecord;
+pub use plain::{AlignedRow, PlainRecord};
 pub use row::{Integer, Record, validate_row};
 pub use schema::{DataType, EnumType, FieldInfo, RecordType, Schema};
 pub use strings::Bytes;

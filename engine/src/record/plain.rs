@@ -1,8 +1,33 @@
-//! [`PlainRecord`]: a type whose own bytes are its row, so that a batch of rows is a slice of it.
+//! [`PlainRecord`]: a type whose own bytes are its row, so that a batch of rows is a slice of it; and
+//! [`AlignedRow`], for rows that lie where such a type cannot be read.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::row::Record;
+
+/// Memory for a row whose address is not aligned as [`Record::ROW_ALIGN`] wants it: rows in batches are, rows
+/// beside keys in tables and spilled blocks need not be.
+#[derive(Debug, Clone, Default)]
+pub struct AlignedRow(Vec<u64>);
+
+impl AlignedRow {
+    /// The row, or a copy of it where it cannot be read at its address.
+    #[inline(always)]
+    pub fn of<'a, R: Record>(&'a mut self, row: &'a [u8]) -> &'a [u8] {
+        if R::ROW_ALIGN == 1 || row.as_ptr().addr().is_multiple_of(R::ROW_ALIGN) {
+            row
+        } else {
+            self.copy(row)
+        }
+    }
+
+    fn copy(&mut self, row: &[u8]) -> &[u8] {
+        self.0.resize(row.len().div_ceil(8), 0);
+        let copy = &mut self.0.as_mut_bytes()[..row.len()];
+        copy.copy_from_slice(row);
+        copy
+    }
+}
 
 /// A record derived with `#[record(plain)]`.
 ///

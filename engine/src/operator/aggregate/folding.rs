@@ -6,7 +6,7 @@
 
 use crate::aggregate::Aggregate;
 use crate::batch::{Batch, BatchWriter};
-use crate::record::Record;
+use crate::record::{AlignedRow, Record};
 use std::marker::PhantomData;
 
 /// How rows become a group's state of type `S`.
@@ -85,6 +85,8 @@ impl<K: Record, S: ?Sized> Results<K, S> for KeyOnly {
 pub(crate) struct Reduced<R, F> {
     pub(crate) function: F,
     pub(crate) record: PhantomData<fn(R)>,
+    /// For rows of plain records, which beside their keys lie at any address.
+    pub(crate) aligned: [AlignedRow; 2],
 }
 
 impl<R, F> Folding<R, Vec<u8>> for Reduced<R, F>
@@ -97,7 +99,8 @@ where
             state.clear();
             state.extend_from_slice(row);
         } else {
-            let joined = (self.function)(R::read_row(state), R::read_row(row));
+            let [left, right] = &mut self.aligned;
+            let joined = (self.function)(R::read_row(left.of::<R>(state)), R::read_row(right.of::<R>(row)));
             let view = joined.view();
             state.resize(R::row_size(view), 0);
             R::write_row(view, state);
@@ -116,6 +119,6 @@ impl<R: Record, K: Record> Results<K, Vec<u8>> for StateRow<R> {
     type Out = R;
 
     fn write(&mut self, _: K::View<'_>, state: &Vec<u8>, writer: &mut BatchWriter<R>) -> Option<Batch> {
-        writer.push(R::read_row(state))
+        writer.push(R::read_row(AlignedRow::default().of::<R>(state)))
     }
 }
