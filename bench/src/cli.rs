@@ -92,6 +92,9 @@ pub struct RunArguments {
     /// Input files or globs instead of generated data: text for wordcount, 16-byte records for the others.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub input: Vec<String>,
+    /// Write generated records to a file beforehand and read them from there.
+    #[arg(long)]
+    pub from_file: bool,
     /// Write the results of the last run to this file or directory.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,

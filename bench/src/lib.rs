@@ -11,6 +11,9 @@
 //! - [`workload`]: jobs, their oracles, and the same steps without an engine
 //! - [`cli`]: the command line
 //! - [`generate`], [`compare`]: the commands that run nothing
+//! - [`suite`]: which settings a command line means
+//! - [`oracle`]: a workload's result computed plainly, in a process of its own
+//! - [`run`]: measures settings, compares them with oracle and limits, and prints the table
 
 pub mod setting;
 pub mod data;
@@ -24,3 +27,6 @@ pub mod workload;
 pub mod cli;
 pub mod generate;
 pub mod compare;
+pub mod suite;
+pub mod oracle;
+pub mod run;

@@ -1,12 +1,17 @@
 //! The benchmark harness's program: reads the command line and calls the library.
 
 use clap::Parser;
-use forebay_bench::cli::{Cli, Command};
-use forebay_memory::Result;
+use forebay_bench::cli::{Cli, Command, RunArguments};
+use forebay_bench::{compare, generate, oracle, run};
+use forebay_memory::{CountingAllocator, Result};
 use std::process::ExitCode;
 
+/// Counts the user's heap, as the plan promises.
+#[global_allocator]
+static HEAP: CountingAllocator = CountingAllocator;
+
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    match execute(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -15,10 +20,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn execute(cli: Cli) -> Result<()> {
     match cli.command {
-        Some(Command::Generate(arguments)) => forebay_bench::generate::generate(&arguments),
-        Some(Command::Compare { first, second }) => forebay_bench::compare::compare(&first, &second),
-        _ => Ok(()),
+        None => run::run(&RunArguments::default()),
+        Some(Command::Run(arguments)) => run::run(&arguments),
+        Some(Command::List) => {
+            run::list();
+            Ok(())
+        }
+        Some(Command::Generate(arguments)) => generate::generate(&arguments),
+        Some(Command::Compare { first, second }) => compare::compare(&first, &second),
+        Some(Command::Oracle { setting }) => oracle::print_answer(&setting),
+        Some(Command::Start) => run::start(),
     }
 }

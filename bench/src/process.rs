@@ -1,34 +1,9 @@
-//! What the operating system counts for this process: resident memory, processor time, the time to start.
+//! What the operating system counts for this process beside its memory: processor time, the time to start.
 
 use forebay_memory::{Error, Result};
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// Forgets the peak of resident memory so far. Answers whether the kernel allows it; where it does not, peaks
-/// are those of the whole process.
-pub fn reset_peak_rss() -> bool {
-    fs::write("/proc/self/clear_refs", "5").is_ok()
-}
-
-/// The most memory that was resident since [`reset_peak_rss`], in bytes; 0 where the kernel does not say.
-pub fn peak_rss() -> u64 {
-    status_bytes("VmHWM:")
-}
-
-/// The memory that is resident now, in bytes; 0 where the kernel does not say.
-pub fn current_rss() -> u64 {
-    status_bytes("VmRSS:")
-}
-
-fn status_bytes(name: &str) -> u64 {
-    let Ok(status) = fs::read_to_string("/proc/self/status") else {
-        return 0;
-    };
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let kib: Option<u64> = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    kib.unwrap_or(0) * 1024
-}
 
 /// Processor time of all threads so far, with a resolution of 10 ms; zero where the kernel does not say.
 pub fn cpu_time() -> Duration {
@@ -83,23 +58,6 @@ pub fn own_program() -> Result<std::path::PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn resident_memory_follows_what_is_touched() {
-        const SIZE: usize = 64 << 20;
-        if !reset_peak_rss() {
-            return;
-        }
-        let before = peak_rss();
-        let block = vec![1u8; SIZE];
-        assert!(std::hint::black_box(&block)[SIZE / 2] == 1);
-        assert!(
-            peak_rss() >= before + SIZE as u64 / 2,
-            "{} after {before}",
-            peak_rss()
-        );
-        assert!(current_rss() > 0);
-    }
 
     #[test]
     fn processor_time_is_read() {

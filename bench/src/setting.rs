@@ -62,6 +62,9 @@ pub struct Setting {
     pub overrides: Vec<String>,
     /// Input files or globs.
     pub input: Vec<String>,
+    /// Whether generated records are written to a file beforehand and read from there.
+    #[serde(default)]
+    pub from_file: bool,
     /// Where results go, where they are kept.
     pub output: Option<PathBuf>,
     /// Records scheduled a second, for the workload that measures latency; 0 is as fast as possible.
@@ -80,6 +83,9 @@ impl Setting {
         }
         if self.skew != 0.0 {
             parts.push(format!("skew={}", self.skew));
+        }
+        if self.from_file || self.skew != 0.0 || !self.input.is_empty() {
+            parts.push("from file".to_string());
         }
         if self.rate != 0 {
             parts.push(format!("rate={}", self.rate));

@@ -1,13 +1,17 @@
 //! `aggregate`: count and sum of each key's values, by default with every key new.
 
-use super::input::{hash_of, keyed_stream, prepare_keyed};
+use super::input::{hash_of, keyed_data, keyed_stream, prepare_keyed};
 use super::{Answer, Outcome, Workload, keyed_sum};
 use crate::data::Keyed;
 use crate::data::keyed::KEYED_RECORD;
 use crate::setting::Setting;
 use forebay::aggregate::{count, sum};
 use forebay::sink::HashSink;
-use forebay::{Environment, Result};
+use forebay::{Environment, Result, Runtime};
+use forebay_memory::hash::hash_u64;
+use forebay_memory::pages::LineTable;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// See the module.
 pub const WORKLOAD: Workload = Workload {
@@ -17,10 +21,12 @@ pub const WORKLOAD: Workload = Workload {
            Results are (key, (count, sum)), once, in both modes. --managed SIZE below about 45 bytes a key spills.",
     records: 5_000_000,
     keys: 5_000_000,
+    emits_updates: false,
     prepare: prepare_keyed,
     run,
     oracle,
     bare: keyed_sum::bare,
+    stall: Some(stall),
 };
 
 /// Results: a key, the number of its records, the sum of their values.
@@ -54,4 +60,28 @@ fn oracle(setting: &Setting) -> Result<Answer> {
         answer.hash = answer.hash.wrapping_add(hash_of(&aggregated, &mut row));
     })?;
     Ok(answer)
+}
+
+/// The longest that a batch of insertions takes while the operator's table grows in the runtime's memory from nothing
+/// to as many keys as fit, on one thread: what a record may have to wait for others.
+fn stall(runtime: &Runtime, setting: &Setting) -> Result<f64> {
+    const BATCH: u64 = 2048;
+    let segments = runtime.manager().stats().managed_total;
+    let budget = runtime.manager().budget("insertion stalls", 8, segments)?;
+    let mut table = LineTable::new(Arc::new(budget), 2, 0);
+    let data = keyed_data(setting);
+    let mut hashes = Vec::with_capacity(BATCH as usize);
+    let mut longest = 0.0f64;
+    for first in (0..setting.records).step_by(BATCH as usize) {
+        hashes.clear();
+        let end = setting.records.min(first + BATCH);
+        hashes.extend((first..end).map(|index| hash_u64(data.at(index).key)));
+        let start = Instant::now();
+        let progress = table.update_batch(&hashes, |_, lanes, _| lanes[0] += 1);
+        longest = longest.max(start.elapsed().as_secs_f64() * 1e3);
+        if progress.starved {
+            break;
+        }
+    }
+    Ok(longest)
 }

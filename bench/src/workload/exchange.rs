@@ -28,10 +28,12 @@ pub const WORKLOAD: Workload = Workload {
            Try: --rate 1M --records 5M --parallelism 16 --mode streaming --set network.buffer_timeout=1ms",
     records: 20_000_000,
     keys: 0,
+    emits_updates: false,
     prepare: nothing_to_prepare,
     run,
     oracle,
     bare,
+    stall: None,
 };
 
 const WORDS: usize = 24;

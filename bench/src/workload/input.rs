@@ -24,9 +24,10 @@ pub fn keyed_data(setting: &Setting) -> KeyedData {
     }
 }
 
-/// Writes skewed records to a file, since sampling them costs more than anything that is measured.
+/// Writes records to a file where that is asked for, and skewed ones always: sampling them costs more than anything
+/// that is measured.
 pub fn prepare_keyed(setting: &mut Setting) -> Result<Option<Scratch>> {
-    if setting.skew == 0.0 || !setting.input.is_empty() {
+    if (setting.skew == 0.0 && !setting.from_file) || !setting.input.is_empty() {
         return Ok(None);
     }
     let data = keyed_data(setting);

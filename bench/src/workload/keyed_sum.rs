@@ -27,10 +27,12 @@ pub const WORKLOAD: Workload = Workload {
            --emit final (batch) sends each key's sum once, --emit updates (streaming) the new sum after each record.",
     records: 10_000_000,
     keys: 1_000_000,
+    emits_updates: true,
     prepare: prepare_keyed,
     run,
     oracle,
     bare,
+    stall: None,
 };
 
 /// Results: a key and its sum.

@@ -34,6 +34,8 @@ pub struct Workload {
     pub records: u64,
     /// Keys where none are asked for; 0 where the workload has none.
     pub keys: u64,
+    /// Whether it sends updates in streaming mode; the others send results once.
+    pub emits_updates: bool,
     /// Writes input that has to be there before anything is measured, and names it in the setting.
     pub prepare: fn(&mut Setting) -> Result<Option<Scratch>>,
     /// Builds the job in the environment, executes it, and answers what came of it.
@@ -42,6 +44,8 @@ pub struct Workload {
     pub oracle: fn(&Setting) -> Result<Answer>,
     /// The most records a second that the steps take without an engine.
     pub bare: fn(&Setting, &MachineLimits) -> Result<Bare>,
+    /// The longest time in milliseconds that a batch of insertions into the workload's table takes while it grows.
+    pub stall: Option<fn(&Runtime, &Setting) -> Result<f64>>,
 }
 
 /// What came of a run.
@@ -164,6 +168,7 @@ mod tests {
             config: None,
             overrides: Vec::new(),
             input: Vec::new(),
+            from_file: false,
             output: None,
             rate: 0,
             checked: false,

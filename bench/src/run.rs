@@ -1,0 +1,468 @@
+//! `run`: measures each row, compares results with the oracle and times with what the machine can do, and prints one
+//! table.
+//!
+//! # Algorithm
+//! For each row: write its input; make a runtime of its plan; run once unmeasured, then as often as asked for, with the
+//! peak of resident memory reset before; then, outside of every figure, the oracle and the loops that give the limits.
+
+use crate::cli::RunArguments;
+use crate::limits::MachineLimits;
+use crate::oracle;
+use crate::process;
+use crate::progress::Progress;
+use crate::result::{self, Limit, RunResult, Spread};
+use crate::setting::{Emit, Setting};
+use crate::suite::{self, Row};
+use crate::table::{self, Align};
+use crate::workload::{self, Answer, Outcome};
+use forebay::Runtime;
+use forebay_memory::spill::{DiskBandwidth, SpillConfig, probe};
+use forebay_memory::{Error, Plan, Result, account};
+use std::time::Instant;
+
+/// Runs what the command line asks for.
+///
+/// # Errors
+/// Where a row cannot be run, or, after the table, where a result is not the oracle's.
+pub fn run(arguments: &RunArguments) -> Result<()> {
+    let rows = suite::rows(arguments)?;
+    let start = Instant::now();
+    let mut progress = Progress::new(rows.len() + 1, arguments.quiet);
+    progress.begin("measuring this machine");
+    let mut machine = Machine::measure(&rows)?;
+    progress.step();
+    let mut results = Vec::new();
+    for row in &rows {
+        progress.begin(&title(&row.setting));
+        results.push(measure(row, arguments.verify, &mut machine)?);
+        progress.step();
+        // After every row, so that an interrupted suite has left what it measured.
+        if let Some(path) = &arguments.json {
+            result::write(path, &results)?;
+        }
+    }
+    drop(progress);
+    print!("{}", machine.describe());
+    print!("{}", table_of(&results));
+    println!(
+        "{} rows in {}",
+        results.len(),
+        table::seconds(start.elapsed().as_secs_f64())
+    );
+    match results.iter().find(|result| result.verified == Some(false)) {
+        Some(wrong) => Err(Error::corrupt(format!(
+            "{}: the result is not the oracle's",
+            wrong.identity()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Prints the table of workloads.
+pub fn list() {
+    for workload in workload::WORKLOADS {
+        println!("{:<12}{}", workload.name, workload.about);
+        for line in workload.help.lines() {
+            println!("{:<12}  {line}", "");
+        }
+    }
+}
+
+/// What `start` does: everything that a job's process does before its first job.
+///
+/// # Errors
+/// Where the default plan cannot be proved, or its memory not be had.
+pub fn start() -> Result<()> {
+    let row = suite::rows(&RunArguments {
+        workloads: vec!["keyed-sum".into()],
+        ..RunArguments::default()
+    })?;
+    Runtime::new(workload::plan(&row[0].setting)?).map(|_| ())
+}
+
+fn title(setting: &Setting) -> String {
+    format!("{} {} {}", setting.workload, setting.mode.name(), setting.label())
+}
+
+/// The machine's limits; the disk's are measured when a row has spilled.
+struct Machine {
+    limits: MachineLimits,
+    disk: Option<Disk>,
+    start_ms: f64,
+    small_job_ms: f64,
+}
+
+struct Disk {
+    block_bytes: usize,
+    bandwidth: DiskBandwidth,
+}
+
+impl Machine {
+    fn measure(rows: &[Row]) -> Result<Machine> {
+        let threads = rows
+            .iter()
+            .map(|row| row.setting.parallelism)
+            .max()
+            .unwrap_or(1)
+            .min(suite::cores());
+        let median = |mut once: Box<dyn FnMut() -> Result<f64>>| -> Result<f64> {
+            let series = (0..5).map(|_| once()).collect::<Result<Vec<f64>>>()?;
+            Ok(Spread::of(&series).map_or(0.0, |spread| spread.median * 1e3))
+        };
+        let start_ms = median(Box::new(|| Ok(process::time_of_child(&["start"])?.as_secs_f64())))?;
+        let small_job_ms = median(Box::new(small_job))?;
+        Ok(Machine {
+            limits: MachineLimits::measure(threads)?,
+            disk: None,
+            start_ms,
+            small_job_ms,
+        })
+    }
+
+    /// The disk's bandwidth in large transfers, as the spill store makes them.
+    fn disk(&mut self, plan: &Plan) -> Result<&Disk> {
+        const DEPTH: usize = 8;
+        const BYTES: u64 = 256 << 20;
+        if self.disk.is_none() {
+            let config = SpillConfig::from(plan);
+            let bandwidth = probe(&config.directories[0], config.write_bytes, DEPTH, BYTES)?;
+            self.disk = Some(Disk {
+                block_bytes: config.write_bytes,
+                bandwidth,
+            });
+        }
+        Ok(self.disk.as_ref().expect("it was measured above"))
+    }
+
+    fn describe(&self) -> String {
+        let gb = |rate: f64| format!("{:.1}", rate / 1e9);
+        let limits = &self.limits;
+        let mut text = format!(
+            "memory, 1 / {} threads: read {} / {} GB/s, copy {} / {} GB/s (bytes counted twice), random 8-byte loads \
+             over {} {:.0} / {:.0} M/s\n",
+            limits.threads,
+            gb(limits.read.one),
+            gb(limits.read.all),
+            gb(limits.copy.one),
+            gb(limits.copy.all),
+            table::bytes(limits.bytes),
+            limits.random_loads.one / 1e6,
+            limits.random_loads.all / 1e6,
+        );
+        if let Some(Disk {
+            block_bytes,
+            bandwidth,
+        }) = &self.disk
+        {
+            text += &format!(
+                "disk, {} blocks, 8 in flight, {}: write {} GB/s, read {} GB/s, mixed {} GB/s\n",
+                table::bytes(*block_bytes as u64),
+                bandwidth.io,
+                gb(bandwidth.write_bytes_per_second),
+                gb(bandwidth.read_bytes_per_second),
+                gb(bandwidth.mixed_bytes_per_second),
+            );
+        }
+        text + &format!(
+            "start of a process at the default plan {:.1} ms; a job of 10 records {:.2} ms\n\n",
+            self.start_ms, self.small_job_ms
+        )
+    }
+}
+
+/// The time of a job of 10 records on a runtime of its own, in seconds.
+fn small_job() -> Result<f64> {
+    let plan = Plan::load::<&str>(None, &[])?;
+    let environment = forebay::Environment::new(Runtime::new(plan)?);
+    let start = Instant::now();
+    let collected = environment
+        .source("ten", forebay::source::generate(10, |index| index))
+        .collect();
+    environment.execute("ten records")?;
+    let elapsed = start.elapsed().as_secs_f64();
+    assert_eq!(collected.take().len(), 10, "ten records went in");
+    Ok(elapsed)
+}
+
+/// Measures a row.
+fn measure(row: &Row, verify: bool, machine: &mut Machine) -> Result<RunResult> {
+    let mut setting = row.setting.clone();
+    let workload = workload::find(&setting.workload)?;
+    let _input = (workload.prepare)(&mut setting)?;
+    let plan = workload::plan(&setting)?;
+    let runtime = Runtime::new(plan.clone())?;
+    let once = |setting: &Setting| -> Result<Outcome> {
+        (workload.run)(&workload::environment(&runtime, setting), setting)
+    };
+    if row.warm_up {
+        once(&setting)?;
+    }
+    account::reset_peak_resident();
+    let mut measured = Measured::default();
+    for _ in 0..row.repeats {
+        let (cpu, start) = (process::cpu_time(), Instant::now());
+        let outcome = once(&setting)?;
+        measured.add(
+            start.elapsed().as_secs_f64(),
+            (process::cpu_time() - cpu).as_secs_f64(),
+            outcome,
+        )?;
+    }
+    let peak_rss = account::peak_resident_bytes().unwrap_or(0) as u64;
+
+    let last = measured.last.as_ref().expect("a row is measured at least once");
+    let (records, answer) = (last.records, last.answer);
+    let verified = match (verify, setting.emit) {
+        (false, _) => None,
+        (true, Emit::Final) => Some(oracle::ask(&setting)? == answer),
+        // Updates depend on the order in which records met; the last of each key do not.
+        (true, Emit::Updates) => {
+            let checked = once(&Setting {
+                checked: true,
+                ..setting.clone()
+            })?;
+            Some(oracle::ask(&setting)? == checked.answer && answer.records == records)
+        }
+    };
+    let median = Spread::of(&measured.seconds).map_or(f64::NAN, |spread| spread.median);
+    let limit = limit_of(&setting, last, &measured, machine, &plan, median)?;
+    let stall = match workload.stall {
+        Some(stall) if last.summary.spilled_bytes_written() == 0 => Some(stall(&runtime, &setting)?),
+        _ => None,
+    };
+    Ok(RunResult {
+        workload: setting.workload.clone(),
+        engine: "forebay".into(),
+        mode: setting.mode.name().into(),
+        parallelism: setting.parallelism,
+        records,
+        bytes: last.bytes,
+        managed_bytes: plan.managed_bytes(),
+        seed: setting.seed,
+        repeats: row.repeats,
+        median_seconds: median,
+        records_per_second: records as f64 / median,
+        peak_rss_bytes: peak_rss,
+        process_budget_bytes: plan.process_bytes(),
+        managed_peak_bytes: (last.summary.memory.managed_peak * plan.segment_size()) as u64,
+        spilled_bytes_written: measured.written,
+        spilled_bytes_read: measured.read,
+        result_hash: format!("{:016x}", answer.hash),
+        result_records: answer.records,
+        verified,
+        setting: row.setting.label(),
+        keys: (setting.keys > 0).then_some(setting.keys),
+        limit: Some(limit),
+        latency: last.latency.clone(),
+        longest_stall_ms: stall,
+        cpu_seconds: Spread::of(&measured.cpu).map(|spread| spread.median),
+        seconds: measured.seconds,
+    })
+}
+
+/// What the runs of a row came to.
+#[derive(Default)]
+struct Measured {
+    seconds: Vec<f64>,
+    cpu: Vec<f64>,
+    written: u64,
+    read: u64,
+    last: Option<Outcome>,
+}
+
+impl Measured {
+    fn add(&mut self, seconds: f64, cpu: f64, outcome: Outcome) -> Result<()> {
+        let before: Option<Answer> = self.last.as_ref().map(|last| last.answer);
+        if before.is_some_and(|before| before != outcome.answer) {
+            return Err(Error::corrupt(format!(
+                "job \"{}\": two runs on the same input have different results, {before:?} and {:?}",
+                outcome.summary.job, outcome.answer
+            )));
+        }
+        self.seconds.push(seconds);
+        self.cpu.push(cpu);
+        self.written = self.written.max(outcome.summary.spilled_bytes_written());
+        self.read = self.read.max(outcome.summary.spilled_bytes_read());
+        self.last = Some(outcome);
+        Ok(())
+    }
+}
+
+/// The limit that binds: of all that the run could not have been faster than, the slowest.
+fn limit_of(
+    setting: &Setting,
+    outcome: &Outcome,
+    measured: &Measured,
+    machine: &mut Machine,
+    plan: &Plan,
+    median: f64,
+) -> Result<Limit> {
+    let bare = (workload::find(&setting.workload)?.bare)(setting, &machine.limits)?;
+    let records = outcome.records as f64;
+    let mut limits = vec![
+        (
+            bare.what.to_string(),
+            format!("{} records / {}/s", outcome.records, table::count(bare.rate)),
+            records / bare.rate,
+        ),
+        (
+            "memory read".to_string(),
+            format!(
+                "{} input bytes / {:.1} GB/s",
+                outcome.bytes,
+                machine.limits.read.all / 1e9
+            ),
+            outcome.bytes as f64 / machine.limits.read.all,
+        ),
+    ];
+    if setting.rate > 0 {
+        let seconds = records / setting.rate as f64;
+        limits.push((
+            "schedule".into(),
+            format!("{} records / {}/s", outcome.records, setting.rate),
+            seconds,
+        ));
+    }
+    if measured.written > 0 {
+        let Disk { bandwidth, .. } = machine.disk(plan)?;
+        limits.push((
+            "disk".into(),
+            format!(
+                "{} B / {:.2} GB/s written + {} B / {:.2} GB/s read",
+                measured.written,
+                bandwidth.write_bytes_per_second / 1e9,
+                measured.read,
+                bandwidth.read_bytes_per_second / 1e9
+            ),
+            measured.written as f64 / bandwidth.write_bytes_per_second
+                + measured.read as f64 / bandwidth.read_bytes_per_second,
+        ));
+    }
+    let binding = limits.into_iter().max_by(|a, b| a.2.total_cmp(&b.2));
+    let (name, formula, seconds) = binding.expect("there are limits");
+    Ok(Limit {
+        name,
+        formula,
+        seconds,
+        share: seconds / median,
+    })
+}
+
+/// The results as one table, with notes below it.
+fn table_of(results: &[RunResult]) -> String {
+    let header = [
+        ("workload", Align::Left),
+        ("mode", Align::Left),
+        ("setting", Align::Left),
+        ("records", Align::Right),
+        ("median", Align::Right),
+        ("least–most", Align::Right),
+        ("records/s", Align::Right),
+        ("managed", Align::Right),
+        ("spilled", Align::Right),
+        ("RSS / plan", Align::Right),
+        ("share of limit", Align::Left),
+        ("result", Align::Left),
+    ];
+    let mut notes = Vec::new();
+    let rows: Vec<Vec<String>> = results
+        .iter()
+        .map(|result| {
+            let spread = Spread::of(&result.seconds).expect("a row is measured at least once");
+            let limit = result.limit.as_ref().expect("every row has a limit");
+            if let Some(latency) = &result.latency {
+                notes.push(format!(
+                    "{} at {} records/s: latency p50 {:.0} µs, p90 {:.0} µs, p99 {:.0} µs, p99.9 {:.0} µs, most {:.0} µs; \
+                     {:.2} s of processor time",
+                    result.setting,
+                    table::count(latency.rate),
+                    latency.p50_us,
+                    latency.p90_us,
+                    latency.p99_us,
+                    latency.p999_us,
+                    latency.max_us,
+                    result.cpu_seconds.unwrap_or(0.0),
+                ));
+            }
+            if let Some(stall) = result.longest_stall_ms {
+                notes.push(format!("{}: longest batch of insertions {stall:.2} ms", result.workload));
+            }
+            if result.peak_rss_bytes > result.process_budget_bytes {
+                notes.push(format!(
+                    "{}: resident memory {} is over the plan's process size {}",
+                    result.identity(),
+                    table::bytes(result.peak_rss_bytes),
+                    table::bytes(result.process_budget_bytes)
+                ));
+            }
+            vec![
+                result.workload.clone(),
+                result.mode.clone(),
+                result.setting.clone(),
+                table::count(result.records as f64),
+                table::seconds(result.median_seconds),
+                format!("{}–{}", table::seconds(spread.least), table::seconds(spread.most)),
+                format!("{}/s", table::count(result.records_per_second)),
+                table::bytes(result.managed_bytes),
+                table::bytes(result.spilled_bytes_written),
+                format!("{} / {}", table::bytes(result.peak_rss_bytes), table::bytes(result.process_budget_bytes)),
+                format!("{:.0} % {}", limit.share * 100.0, limit.name),
+                match result.verified {
+                    None => result.result_hash.clone(),
+                    Some(true) => format!("{} = oracle", result.result_hash),
+                    Some(false) => format!("{} ≠ ORACLE", result.result_hash),
+                },
+            ]
+        })
+        .collect();
+    let mut text = table::render(&header, &rows);
+    for note in notes {
+        text += &note;
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_becomes_a_result() {
+        let arguments = RunArguments {
+            workloads: vec!["keyed-sum".into()],
+            records: Some(10_000),
+            keys: Some(100),
+            repeat: Some(2),
+            ..RunArguments::default()
+        };
+        let rows = suite::rows(&arguments).expect("it exists");
+        let rates = crate::limits::Rates { one: 1e9, all: 1e9 };
+        let limits = MachineLimits {
+            threads: 2,
+            read: rates,
+            copy: rates,
+            random_loads: rates,
+            bytes: 0,
+        };
+        let mut machine = Machine {
+            limits,
+            disk: None,
+            start_ms: 0.0,
+            small_job_ms: 0.0,
+        };
+        let result = measure(&rows[0], false, &mut machine).expect("it runs");
+        assert_eq!(
+            (result.records, result.result_records, result.seconds.len()),
+            (10_000, 100, 2)
+        );
+        assert!(result.limit.as_ref().is_some_and(|limit| limit.share > 0.0));
+        let table = table_of(&[result]);
+        assert!(table.contains("keyed-sum") && table.contains("10.0 K"), "{table}");
+    }
+
+    #[test]
+    fn ten_records_take_no_time_to_speak_of() {
+        assert!(small_job().expect("it runs") > 0.0);
+    }
+}

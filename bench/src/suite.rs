@@ -1,0 +1,238 @@
+//! Which settings a command line means: the rows of a suite, or the named workloads with the given options.
+
+use crate::cli::{RunArguments, SuiteName};
+use crate::setting::{Emit, Mode, Setting};
+use crate::workload::{self, WORKLOADS};
+use forebay_memory::size::MIB;
+use forebay_memory::{Error, Result};
+
+/// A setting and how often it is measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// What is measured.
+    pub setting: Setting,
+    /// How often.
+    pub repeats: usize,
+    /// Whether an unmeasured run comes first.
+    pub warm_up: bool,
+}
+
+/// The rows that the options ask for.
+///
+/// # Errors
+/// Where a workload is unknown or an option makes no sense.
+pub fn rows(arguments: &RunArguments) -> Result<Vec<Row>> {
+    if arguments.keys == Some(0) {
+        return Err(Error::config("--keys 0: data has at least one key"));
+    }
+    let mut rows = Vec::new();
+    for name in &arguments.workloads {
+        workload::find(name)?;
+        rows.push(row(name, arguments));
+    }
+    if arguments.workloads.is_empty() {
+        rows = match arguments.suite {
+            SuiteName::Quick => quick(arguments),
+            SuiteName::Full => full(arguments),
+        };
+    }
+    Ok(rows)
+}
+
+/// A workload with its defaults and the options given.
+fn row(name: &str, arguments: &RunArguments) -> Row {
+    let workload = WORKLOADS
+        .iter()
+        .find(|workload| workload.name == name)
+        .expect("suites name workloads that exist");
+    let mode = arguments.mode.unwrap_or(match arguments.emit {
+        Some(Emit::Updates) => Mode::Streaming,
+        _ => Mode::Batch,
+    });
+    let records = arguments.records.unwrap_or(workload.records);
+    let emit = match mode {
+        Mode::Streaming => Emit::Updates,
+        Mode::Batch => Emit::Final,
+    };
+    let keys = match workload.keys {
+        0 => 0,
+        // Every key new stays so when other records are asked for.
+        keys if keys == workload.records => records,
+        keys => keys,
+    };
+    let repeats = arguments.repeat.unwrap_or(3);
+    Row {
+        setting: Setting {
+            workload: name.to_string(),
+            records,
+            keys: arguments.keys.unwrap_or(keys),
+            skew: arguments.skew.unwrap_or(0.0),
+            managed: arguments.managed.map(|size| size.bytes()),
+            parallelism: arguments.parallelism.unwrap_or_else(cores),
+            mode,
+            emit: arguments
+                .emit
+                .unwrap_or(if workload.emits_updates { emit } else { Emit::Final }),
+            seed: arguments.seed,
+            config: arguments.config.clone(),
+            overrides: arguments.overrides.clone(),
+            input: arguments.input.clone(),
+            from_file: arguments.from_file,
+            output: arguments.output.clone(),
+            rate: arguments.rate.unwrap_or(0),
+            checked: false,
+        },
+        repeats,
+        warm_up: repeats > 1,
+    }
+}
+
+/// One core, one slot.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Builds the rows of a suite: options that the row does not set itself apply to every row.
+struct Builder<'a> {
+    arguments: &'a RunArguments,
+    rows: Vec<Row>,
+}
+
+impl Builder<'_> {
+    fn add(&mut self, workload: &str, change: impl FnOnce(&mut RunArguments)) {
+        let mut arguments = RunArguments {
+            workloads: Vec::new(),
+            input: Vec::new(),
+            ..self.arguments.clone()
+        };
+        change(&mut arguments);
+        let mut row = row(workload, &arguments);
+        if row.setting.rate > 0 {
+            // Its length is fixed by its schedule; it warms up on its own first percent.
+            (row.repeats, row.warm_up) = (1, false);
+        }
+        self.rows.push(row);
+    }
+}
+
+fn quick(arguments: &RunArguments) -> Vec<Row> {
+    let mut suite = Builder {
+        arguments,
+        rows: Vec::new(),
+    };
+    let size = |bytes| Some(forebay_memory::ByteSize(bytes));
+    for mode in [Mode::Batch, Mode::Streaming] {
+        suite.add("keyed-sum", |options| {
+            (options.mode, options.records) = (Some(mode), Some(20_000_000));
+        });
+    }
+    suite.add("keyed-sum", |options| {
+        (options.skew, options.records) = (Some(1.0), Some(10_000_000))
+    });
+    suite.add("aggregate", |options| options.records = Some(4_000_000));
+    for mode in [Mode::Batch, Mode::Streaming] {
+        suite.add("aggregate", |options| {
+            (options.mode, options.managed, options.records) = (Some(mode), size(64 * MIB), Some(4_000_000));
+        });
+    }
+    suite.add("keyed-sum", |options| {
+        options.mode = Some(Mode::Streaming);
+        (options.managed, options.records, options.keys) = (size(24 * MIB), Some(4_000_000), Some(2_000_000));
+    });
+    suite.add("exchange", |_| ());
+    suite.add("exchange", |options| {
+        options.mode = Some(Mode::Streaming);
+        (options.rate, options.records) = (Some(1_000_000), Some(2_000_000));
+        options.overrides.push("network.buffer_timeout=1ms".into());
+    });
+    suite.rows
+}
+
+fn full(arguments: &RunArguments) -> Vec<Row> {
+    let mut suite = Builder {
+        arguments,
+        rows: Vec::new(),
+    };
+    let size = |bytes| Some(forebay_memory::ByteSize(bytes));
+    for mode in [Mode::Batch, Mode::Streaming] {
+        suite.add("keyed-sum", |options| {
+            (options.mode, options.records) = (Some(mode), Some(50_000_000))
+        });
+    }
+    for skew in [0.0, 1.0] {
+        suite.add("keyed-sum", |options| {
+            (options.skew, options.from_file, options.records) = (Some(skew), true, Some(50_000_000));
+        });
+    }
+    suite.add("aggregate", |options| options.records = Some(100_000_000));
+    suite.add("aggregate", |options| {
+        (options.records, options.managed) = (Some(100_000_000), size(256 * MIB));
+    });
+    suite.add("exchange", |options| options.records = Some(100_000_000));
+    for timeout in ["1ms", "100ms"] {
+        suite.add("exchange", |options| {
+            (options.mode, options.parallelism) = (Some(Mode::Streaming), Some(16));
+            (options.rate, options.records) = (Some(1_000_000), Some(10_000_000));
+            options
+                .overrides
+                .push(format!("network.buffer_timeout={timeout}"));
+        });
+    }
+    suite.rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quick_suite_spills_in_both_modes_and_has_every_workload() {
+        let rows = rows(&RunArguments::default()).expect("no options");
+        for mode in [Mode::Batch, Mode::Streaming] {
+            assert!(
+                rows.iter()
+                    .any(|row| row.setting.mode == mode && row.setting.managed.is_some())
+            );
+        }
+        for workload in WORKLOADS {
+            assert!(
+                rows.iter().any(|row| row.setting.workload == workload.name),
+                "{}",
+                workload.name
+            );
+        }
+    }
+
+    #[test]
+    fn named_workloads_take_the_options() {
+        let named = |workload: &str| RunArguments {
+            workloads: vec![workload.into()],
+            ..RunArguments::default()
+        };
+        let arguments = RunArguments {
+            records: Some(7),
+            emit: Some(Emit::Updates),
+            ..named("keyed-sum")
+        };
+        let row = &rows(&arguments).expect("it exists")[0];
+        assert_eq!(
+            (row.setting.records, row.setting.mode, row.setting.keys),
+            (7, Mode::Streaming, 1_000_000)
+        );
+        let arguments = RunArguments {
+            records: Some(7),
+            mode: Some(Mode::Streaming),
+            ..named("aggregate")
+        };
+        let row = &rows(&arguments).expect("it exists")[0];
+        assert_eq!((row.setting.keys, row.setting.emit), (7, Emit::Final));
+        assert!(rows(&named("nothing")).is_err());
+        assert!(
+            rows(&RunArguments {
+                keys: Some(0),
+                ..named("aggregate")
+            })
+            .is_err()
+        );
+    }
+}
