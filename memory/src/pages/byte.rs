@@ -26,7 +26,7 @@ use super::byte_page::{
     ENTRY_HEADER, Entry, Layout, MOST_SIZE, OUT_OF_LINE, equal_tags, padded, part_size, tag,
 };
 use super::directory::Directory;
-use super::keys::{KeyBatch, equal_short};
+use super::keys::{KeyBatch, KeySpan, equal_short};
 use super::page::{HEADER_SIZE, Page, prefetch};
 use super::{Cursor, Progress};
 use crate::hash::hash_u64;
@@ -143,7 +143,7 @@ impl ByteTable {
             self.layout.page_size
         );
         let hashes = &hashes[..keys.len()];
-        let mut found = [Entry(ptr::null_mut()); GROUP];
+        let mut found = [Entry::none(); GROUP];
         let mut done = 0;
         'groups: while done < hashes.len() {
             let group = &hashes[done..hashes.len().min(done + GROUP)];
@@ -157,10 +157,12 @@ impl ByteTable {
                 }
                 continue;
             }
-            for (&hash, &candidate) in group.iter().zip(&found[..located]) {
+            let spans = keys.spans(done);
+            for ((&hash, &candidate), &span) in group.iter().zip(&found[..located]).zip(spans) {
                 // SAFETY: candidates are entries of live pages, which have not changed since: a search that
-                // changes them starts the group again, and entries that are added move no others.
-                let (entry, new) = if unsafe { is_key(candidate, value_size, keys, done) } {
+                // changes them starts the group again, and entries that are added move no others. The span is
+                // one of the batch.
+                let (entry, new) = if unsafe { is_key(candidate, value_size, keys, span) } {
                     (candidate, false)
                 } else {
                     match self.search(hash, keys.key(done), value_size) {
@@ -197,7 +199,7 @@ impl ByteTable {
         mut visit: impl FnMut(usize, Option<Bytes<'t>>),
     ) {
         let hashes = &hashes[..keys.len()];
-        let mut found = [Entry(ptr::null_mut()); GROUP];
+        let mut found = [Entry::none(); GROUP];
         let mut done = 0;
         while done < hashes.len() {
             let group = &hashes[done..hashes.len().min(done + GROUP)];
@@ -211,7 +213,7 @@ impl ByteTable {
                 let key = keys.key(done);
                 // SAFETY: candidates are entries of live pages, borrowed for `'t`.
                 let value = unsafe {
-                    if !candidate.0.is_null() && self.key_equals(candidate, key) {
+                    if self.key_equals(candidate, key) {
                         Some(self.value_of(candidate))
                     } else {
                         self.find(hash, key).map(|(_, entry, _)| self.value_of(entry))
@@ -386,7 +388,7 @@ impl ByteTable {
         self.drain_range(0, 0, |_, _, _| {});
     }
 
-    /// For each hash of a group the first entry with its tag in its home line, or null, up to the first hash
+    /// For each hash of a group the first entry with its tag in its home line, or none, up to the first hash
     /// whose range has no page; answers how many were looked up.
     #[inline(always)]
     fn candidates(&self, group: &[u64], found: &mut [Entry; GROUP]) -> usize {
@@ -410,7 +412,7 @@ impl ByteTable {
             // SAFETY: the line is in the live page, and a slot with a tag has an entry.
             unsafe {
                 let tags = equal_tags(line, tag(hash));
-                *found = Entry(ptr::null_mut());
+                *found = Entry::none();
                 if tags != 0 {
                     *found = self.layout.entry(page, line, tags.trailing_zeros());
                     prefetch(found.0);
@@ -1005,24 +1007,21 @@ unsafe fn free_parts(directory: &mut Directory, chains: &mut usize, entry: Entry
     }
 }
 
-/// Whether a candidate, which may be null, has the key of a row, in line and with a value of this size.
+/// Whether a candidate has the key at a span, in line and with a value of this size.
 ///
 /// # Safety
-/// The candidate is null or an entry of a live page.
+/// The candidate is an entry of a live page, or none; the span is one of the batch.
 #[inline(always)]
-unsafe fn is_key(candidate: Entry, value_size: usize, keys: &KeyBatch<'_>, row: usize) -> bool {
-    if candidate.0.is_null() {
-        return false;
-    }
-    let key = keys.key(row);
-    // SAFETY: as the caller promises. A key word equal to the size says that the key is in line; 16 bytes can
-    // be read where a stored key begins (byte page I2), and in the batch where `is_wide` says so.
+unsafe fn is_key(candidate: Entry, value_size: usize, keys: &KeyBatch<'_>, span: KeySpan) -> bool {
+    // SAFETY: as the caller promises. Words equal to the sizes say that key and value are in line; 16 bytes can
+    // be read where a stored key begins (byte page I2), and in the batch where it says that they can.
     unsafe {
-        if candidate.key_word() as usize != key.len() || candidate.value_word() as usize != value_size {
+        if candidate.words() != u64::from(span.size) | (value_size as u64) << 32 {
             return false;
         }
         let stored = candidate.0.add(ENTRY_HEADER + padded(value_size));
-        if key.len() <= 16 && keys.is_wide(row) {
+        let key = keys.at(span);
+        if span.size <= 16 && keys.is_wide(span) {
             equal_short(stored, key.as_ptr(), key.len())
         } else {
             slice::from_raw_parts(stored, key.len()) == key

@@ -54,6 +54,11 @@ pub(super) struct Layout {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry(pub(super) *mut u8);
 
+/// An entry that equals no key: its words say out of line.
+#[repr(align(8))]
+struct NoEntry([u8; ENTRY_HEADER]);
+static NO_ENTRY: NoEntry = NoEntry([0xff; ENTRY_HEADER]);
+
 /// The tag of a hash.
 #[inline(always)]
 pub(super) fn tag(hash: u64) -> u16 {
@@ -402,6 +407,14 @@ pub(super) fn part_size(word: u32) -> usize {
     (word & !(OUT_OF_LINE | DEAD)) as usize
 }
 
+impl Entry {
+    /// Not an entry, but what can be asked for its words like one: they equal no key's.
+    #[inline(always)]
+    pub(super) fn none() -> Entry {
+        Entry((&raw const NO_ENTRY).cast_mut().cast())
+    }
+}
+
 /// # Safety
 /// For all of these the entry is in a live page, and for those that write nothing else refers to it.
 impl Entry {
@@ -415,6 +428,13 @@ impl Entry {
     pub(super) unsafe fn key_word(self) -> u32 {
         // SAFETY: the key word follows the hash.
         unsafe { *self.0.add(8).cast() }
+    }
+
+    /// Key word and, above it, value word.
+    #[inline(always)]
+    pub(super) unsafe fn words(self) -> u64 {
+        // SAFETY: both words follow the hash, aligned to 8.
+        unsafe { u64::from_le(*self.0.add(8).cast()) }
     }
 
     #[inline(always)]

@@ -63,6 +63,7 @@ pub(super) struct Lookup {
     shift: u32,
     mask: u64,
     chunk_bits: u32,
+    chunk_mask: usize,
 }
 
 impl Directory {
@@ -101,6 +102,7 @@ impl Directory {
             shift: (64 - self.skip_bits - self.depth).min(63),
             mask: (1 << self.depth) - 1,
             chunk_bits: self.chunk_bits,
+            chunk_mask: (1 << self.chunk_bits) - 1,
         }
     }
 
@@ -475,7 +477,7 @@ impl Lookup {
         // SAFETY: the entry is below 2^depth, so its chunk exists and it is initialized.
         unsafe {
             let base = *self.bases.add(entry >> self.chunk_bits);
-            *base.add(entry & ((1 << self.chunk_bits) - 1))
+            *base.add(entry & self.chunk_mask)
         }
     }
 }

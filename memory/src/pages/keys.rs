@@ -49,12 +49,25 @@ impl<'k> KeyBatch<'k> {
     /// The key of a row.
     #[inline(always)]
     pub fn key(&self, row: usize) -> &'k [u8] {
-        let span = self.spans[row];
-        // SAFETY: `new` and `tail` have checked every span.
-        unsafe {
-            self.buffer
-                .get_unchecked(span.start as usize..(span.start + span.size) as usize)
-        }
+        // SAFETY: the span is one of the batch.
+        unsafe { self.at(self.spans[row]) }
+    }
+
+    /// The key at a span.
+    ///
+    /// # Safety
+    /// The span is one of the batch: `new` has checked it.
+    #[inline(always)]
+    pub(super) unsafe fn at(&self, span: KeySpan) -> &'k [u8] {
+        let start = span.start as usize;
+        // SAFETY: the span is inside the buffer, as the caller promises.
+        unsafe { self.buffer.get_unchecked(start..start + span.size as usize) }
+    }
+
+    /// The spans from `row` on.
+    #[inline(always)]
+    pub(super) fn spans(&self, row: usize) -> &'k [KeySpan] {
+        &self.spans[row..]
     }
 
     /// The keys from `row` on: for going on after a batch that stopped there.
@@ -76,10 +89,10 @@ impl<'k> KeyBatch<'k> {
         }
     }
 
-    /// Whether 16 bytes can be read where the key of a row begins.
+    /// Whether 16 bytes can be read where a key begins.
     #[inline(always)]
-    pub(super) fn is_wide(&self, row: usize) -> bool {
-        self.spans[row].start as usize + 16 <= self.buffer.len()
+    pub(super) fn is_wide(&self, span: KeySpan) -> bool {
+        span.start as usize + 16 <= self.buffer.len()
     }
 }
 
@@ -95,7 +108,7 @@ pub(super) unsafe fn equal_short(left: *const u8, right: *const u8, size: usize)
         use std::arch::x86_64::*;
         let equal = _mm_cmpeq_epi8(_mm_loadu_si128(left.cast()), _mm_loadu_si128(right.cast()));
         let differing = !(_mm_movemask_epi8(equal) as u32);
-        differing & ((1u32 << size) - 1) == 0
+        differing.trailing_zeros() as usize >= size
     }
     #[cfg(not(target_arch = "x86_64"))]
     // SAFETY: as the caller promises.
