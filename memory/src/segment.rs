@@ -192,3 +192,76 @@ impl Deref for SharedSegment {
         &self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Arena;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    /// A home that gives blocks back to an arena, and counts them.
+    struct Counted(Arc<Arena>, AtomicUsize);
+
+    impl SegmentHome for Counted {
+        fn release(&self, block: Block) {
+            self.0.give_back(block);
+            self.1.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn homes() -> (Arc<Arena>, Arc<Counted>, Arc<Counted>) {
+        let arena = Arc::new(Arena::new(8, 4096).unwrap());
+        let home = || Arc::new(Counted(arena.clone(), AtomicUsize::new(0)));
+        (arena.clone(), home(), home())
+    }
+
+    #[test]
+    fn a_segment_goes_home_once() {
+        let (arena, home, _) = homes();
+        let mut segment = Segment::new(arena.take().unwrap(), home.clone());
+        segment.fill(7);
+        assert!(segment.len() == 4096 && segment.iter().all(|&byte| byte == 7));
+        drop(segment);
+        assert_eq!((home.1.load(SeqCst), arena.out().0), (1, 0));
+    }
+
+    #[test]
+    fn a_segment_that_moved_goes_to_its_new_home_with_its_bytes() {
+        let (arena, first, second) = homes();
+        let mut segment = Segment::new(arena.take().unwrap(), first.clone());
+        let id = segment.id();
+        segment.fill(7);
+        let segment = segment.rehome(second.clone());
+        assert!(segment.id() == id && segment.iter().all(|&byte| byte == 7));
+        drop(segment);
+        assert_eq!((first.1.load(SeqCst), second.1.load(SeqCst)), (0, 1));
+        assert_eq!(Arc::strong_count(&first), 1, "the old home is let go");
+    }
+
+    #[test]
+    fn a_shared_segment_goes_home_with_its_last_holder() {
+        let (arena, home, _) = homes();
+        let mut segment = Segment::new(arena.take().unwrap(), home.clone());
+        segment.fill(7);
+        let shared = segment.freeze();
+        let copy = shared.clone();
+        let shared = shared.try_unfreeze().expect_err("it has another holder");
+        drop(copy);
+        assert_eq!((home.1.load(SeqCst), shared[4095]), (0, 7));
+        let mut segment = shared.try_unfreeze().expect("it has no other holder");
+        segment[0] = 8;
+        drop(segment);
+        assert_eq!(home.1.load(SeqCst), 1);
+    }
+
+    #[test]
+    fn a_block_taken_out_is_not_released() {
+        let (arena, home, _) = homes();
+        let block = Segment::new(arena.take().unwrap(), home.clone()).into_block();
+        assert_eq!(
+            (home.1.load(SeqCst), Arc::strong_count(&home), block.size()),
+            (0, 1, 4096)
+        );
+        arena.give_back(block);
+    }
+}

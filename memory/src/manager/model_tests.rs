@@ -438,6 +438,48 @@ fn a_waiter_is_never_forgotten() {
     assert_eq!(manager.outstanding(), 0);
 }
 
+/// A job that starts while another holds all that is shared asks for its minimum, and gets it.
+#[test]
+fn a_minimum_that_is_lent_comes_back_when_it_is_asked_for() {
+    let manager = MemoryManager::with_segments(8, 8, SEGMENT_SIZE).unwrap();
+    let lender = manager.budget("lender", 2, 8).unwrap();
+    let mut lent: Vec<Segment> = std::iter::from_fn(|| lender.try_take()).collect();
+    let buffers = manager.network().local("lender", 2, 8).unwrap();
+    let mut buffers_lent: Vec<Segment> = std::iter::from_fn(|| buffers.try_take()).collect();
+    lender.set_revocable(lent.len(), 1);
+    let refused = manager.budget("late", 4, 8).err().unwrap();
+    assert!(
+        refused.message().contains("needs 4 segments, its budget has 0"),
+        "{refused}"
+    );
+    assert_eq!(
+        lender.revocation_wanted(),
+        0,
+        "who does not wait asks for nothing"
+    );
+
+    let patience = Duration::from_secs(60);
+    std::thread::scope(|scope| {
+        let late = scope.spawn(|| {
+            let budget = manager.budget_within("late", 4, 8, patience).unwrap();
+            let buffers = manager.network().local_with("late", 3, 8, 0, patience).unwrap();
+            (budget.available(), buffers.required())
+        });
+        while lender.revocation_wanted() == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(lender.revocation_wanted(), 4);
+        for left in (4..8).rev() {
+            lent.truncate(left);
+        }
+        buffers_lent.truncate(5);
+        assert_eq!(late.join().unwrap(), (4, 3));
+    });
+    assert_eq!((lender.held(), lender.revocation_wanted()), (4, 0));
+    drop((lent, buffers_lent));
+    manager.check();
+}
+
 /// Jobs that fail at any point, some by a panic, leave nothing behind.
 #[test]
 fn a_thousand_failed_rounds_leak_nothing() {
