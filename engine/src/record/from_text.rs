@@ -355,13 +355,13 @@ fn decode_bytes(text: &str, format: BytesText) -> Option<Vec<u8>> {
             let digit = |byte: u8| (byte as char).to_digit(16);
             let bytes = pairs
                 .iter()
-                .map(|[high, low]| Some((digit(*high)? << 4 | digit(*low)?) as u8));
+                .map(|[high, low]| Some(((digit(*high)? << 4) | digit(*low)?) as u8));
             rest.is_empty().then(|| bytes.collect())?
         }
         BytesText::Base64 => {
             let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
             let digits = &text[..text.len() - padding];
-            if padding > 2 || (padding > 0 && text.len() % 4 != 0) || digits.len() % 4 == 1 {
+            if padding > 2 || (padding > 0 && !text.len().is_multiple_of(4)) || digits.len() % 4 == 1 {
                 return None;
             }
             let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
@@ -375,7 +375,7 @@ fn decode_bytes(text: &str, format: BytesText) -> Option<Vec<u8>> {
                     b'/' => 63,
                     _ => return None,
                 };
-                bits = bits << 6 | u32::from(value);
+                bits = (bits << 6) | u32::from(value);
                 count += 6;
                 if count >= 8 {
                     count -= 8;
@@ -399,7 +399,7 @@ fn encode_bytes(bytes: &[u8], format: BytesText, out: &mut Vec<u8>) {
                 let mut three = [0; 3];
                 three[..chunk.len()].copy_from_slice(chunk);
                 let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
-                let digit = |index: u32| BASE64[(bits >> (18 - 6 * index) & 63) as usize];
+                let digit = |index: u32| BASE64[((bits >> (18 - 6 * index)) & 63) as usize];
                 for index in 0..4 {
                     out.push(if index as usize <= chunk.len() {
                         digit(index)
