@@ -68,7 +68,11 @@ fn the_custom_sink_writes_whole_lines() {
     for line in text.lines() {
         let order: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
         let id = order["id"].as_u64().expect("a number");
-        assert_eq!(order["count"].as_u64(), (!id.is_multiple_of(4)).then_some(id % 4), "{line}");
+        assert_eq!(
+            order["count"].as_u64(),
+            (!id.is_multiple_of(4)).then_some(id % 4),
+            "{line}"
+        );
         assert_eq!(
             order["item"],
             ["bread", "\"good\" cheese", "wine"][id as usize % 3]
