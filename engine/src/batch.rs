@@ -116,6 +116,22 @@ impl Batch {
         }
     }
 
+    /// The bytes of each row; `R` is the type that the batch was written with.
+    #[inline]
+    pub fn row_bytes<R: Record>(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.bytes();
+        std::iter::from_fn(move || {
+            let size = match R::STRIDE {
+                0 if rest.is_empty() => return None,
+                0 => variable_row_size(rest),
+                stride => stride,
+            };
+            let (row, after) = rest.split_at_checked(size)?;
+            rest = after;
+            Some(row)
+        })
+    }
+
     /// A batch without rows or memory.
     pub fn empty() -> Batch {
         Batch {

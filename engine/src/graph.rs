@@ -76,6 +76,8 @@ pub(crate) struct Node {
     pub(crate) output: Option<(&'static Schema, usize)>,
     /// Managed segments that a subtask cannot do without.
     pub(crate) minimum_segments: usize,
+    /// Managed segments that more of would not help a subtask.
+    pub(crate) maximum_segments: usize,
     /// Extra words for the plan.
     pub(crate) detail: String,
     pub(crate) factory: Factory,

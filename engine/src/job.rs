@@ -10,7 +10,7 @@
 
 use crate::clock::{Clock, RealClock};
 use crate::exchange::{ChannelLimits, Exchange, Forward, Gate, Output, Rebalance, Router, Wake};
-use crate::graph::{Factory, Graph, OperatorContext, SubtaskSourceFactory};
+use crate::graph::{Factory, Graph, Node, OperatorContext, SubtaskSourceFactory};
 use crate::metrics::{TaskMetrics, TaskSnapshot};
 use crate::operator::{Chain, ChainLink};
 use crate::plan::JobPlan;
@@ -106,12 +106,7 @@ pub(crate) fn lower(
         }
     }
 
-    // What every subtask may have of managed memory: an equal share.
-    let hungry: usize = (0..count)
-        .filter(|id| graph.nodes[*id].minimum_segments > 0)
-        .map(|id| parallelism[id])
-        .sum();
-    let share = runtime.manager().stats().managed_total / hungry.max(1);
+    let shares = managed_shares(graph, &parallelism, runtime.manager().stats().managed_total);
 
     let mut placed = Vec::new();
     for head in (0..count).filter(|id| chained[*id].is_none()) {
@@ -163,7 +158,7 @@ pub(crate) fn lower(
                             "{} \"{}\", subtask {index} of {}",
                             node.kind, names[*id], subtask.parallelism
                         );
-                        Some(runtime.manager().budget(&owner, minimum, share.max(minimum))?)
+                        Some(runtime.manager().budget(&owner, minimum, shares[*id])?)
                     }
                 };
                 let context = OperatorContext {
@@ -197,6 +192,38 @@ pub(crate) fn lower(
         }
     }
     Ok(placed)
+}
+
+/// What a subtask of each node may have of `total` managed segments: nodes that can use only so many get that, or a
+/// small part; the others share the rest equally.
+fn managed_shares(graph: &Graph, parallelism: &[usize], total: usize) -> Vec<usize> {
+    let subtasks_of = |is_capped: bool| -> usize {
+        let nodes = graph
+            .nodes
+            .iter()
+            .zip(parallelism)
+            .filter(|(node, _)| node.minimum_segments > 0);
+        nodes
+            .filter(|(node, _)| (node.maximum_segments < usize::MAX) == is_capped)
+            .map(|(_, count)| count)
+            .sum()
+    };
+    let (capped, uncapped) = (subtasks_of(true), subtasks_of(false));
+    let small_part = total / (8 * capped.max(1));
+    let cap = |node: &Node| node.maximum_segments.min(small_part).max(node.minimum_segments);
+    let used: usize = graph
+        .nodes
+        .iter()
+        .zip(parallelism)
+        .filter(|(node, _)| node.minimum_segments > 0 && node.maximum_segments < usize::MAX)
+        .map(|(node, count)| cap(node) * count)
+        .sum();
+    let share = total.saturating_sub(used) / uncapped.max(1);
+    let of = |node: &Node| match node.maximum_segments {
+        usize::MAX => share.max(node.minimum_segments),
+        _ => cap(node),
+    };
+    graph.nodes.iter().map(of).collect()
 }
 
 /// Runs a job's tasks, each slot on its own thread.

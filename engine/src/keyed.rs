@@ -6,15 +6,16 @@
 
 use crate::aggregate::{Aggregate, Count, MOST_LANES, Max, Min, Ordinal, Sum, Summand, count, max, min, sum};
 use crate::environment::Environment;
-use crate::graph::{Factory, Node, OperatorContext};
+use crate::graph::{Edge, Factory, Node, OperatorContext};
 use crate::operator::{
     ByteGroups, Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups,
-    Operator, Reduced, RowGroups, Setting, Stage, StateRow,
+    LocalAggregate, MOST_LOCAL_SEGMENTS, MergePartials, Operator, Partial, Reduced, RowGroups, Setting,
+    Stage, StateRow,
 };
-use crate::record::{Field, KeyFields, Record, itself};
+use crate::record::{Field, KeyFields, Record, first, itself};
 use crate::source::Subtask;
 use crate::stream::{KeyedStream, Stream};
-use forebay_memory::Result;
+use forebay_memory::{Budget, Result};
 use std::marker::PhantomData;
 
 impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
@@ -74,29 +75,57 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
             ..
         } = self;
         let detail = format!("{} by {}", aggregate.describe(), keys.describe().join(", "));
-        keyed_node::<(K::Key, A::Out)>(&environment, "aggregate", inputs, detail, move |context| {
-            let emission = emission.unwrap_or(match context.is_streaming {
-                true => Emission::Updates,
-                false => Emission::Final,
+        if keys.as_u64_column().is_some() {
+            return keyed_node(&environment, "aggregate", inputs, detail, move |context| {
+                let setting = setting(context, emission_in(context, emission))?;
+                let (folding, results) = (Lanes(aggregate.clone()), KeyAndResult::new(aggregate.clone()));
+                let skip_bits = setting.skip_bits;
+                let groups = |source| LineGroups::<R, K>::new(keys, A::LANES, source, skip_bits);
+                Ok(Box::new(GroupedAggregate::<R, K, _, _, _>::new(
+                    setting, folding, results, groups,
+                )))
             });
-            let setting = setting(context, emission)?;
-            let folding = Lanes(aggregate.clone());
-            let results = KeyAndResult {
-                aggregate: aggregate.clone(),
-                record: PhantomData,
-            };
-            match keys.as_u64_column() {
-                Some(_) => {
-                    let skip_bits = setting.skip_bits;
-                    let groups = |source| LineGroups::<R, K>::new(keys, A::LANES, source, skip_bits);
-                    Ok(Box::new(GroupedAggregate::new(setting, folding, results, groups)))
-                }
-                None => {
-                    let skip_bits = setting.skip_bits;
-                    let groups = |source| ByteGroups::<R, K>::new(keys, A::LANES, source, skip_bits);
-                    Ok(Box::new(GroupedAggregate::new(setting, folding, results, groups)))
-                }
-            }
+        }
+        // Keys that are not small integers cost most on the way, so they are aggregated before it, too.
+        let local = aggregate.clone();
+        let local = environment.add(Node {
+            kind: "local aggregate",
+            name: None,
+            uid: None,
+            parallelism: None,
+            inputs: inputs.into_iter().map(|edge| Edge::forward(edge.from)).collect(),
+            output: Some((Partial::<K::Key>::schema(), Partial::<K::Key>::STRIDE)),
+            minimum_segments: LEAST_SEGMENTS,
+            maximum_segments: MOST_LOCAL_SEGMENTS,
+            detail: detail.clone(),
+            factory: Factory::Operator(Box::new(move |context| {
+                let budget = budget_of(context);
+                // Updates are one for each record: there is nothing to fold before.
+                let is_bypassed = emission_in(context, emission) != Emission::Final;
+                let batches = context.batches.clone();
+                Ok(Box::new(LocalAggregate::<R, K, A>::new(
+                    keys,
+                    local.clone(),
+                    budget,
+                    batches,
+                    is_bypassed,
+                )))
+            })),
+        });
+        let partials = Stream::<Partial<K::Key>>::from_node(environment, local);
+        let KeyedStream {
+            environment,
+            inputs,
+            keys,
+            ..
+        } = partials.key_by(first::<Partial<K::Key>>());
+        keyed_node(&environment, "aggregate", inputs, detail, move |context| {
+            let setting = setting(context, emission_in(context, emission))?;
+            let folding = MergePartials::<R, A>::new(aggregate.clone());
+            let results = KeyAndResult::<R, A>::new(aggregate.clone());
+            let skip_bits = setting.skip_bits;
+            let groups = |source| ByteGroups::<Partial<K::Key>, _>::new(keys, A::LANES, source, skip_bits);
+            Ok(Box::new(GroupedAggregate::new(setting, folding, results, groups)))
         })
     }
 }
@@ -116,11 +145,7 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
         } = self;
         let detail = format!("by {}", keys.describe().join(", "));
         keyed_node(&environment, "reduce", inputs, detail, move |context| {
-            let emission = match context.is_streaming {
-                true => Emission::Updates,
-                false => Emission::Final,
-            };
-            let setting = setting(context, emission)?;
+            let setting = setting(context, emission_in(context, None))?;
             let skip_bits = setting.skip_bits;
             let folding = Reduced {
                 function: function.clone(),
@@ -171,14 +196,26 @@ impl<I: Record, R: Record, S: Stage<I, R>> Stream<I, R, S> {
     }
 }
 
+/// When results are sent in a job: as asked for, or as its mode says.
+fn emission_in(context: &OperatorContext, emission: Option<Emission>) -> Emission {
+    emission.unwrap_or(match context.is_streaming {
+        true => Emission::Updates,
+        false => Emission::Final,
+    })
+}
+
+fn budget_of(context: &OperatorContext) -> Budget {
+    context
+        .budget
+        .clone()
+        .expect("an operator that asked for managed memory has a budget")
+}
+
 /// What an aggregation over keyed rows is made with.
 fn setting(context: &OperatorContext, emission: Emission) -> Result<Setting> {
     Ok(Setting {
         emission,
-        budget: context
-            .budget
-            .clone()
-            .expect("an operator that asked for managed memory has a budget"),
+        budget: budget_of(context),
         handle: context.spill.handle(&context.name)?,
         batches: context.batches.clone(),
         skip_bits: common_bits(context.subtask, context.max_parallelism),
@@ -189,7 +226,7 @@ fn setting(context: &OperatorContext, emission: Emission) -> Result<Setting> {
 fn keyed_node<O: Record>(
     environment: &Environment,
     kind: &'static str,
-    inputs: Vec<crate::graph::Edge>,
+    inputs: Vec<Edge>,
     detail: String,
     make: impl Fn(&OperatorContext) -> Result<Box<dyn Operator>> + 'static,
 ) -> Stream<O> {
@@ -201,6 +238,7 @@ fn keyed_node<O: Record>(
         inputs,
         output: Some((O::schema(), O::STRIDE)),
         minimum_segments: LEAST_SEGMENTS,
+        maximum_segments: usize::MAX,
         detail,
         factory: Factory::Operator(Box::new(make)),
     })

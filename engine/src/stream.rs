@@ -35,6 +35,7 @@ impl Environment {
             inputs: Vec::new(),
             output: Some((S::Out::schema(), S::Out::STRIDE)),
             minimum_segments: 0,
+            maximum_segments: 0,
             detail: String::new(),
             factory: Factory::Source {
                 is_bounded,
@@ -312,6 +313,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             inputs,
             output: None,
             minimum_segments: 0,
+            maximum_segments: 0,
             detail: String::new(),
             factory: Factory::Operator(Box::new(move |context| {
                 Ok(Box::new(SinkOperator::new(sink.writer(context.subtask)?)))
@@ -363,6 +365,7 @@ fn operator_node<O: Record>(
         inputs,
         output: Some((O::schema(), O::STRIDE)),
         minimum_segments: 0,
+        maximum_segments: 0,
         detail: String::new(),
         factory: Factory::Operator(Box::new(move |context| Ok(make(context)))),
     }

@@ -6,7 +6,7 @@ mod aggregate;
 
 pub(crate) use aggregate::{
     ByteGroups, Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups,
-    Reduced, RowGroups, Setting, StateRow,
+    LocalAggregate, MOST_LOCAL_SEGMENTS, MergePartials, Partial, Reduced, RowGroups, Setting, StateRow,
 };
 pub use downstream::{Chain, ChainLink, Downstream, Finish, Operator};
 pub use fused::{Collector, Emit, Filter, FlatMap, Fused, FusedFlatMap, Identity, Inspect, Map, Stage};

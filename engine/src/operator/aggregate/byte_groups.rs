@@ -202,6 +202,11 @@ impl<R: Record, K: KeyFields<R>> ByteGroups<R, K> {
             source,
         }
     }
+
+    /// How many groups there are.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
 }
 
 impl<R: Record, K: KeyFields<R>> Groups<R, K> for ByteGroups<R, K> {

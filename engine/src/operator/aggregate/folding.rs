@@ -53,6 +53,16 @@ pub(crate) struct KeyAndResult<R, A> {
     pub(crate) record: PhantomData<fn(R)>,
 }
 
+impl<R, A> KeyAndResult<R, A> {
+    /// The results of `aggregate`.
+    pub(crate) fn new(aggregate: A) -> Self {
+        KeyAndResult {
+            aggregate,
+            record: PhantomData,
+        }
+    }
+}
+
 impl<R: Record, K: Record, A: Aggregate<R>> Results<K, [u64]> for KeyAndResult<R, A> {
     type Out = (K, A::Out);
 

@@ -8,11 +8,13 @@ mod groups;
 mod byte_groups;
 mod partitions;
 mod grouped;
+mod local;
 
 pub(crate) use byte_groups::{ByteGroups, RowGroups};
 pub(crate) use folding::{KeyAndResult, KeyOnly, Lanes, Reduced, StateRow};
 pub(crate) use grouped::{Emission, GroupedAggregate, Setting};
 pub(crate) use groups::LineGroups;
+pub(crate) use local::{LocalAggregate, MOST_SEGMENTS as MOST_LOCAL_SEGMENTS, MergePartials, Partial};
 
 /// Managed segments that an aggregation cannot do without (DESIGN §5): pages and directory, the buffer of a hash
 /// partition that leaves, and one to read back into.

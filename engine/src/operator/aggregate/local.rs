@@ -1,0 +1,224 @@
+//! Aggregation before the exchange: a small table that lives in cache and sends partial results on.
+//!
+//! # Algorithm
+//! Rows are folded into groups as long as there is room for new ones; when there is none, all groups are sent as partial
+//! rows (key, lanes) and the table starts again. Where that does not reduce (after [`SAMPLE`] rows, more than half as
+//! many partial rows as rows), each row is sent as a partial row of its own: local–global aggregation as Flink's
+//! SQL planner does it, with the adaptive stop.
+//!
+//! # Memory
+//! At most [`MOST_SEGMENTS`]: a table larger than a core's share of L2 costs more than it saves.
+
+use super::byte_groups::ByteGroups;
+use super::folding::{Folding, Lanes};
+use super::groups::{CHUNK, Groups};
+use crate::aggregate::Aggregate;
+use crate::batch::{Batch, BatchWriter};
+use crate::metrics::OperatorMetrics;
+use crate::operator::{Downstream, Finish, Operator};
+use crate::record::{Field, KeyFields, Record, second};
+use forebay_memory::pages::Cursor;
+use forebay_memory::{Budget, Result, SegmentSource};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// Segments of the table at most: 1 MiB of 32 KiB segments, half of an L2.
+pub(crate) const MOST_SEGMENTS: usize = 32;
+
+/// Rows before it is judged whether the table reduces (Flink's default sample).
+const SAMPLE: u64 = 500_000;
+
+/// What is sent: a key, and lanes as bytes.
+pub(crate) type Partial<K> = (K, Vec<u8>);
+
+/// Folds rows of `R` by `K` before the exchange.
+pub(crate) struct LocalAggregate<R: Record, K: KeyFields<R>, A> {
+    groups: ByteGroups<R, K>,
+    keys: K,
+    folding: Lanes<A>,
+    lanes: usize,
+    writer: BatchWriter<Partial<K::Key>>,
+    budget: Budget,
+    /// Each row is a partial row of its own.
+    is_bypassed: bool,
+    rows: u64,
+    partial_rows: u64,
+    /// The groups are being sent, and this is how far.
+    sending: Cursor,
+    ready: Vec<Batch>,
+    offsets: Vec<u32>,
+    position: u64,
+    peak_segments: usize,
+}
+
+impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> LocalAggregate<R, K, A> {
+    /// An operator that sends each row on by itself from the start where `is_bypassed`.
+    pub(crate) fn new(
+        keys: K,
+        aggregate: A,
+        budget: Budget,
+        batches: Arc<dyn SegmentSource>,
+        is_bypassed: bool,
+    ) -> Self {
+        LocalAggregate {
+            groups: ByteGroups::new(keys, A::LANES, Arc::new(budget.clone()), 0),
+            keys,
+            folding: Lanes(aggregate),
+            lanes: A::LANES,
+            writer: BatchWriter::new(batches),
+            budget,
+            is_bypassed,
+            rows: 0,
+            partial_rows: 0,
+            sending: Cursor::default(),
+            ready: Vec::new(),
+            offsets: Vec::new(),
+            position: 0,
+            peak_segments: 0,
+        }
+    }
+
+    /// Sends up to `limit` groups; true when all are sent, and the table is empty then.
+    fn send_groups(&mut self, limit: usize, down: &mut Downstream<'_>) -> Result<bool> {
+        self.peak_segments = self.peak_segments.max(self.budget.held());
+        let (writer, ready, sent) = (&mut self.writer, &mut self.ready, &mut self.partial_rows);
+        self.groups.visit(&mut self.sending, limit, |key, lanes| {
+            *sent += 1;
+            write::<K::Key>(writer, ready, key, lanes);
+        });
+        let is_done = self.sending.is_done();
+        if is_done {
+            self.groups.reset(0);
+            self.sending = Cursor::default();
+        }
+        self.ready.drain(..).try_for_each(|batch| down.send(batch))?;
+        Ok(is_done)
+    }
+
+    fn bypass(&mut self, batch: &Batch, down: &mut Downstream<'_>) -> Result<()> {
+        let mut lanes = [0u64; crate::aggregate::MOST_LANES];
+        for (view, row) in batch.rows::<R>().zip(batch.row_bytes::<R>()) {
+            let lanes = &mut lanes[..self.lanes];
+            lanes.fill(0);
+            self.folding.fold_row(lanes, row, true);
+            write::<K::Key>(&mut self.writer, &mut self.ready, self.keys.key_view(view), lanes);
+        }
+        self.partial_rows += batch.len() as u64;
+        self.ready.drain(..).try_for_each(|batch| down.send(batch))
+    }
+}
+
+/// Writes a partial row.
+#[inline]
+fn write<K: Record>(
+    writer: &mut BatchWriter<Partial<K>>,
+    ready: &mut Vec<Batch>,
+    key: K::View<'_>,
+    lanes: &[u64],
+) {
+    let mut bytes = [0u8; 8 * crate::aggregate::MOST_LANES];
+    for (place, lane) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(lanes) {
+        *place = lane.to_le_bytes();
+    }
+    if let Some(full) = writer.push((K::shorten(key), &bytes[..8 * lanes.len()])) {
+        ready.push(full);
+    }
+}
+
+impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> Operator for LocalAggregate<R, K, A> {
+    fn process(&mut self, batch: Batch, down: &mut Downstream<'_>) -> Result<()> {
+        self.position += batch.len() as u64;
+        self.rows += batch.len() as u64;
+        if self.is_bypassed {
+            return self.bypass(&batch, down);
+        }
+        let bytes = batch.bytes();
+        let mut offsets = std::mem::take(&mut self.offsets);
+        let (mut row, mut start) = (0, 0);
+        while row < batch.len() {
+            let rows = row..batch.len().min(row + CHUNK);
+            row = rows.end;
+            let count = rows.len();
+            let end = self.groups.take_rows(&batch, rows, start, &mut offsets);
+            let mut from = 0;
+            while from < count {
+                let folding = &mut self.folding;
+                let progress = self.groups.update(from, |number, lanes, is_new| {
+                    let at = offsets[number] as usize;
+                    let end = offsets.get(number + 1).map_or(end, |next| *next as usize);
+                    folding.fold_row(lanes, &bytes[at..end], is_new);
+                });
+                from += progress.rows;
+                if progress.starved {
+                    self.send_groups(usize::MAX, down)?;
+                }
+            }
+            start = end;
+        }
+        self.offsets = offsets;
+        if self.rows >= SAMPLE {
+            // Groups still in the table count as partial rows: they will be.
+            let partial_rows = self.partial_rows + self.groups.len() as u64;
+            self.is_bypassed = 2 * partial_rows > self.rows;
+            (self.rows, self.partial_rows) = (0, 0);
+            if self.is_bypassed {
+                self.send_groups(usize::MAX, down)?;
+            }
+        }
+        self.budget.set_revocable(self.groups.segments(), 0);
+        Ok(())
+    }
+
+    fn flush(&mut self, down: &mut Downstream<'_>) -> Result<()> {
+        self.writer.take().map_or(Ok(()), |batch| down.send(batch))
+    }
+
+    fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
+        while down.has_room() {
+            if self.send_groups(1024, down)? {
+                self.flush(down)?;
+                return Ok(Finish::Done);
+            }
+        }
+        Ok(Finish::More)
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn report(&self, metrics: &mut OperatorMetrics) {
+        metrics.segments_held = self.budget.held() as u64;
+        metrics.segments_peak = self.peak_segments.max(self.budget.held()) as u64;
+    }
+}
+
+/// Merges partial rows into lanes.
+#[derive(Clone)]
+pub(crate) struct MergePartials<R, A> {
+    lanes: Lanes<A>,
+    record: PhantomData<fn(R)>,
+}
+
+impl<R, A> MergePartials<R, A> {
+    /// Merges the partial rows of `aggregate`.
+    pub(crate) fn new(aggregate: A) -> Self {
+        MergePartials {
+            lanes: Lanes(aggregate),
+            record: PhantomData,
+        }
+    }
+}
+
+impl<R: Record, K: Record, A: Aggregate<R>> Folding<Partial<K>, [u64]> for MergePartials<R, A> {
+    #[inline(always)]
+    fn fold_row(&mut self, state: &mut [u64], row: &[u8], is_new: bool) {
+        let lanes: Field<Partial<K>, Vec<u8>> = second();
+        Folding::<R, [u64]>::fold_state(&mut self.lanes, state, lanes.read(row), is_new);
+    }
+
+    #[inline(always)]
+    fn fold_state(&mut self, state: &mut [u64], other: &[u8], is_new: bool) {
+        Folding::<R, [u64]>::fold_state(&mut self.lanes, state, other, is_new);
+    }
+}
