@@ -55,9 +55,7 @@ pub(super) struct Layout {
 pub(super) struct Entry(pub(super) *mut u8);
 
 /// An entry that equals no key: its words say out of line.
-#[repr(align(8))]
-struct NoEntry([u8; ENTRY_HEADER]);
-static NO_ENTRY: NoEntry = NoEntry([0xff; ENTRY_HEADER]);
+static NO_ENTRY: [u64; ENTRY_HEADER / 8] = [u64::MAX; ENTRY_HEADER / 8];
 
 /// The tag of a hash.
 #[inline(always)]

@@ -15,6 +15,7 @@ mod keys;
 mod blob;
 mod byte_page;
 mod byte;
+mod byte_grow;
 
 pub use blob::{Bytes, Parts};
 pub use byte::{ByteTable, Stored};
