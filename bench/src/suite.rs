@@ -122,6 +122,14 @@ fn quick(arguments: &RunArguments) -> Vec<Row> {
     };
     let size = |bytes| Some(forebay_memory::ByteSize(bytes));
     for mode in [Mode::Batch, Mode::Streaming] {
+        suite.add("wordcount", |options| {
+            (options.mode, options.records) = (Some(mode), Some(5_000_000))
+        });
+    }
+    suite.add("wordcount", |options| {
+        (options.managed, options.keys, options.records) = (size(24 * MIB), Some(2_000_000), Some(3_000_000));
+    });
+    for mode in [Mode::Batch, Mode::Streaming] {
         suite.add("keyed-sum", |options| {
             (options.mode, options.records) = (Some(mode), Some(20_000_000));
         });
@@ -139,6 +147,7 @@ fn quick(arguments: &RunArguments) -> Vec<Row> {
         options.mode = Some(Mode::Streaming);
         (options.managed, options.records, options.keys) = (size(24 * MIB), Some(4_000_000), Some(2_000_000));
     });
+    suite.add("distinct", |_| ());
     suite.add("exchange", |_| ());
     suite.add("exchange", |options| {
         options.mode = Some(Mode::Streaming);
@@ -168,6 +177,10 @@ fn full(arguments: &RunArguments) -> Vec<Row> {
     suite.add("aggregate", |options| {
         (options.records, options.managed) = (Some(100_000_000), size(256 * MIB));
     });
+    suite.add("distinct", |options| {
+        (options.records, options.keys) = (Some(50_000_000), Some(20_000_000))
+    });
+    suite.add("wordcount", |options| options.records = Some(100_000_000));
     suite.add("exchange", |options| options.records = Some(100_000_000));
     for timeout in ["1ms", "100ms"] {
         suite.add("exchange", |options| {

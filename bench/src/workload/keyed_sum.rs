@@ -1,20 +1,17 @@
 //! `keyed-sum`: the sum of each key's values, at the end or after every record.
 
 use super::input::{for_each_keyed, hash_of, keyed_stream, prepare_keyed};
+use super::updates::{KeySink, LastSink};
 use super::{Answer, Bare, Outcome, Workload};
 use crate::data::Keyed;
 use crate::data::keyed::KEYED_RECORD;
 use crate::limits::{MachineLimits, best_rate};
 use crate::setting::{Emit, Setting};
 use forebay::aggregate::sum;
-use forebay::batch::Batch;
-use forebay::record::Record;
-use forebay::sink::{HashSink, Sink, SinkWriter};
-use forebay::source::Subtask;
+use forebay::sink::HashSink;
 use forebay::{Environment, Result};
-use std::collections::HashMap;
 use std::hint::black_box;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 /// See the module.
 pub const WORKLOAD: Workload = Workload {
@@ -41,7 +38,6 @@ type Summed = (u64, i64);
 fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
     let (stream, records) = keyed_stream(environment, setting)?;
     let keyed = stream.key_by(Keyed::key);
-    let finals = Arc::new(Mutex::new(Answer::default()));
     let answer: Box<dyn Fn() -> Answer> = match setting.emit {
         Emit::Final => {
             let (sink, total) = HashSink::new();
@@ -49,18 +45,18 @@ fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
             Box::new(move || super::folded(&total))
         }
         Emit::Updates if setting.checked => {
-            let sink = LastSink(finals.clone());
+            let (sink, total) = LastSink::<Summed>::new();
             keyed
                 .aggregate_updates(sum(Keyed::value))
                 .sink("last of each key", sink);
-            Box::new(move || *finals.lock().expect("folding does not panic"))
+            Box::new(move || *total.lock().expect("folding does not panic"))
         }
         Emit::Updates => {
-            let sink = KeySink(finals.clone());
+            let (sink, total) = KeySink::<Summed>::new();
             keyed
                 .aggregate_updates(sum(Keyed::value))
                 .sink("hash of keys", sink);
-            Box::new(move || *finals.lock().expect("folding does not panic"))
+            Box::new(move || *total.lock().expect("folding does not panic"))
         }
     };
     let summary = environment.execute("keyed-sum")?;
@@ -124,94 +120,5 @@ pub fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
             rate,
             what: "records added into an array, no engine",
         }),
-    }
-}
-
-/// Folds what is the same in every order of processing: the key of each update. Reads each whole row.
-struct KeySink(Arc<Mutex<Answer>>);
-
-struct KeyWriter {
-    total: Arc<Mutex<Answer>>,
-    mine: Answer,
-    sums: i64,
-}
-
-impl Sink for KeySink {
-    type In = Summed;
-    type Writer = KeyWriter;
-
-    fn writer(&self, _: Subtask) -> Result<KeyWriter> {
-        Ok(KeyWriter {
-            total: self.0.clone(),
-            mine: Answer::default(),
-            sums: 0,
-        })
-    }
-}
-
-impl SinkWriter for KeyWriter {
-    type In = Summed;
-
-    fn write(&mut self, (key, sum): (u64, i64)) -> Result<()> {
-        self.mine.records += 1;
-        self.mine.hash = self.mine.hash.wrapping_add(forebay_memory::hash::hash_u64(key));
-        self.sums = self.sums.wrapping_add(sum);
-        Ok(())
-    }
-
-    fn write_batch(&mut self, batch: &Batch) -> Result<()> {
-        batch.rows::<Summed>().try_for_each(|row| self.write(row))
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        black_box(self.sums);
-        let mut total = self.total.lock().expect("folding does not panic");
-        total.records += self.mine.records;
-        total.hash = total.hash.wrapping_add(self.mine.hash);
-        Ok(())
-    }
-}
-
-/// Keeps the last update of each key, to be compared with the oracle's sums. Values are not negative, so that the
-/// last is the largest: an update that came out of order is found.
-struct LastSink(Arc<Mutex<Answer>>);
-
-struct LastWriter {
-    total: Arc<Mutex<Answer>>,
-    last: HashMap<u64, i64>,
-}
-
-impl Sink for LastSink {
-    type In = Summed;
-    type Writer = LastWriter;
-
-    fn writer(&self, _: Subtask) -> Result<LastWriter> {
-        Ok(LastWriter {
-            total: self.0.clone(),
-            last: HashMap::new(),
-        })
-    }
-}
-
-impl SinkWriter for LastWriter {
-    type In = Summed;
-
-    fn write(&mut self, (key, sum): <Summed as Record>::View<'_>) -> Result<()> {
-        match self.last.insert(key, sum) {
-            Some(before) if before > sum => Err(forebay::Error::corrupt(format!(
-                "keyed-sum: the sum of key {key} fell from {before} to {sum}; updates of a key come in order"
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        let mut total = self.total.lock().expect("folding does not panic");
-        let mut row = Vec::new();
-        for (key, sum) in &self.last {
-            total.records += 1;
-            total.hash = total.hash.wrapping_add(hash_of(&(*key, *sum), &mut row));
-        }
-        Ok(())
     }
 }

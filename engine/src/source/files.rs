@@ -68,6 +68,17 @@ impl<T: Into<String>, const N: usize> From<[T; N]> for Patterns {
     }
 }
 
+impl Patterns {
+    /// The files that a source of these patterns would read, in order of their names.
+    ///
+    /// # Errors
+    /// Where a pattern matches nothing, a directory cannot be listed, or a name is a directory's.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
+        let files = FileInput::new(self.clone()).list()?;
+        Ok(files.into_iter().map(|file| file.path).collect())
+    }
+}
+
 /// What a source does with bytes that are not UTF-8 text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NotUtf8 {

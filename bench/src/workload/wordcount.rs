@@ -1,0 +1,242 @@
+//! `wordcount`: how often each word occurs in text files.
+
+use super::input::hash_of;
+use super::updates::{KeySink, LastSink};
+use super::{Answer, Bare, Outcome, Workload};
+use crate::data::TextData;
+use crate::limits::{MachineLimits, best_rate};
+use crate::scratch::Scratch;
+use crate::setting::{Emit, Setting};
+use forebay::operator::Collector;
+use forebay::record::itself;
+use forebay::sink::HashSink;
+use forebay::source::{NotUtf8, Patterns, text_blocks};
+use forebay::{Environment, JobSummary, Result};
+use forebay_memory::{Error, hash};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::io::{BufRead, BufReader};
+
+/// See the module.
+pub const WORKLOAD: Workload = Workload {
+    name: "wordcount",
+    about: "occurrences of each word in text files, or in generated text",
+    help: "A word is a maximal run of ASCII letters, digits and underscores; every other byte separates, those of\n\
+           other letters too. The same counts with coreutils (the echo ends a last line that has no end):\n\
+           for f in FILE…; do LC_ALL=C tr -cs 'A-Za-z0-9_' '\\n' <\"$f\"; echo; done | grep . | LC_ALL=C sort | uniq -c\n\
+           --input 'linux-source-*/**/*.c' reads files; bytes that are not UTF-8 separate words. Without it, lines of\n\
+           about --records words from an invented vocabulary of --keys are generated into a file beforehand.\n\
+           --emit final (batch) sends each word's count once, --emit updates (streaming) the new count after each word.",
+    records: 10_000_000,
+    keys: 50_000,
+    emits_updates: true,
+    prepare,
+    run,
+    oracle,
+    bare,
+    stall: None,
+};
+
+/// Results: a word and how often it occurs.
+type Counted = (String, u64);
+
+/// Whether a byte is part of a word.
+const IS_WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'_';
+        byte += 1;
+    }
+    table
+};
+
+/// Calls `each` with where each word of the text begins and ends.
+#[inline(always)]
+fn for_each_word(text: &[u8], mut each: impl FnMut(usize, usize)) {
+    let mut at = 0;
+    loop {
+        while at < text.len() && !IS_WORD[usize::from(text[at])] {
+            at += 1;
+        }
+        let start = at;
+        while at < text.len() && IS_WORD[usize::from(text[at])] {
+            at += 1;
+        }
+        if start == at {
+            return;
+        }
+        each(start, at);
+    }
+}
+
+fn prepare(setting: &mut Setting) -> Result<Option<Scratch>> {
+    const WORDS_A_LINE: u64 = 9;
+    if !setting.input.is_empty() {
+        return Ok(None);
+    }
+    let skew = if setting.skew == 0.0 { 1.0 } else { setting.skew };
+    let text = TextData::new(setting.keys.max(1), skew, setting.seed);
+    let scratch = Scratch::write(|file| text.write(setting.records.div_ceil(WORDS_A_LINE), file))?;
+    setting.input = vec![scratch.path().display().to_string()];
+    Ok(Some(scratch))
+}
+
+fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
+    let bytes = total_bytes(setting)?;
+    let source = text_blocks(setting.input.clone()).not_utf8(NotUtf8::Replace);
+    let words = environment
+        .source("read", source)
+        .flat_map(|block, out: &mut Collector<'_, String>| {
+            for_each_word(block.as_bytes(), |start, end| out.push(&block[start..end]));
+        })
+        .name("words")
+        .key_by(itself());
+    let count = forebay::aggregate::count();
+    let answer: Box<dyn Fn() -> Answer> = match setting.emit {
+        Emit::Final => {
+            let (sink, total) = HashSink::<Counted>::new();
+            words.aggregate_final(count).sink("hash", sink);
+            Box::new(move || super::folded(&total))
+        }
+        Emit::Updates if setting.checked => {
+            let (sink, total) = LastSink::<Counted>::new();
+            words.aggregate_updates(count).sink("last of each word", sink);
+            Box::new(move || *total.lock().expect("folding does not panic"))
+        }
+        Emit::Updates => {
+            let (sink, total) = KeySink::<Counted>::new();
+            words.aggregate_updates(count).sink("hash of words", sink);
+            Box::new(move || *total.lock().expect("folding does not panic"))
+        }
+    };
+    let summary = environment.execute("wordcount")?;
+    Ok(Outcome {
+        records: words_in(&summary),
+        bytes,
+        answer: answer(),
+        summary,
+        latency: None,
+    })
+}
+
+/// The words that the sources' tasks sent.
+fn words_in(summary: &JobSummary) -> u64 {
+    let senders = summary.tasks.iter().filter(|task| task.task.contains("words"));
+    senders.map(|task| task.records_out).sum()
+}
+
+fn total_bytes(setting: &Setting) -> Result<u64> {
+    let sizes = Patterns::from(setting.input.clone())
+        .files()?
+        .into_iter()
+        .map(|path| {
+            fs::metadata(&path)
+                .map(|data| data.len())
+                .map_err(|error| Error::io(format!("cannot read {}", path.display()), error))
+        });
+    sizes.sum()
+}
+
+fn oracle(setting: &Setting) -> Result<Answer> {
+    let mut counts: HashMap<Vec<u8>, u64> = HashMap::new();
+    for path in Patterns::from(setting.input.clone()).files()? {
+        let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
+        let mut file = BufReader::with_capacity(1 << 20, File::open(&path).map_err(failed)?);
+        let mut line = Vec::new();
+        while file.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+            for_each_word(&line, |start, end| match counts.get_mut(&line[start..end]) {
+                Some(count) => *count += 1,
+                None => {
+                    counts.insert(line[start..end].to_vec(), 1);
+                }
+            });
+            line.clear();
+        }
+    }
+    let mut answer = Answer {
+        records: counts.len() as u64,
+        hash: 0,
+    };
+    let mut row = Vec::new();
+    for (word, count) in counts {
+        let word = String::from_utf8(word).expect("a word is ASCII");
+        answer.hash = answer.hash.wrapping_add(hash_of(&(word, count), &mut row));
+    }
+    Ok(answer)
+}
+
+/// Words of the first files found and hashed, up to a bound; each thread has a part of them.
+fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
+    const MOST_BYTES: usize = 64 << 20;
+    const ROUNDS: u64 = 4;
+    let mut text = Vec::new();
+    for path in Patterns::from(setting.input.clone()).files()? {
+        let content =
+            fs::read(&path).map_err(|error| Error::io(format!("cannot read {}", path.display()), error))?;
+        text.extend_from_slice(&content);
+        if text.len() >= MOST_BYTES {
+            break;
+        }
+    }
+    let threads = setting.parallelism.min(limits.threads);
+    let part = text.len().div_ceil(threads).max(1);
+    let rate = best_rate(
+        threads,
+        |_| (),
+        |thread, ()| {
+            let mine = text.chunks(part).nth(thread).unwrap_or_default();
+            let (mut words, mut sum) = (0, 0u64);
+            for _ in 0..ROUNDS {
+                for_each_word(black_box(mine), |start, end| {
+                    words += 1;
+                    sum = sum.wrapping_add(hash::hash_bytes(&mine[start..end]));
+                });
+            }
+            black_box(sum);
+            words
+        },
+    );
+    Ok(Bare {
+        rate: rate.max(1.0),
+        what: "words found and hashed, no engine",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<&str> {
+        let mut words = Vec::new();
+        for_each_word(text.as_bytes(), |start, end| words.push(&text[start..end]));
+        words
+    }
+
+    #[test]
+    fn words_are_runs_of_letters_digits_and_underscores() {
+        assert_eq!(words(""), [""; 0]);
+        assert_eq!(words(" ,é- "), [""; 0]);
+        assert_eq!(words("int x_1=0x2F;"), ["int", "x_1", "0x2F"]);
+        assert_eq!(words("naïve end"), ["na", "ve", "end"]);
+        assert_eq!(words("Aa_9"), ["Aa_9"]);
+    }
+
+    /// Files as nobody wishes for them: no end of the last line, bytes that are no text, a line longer than a segment.
+    #[test]
+    fn bad_files_are_counted_as_the_oracle_counts_them() {
+        let mut setting = super::super::tests::setting("wordcount");
+        let mut content = b"first \xff\xfe second\xc3(third\r\n\n\n".to_vec();
+        content.extend(std::iter::repeat_n(&b"long "[..], 10_000).flatten());
+        content.extend(b"\nlast_word");
+        let scratch =
+            Scratch::write(|file| std::io::Write::write_all(file, &content).map(|()| 0)).expect("writable");
+        setting.input = vec![scratch.path().display().to_string()];
+        let plan = super::super::plan(&setting).expect("the default plan");
+        let runtime = forebay::Runtime::new(plan).expect("memory");
+        let outcome = run(&super::super::environment(&runtime, &setting), &setting).expect("it runs");
+        assert_eq!(outcome.answer, oracle(&setting).expect("readable"));
+        assert_eq!((outcome.records, outcome.answer.records), (10_004, 5));
+    }
+}
