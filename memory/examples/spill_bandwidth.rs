@@ -102,14 +102,26 @@ fn run(
             reader.next(&mut handle, &mut into)?;
             assert_eq!(into[..8], number.to_le_bytes());
         }
+        drop(reader);
         let (read, read_processor) = (start.elapsed().as_secs_f64(), processor_seconds() - processor);
+        // As a spilled hash partition is: one of 64 that were written in turn.
+        let start = Instant::now();
+        let order = (0..64).flat_map(|partition| (partition..count).step_by(64));
+        let mut reader = handle.reader(order.clone().map(|number| blocks[number as usize]).collect());
+        for number in order {
+            reader.next(&mut handle, &mut into)?;
+            assert_eq!(into[..8], number.to_le_bytes());
+        }
+        drop(reader);
+        let scattered = start.elapsed().as_secs_f64();
         let stats = handle.stats();
         println!(
-            "{name:<32} {round}: write {:>5.0} MB/s ({:.2} s CPU/GB), read {:>5.0} MB/s ({:.2} s CPU/GB), ratio {:.2}",
+            "{name:<32} {round}: write {:>5.0} MB/s ({:.2} s CPU/GB), read {:>5.0} MB/s ({:.2} s CPU/GB), scattered {:>5.0} MB/s, ratio {:.2}",
             bytes as f64 / write / 1e6,
             write_processor / (bytes as f64 / 1e9),
             bytes as f64 / read / 1e6,
             read_processor / (bytes as f64 / 1e9),
+            bytes as f64 / scattered / 1e6,
             stats.raw_bytes_written as f64 / stats.bytes_written as f64,
         );
         for block in blocks {

@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -155,6 +155,7 @@ impl Pipeline {
             let device = self.shared.device()?;
             self.stats.io = device.name();
             self.device = Some(device);
+            self.shared.active.fetch_add(1, Ordering::Relaxed);
         }
         Ok(self.device().has_clock())
     }
@@ -275,9 +276,20 @@ impl Pipeline {
         Ok(Some(window))
     }
 
+    /// This handle's share of what the workspace lends: it goes round among the handles that have done any I/O.
+    pub fn lent_share(&self) -> usize {
+        let geometry = &self.shared.geometry;
+        let lent = geometry.workspace_bytes - (geometry.slots + 1) * geometry.buffer_bytes;
+        lent / self.shared.active.load(Ordering::Relaxed).max(1)
+    }
+
     /// Starts to read a range of an extent ahead; `None` where there is no memory to spare.
     pub fn fetch_ahead(&mut self, extent: u32, start: usize, bytes: usize) -> Result<Option<u64>> {
         self.forget_abandoned();
+        let ahead: usize = self.windows.iter().map(|window| window.place.bytes).sum();
+        if ahead > 0 && ahead + bytes > self.lent_share() {
+            return Ok(None);
+        }
         let buffer = match self.shared.workspace.try_lend(bytes) {
             Some(buffer) => buffer,
             None if self.spare.len() > 1 => self.spare.pop().expect("more than one is there"),
@@ -368,6 +380,7 @@ impl Pipeline {
         self.windows.clear();
         self.spare.clear();
         if let Some(device) = self.device.take() {
+            self.shared.active.fetch_sub(1, Ordering::Relaxed);
             self.shared.keep(device);
         }
         self.publish();

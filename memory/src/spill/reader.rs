@@ -1,9 +1,10 @@
 //! Many blocks in a given order, read ahead and in large pieces.
 //!
 //! # Algorithm
-//! Neighbouring blocks become one *window* of at most one large read. As many windows are asked for ahead as the
-//! workspace has memory to lend, up to a depth shared by all readers of the handle. A window that had to be taken
-//! back, and a block that is still in memory, is read when its turn comes: slower, never wrong.
+//! Neighbouring blocks become one *window* of at most one large read. As many windows are asked for ahead as this
+//! handle's share of the workspace holds, up to a depth shared by all readers of the handle; and several at a
+//! time, so that one system call starts them. A window that had to be taken back, and a block that is still in
+//! memory, is read when its turn comes: slower, never wrong.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +17,10 @@ use super::pipeline::Readers;
 use crate::error::Result;
 
 /// Windows ahead at most, over all readers of a handle: the depth at which the disk reaches its limit.
-const DEPTH: usize = 16;
+const DEPTH: usize = 32;
+/// Windows are no larger than lets this many of them fit the handle's share, so that some are on their way while
+/// one is used.
+const WINDOWS: usize = 4;
 /// A gap between two blocks that is read along rather than starting another window.
 const GAP: usize = 2 * PAGE;
 
@@ -111,10 +115,14 @@ impl BlockReader {
     /// Asks for windows ahead, as many as there is memory to lend.
     fn plan(&mut self, handle: &mut SpillHandle) -> Result<()> {
         let readers = self.readers.count.load(Ordering::Relaxed).max(1);
-        let depth = (DEPTH / readers).max(1);
+        let depth = (DEPTH / readers).max(2);
+        if self.ahead.len() > depth / 2 {
+            return Ok(());
+        }
+        let share = handle.pipeline().lent_share() / readers;
         let mut asked = false;
         while self.planned < self.blocks.len() && self.ahead.len() < depth {
-            let (end, extent, start, bytes) = self.window(handle, readers);
+            let (end, extent, start, bytes) = self.window(handle, share / WINDOWS);
             let ticket = match bytes {
                 0 => None,
                 _ => handle.pipeline().fetch_ahead(extent, start, bytes)?,
@@ -136,7 +144,7 @@ impl BlockReader {
 
     /// The next window: the end of its blocks, its extent, start and size; size 0 where the first block is better
     /// read by itself.
-    fn window(&self, handle: &mut SpillHandle, readers: usize) -> (usize, u32, usize, usize) {
+    fn window(&self, handle: &mut SpillHandle, share: usize) -> (usize, u32, usize, usize) {
         let first = &self.blocks[self.planned];
         let extent = first.extent();
         let start = first.offset() as usize & !(PAGE - 1);
@@ -146,8 +154,7 @@ impl BlockReader {
             return (self.planned + 1, extent, start, 0);
         }
         let mut count = 1;
-        // With many readers memory goes round further in small windows.
-        let limit = (limit / readers.next_power_of_two()).max(end - start);
+        let limit = limit.min(share).max(end - start);
         for block in &self.blocks[self.planned + 1..] {
             let from = block.offset() as usize;
             let to = block.end().next_multiple_of(PAGE);

@@ -18,6 +18,12 @@ use super::file::SpillFile;
 use super::medium::Medium;
 use crate::error::{Error, Result};
 
+/// A file grows by this part of itself, so that a large one grows in few steps…
+const GROW_SHARE: u64 = 4;
+/// …of at most this: allocating 64 MiB at a time, first writes were 20 % faster than with 4 MiB, and with more no
+/// faster.
+const GROW_MOST: u64 = 64 << 20;
+
 /// All extents of a store.
 pub(crate) struct Space {
     directories: Vec<PathBuf>,
@@ -30,8 +36,6 @@ pub(crate) struct Space {
 struct Inner {
     files: Vec<Directory>,
     extents: Vec<Extent>,
-    /// Free extents, last freed on top.
-    free: Vec<u32>,
     next_directory: usize,
 }
 
@@ -39,6 +43,8 @@ struct Inner {
 struct Directory {
     file: Option<Arc<SpillFile>>,
     bytes: u64,
+    /// Its free extents, last freed on top.
+    free: Vec<u32>,
 }
 
 struct Extent {
@@ -72,10 +78,7 @@ impl Space {
     /// The quota is used up, or no directory has room.
     pub fn take(&self, medium: &Medium, owner: u64) -> Result<u32> {
         let mut inner = self.lock();
-        let number = match inner.free.pop() {
-            Some(number) => number,
-            None => self.grow(&mut inner, medium)?,
-        };
+        let number = self.next(&mut inner, medium)?;
         let extent = &mut inner.extents[number as usize];
         debug_assert!(!extent.used && extent.live == 0 && extent.pins == 0, "I1");
         (extent.owner, extent.sealed, extent.used) = (owner, false, true);
@@ -118,12 +121,12 @@ impl Space {
     /// Frees every extent of an owner that has nothing in flight any more.
     pub fn release(&self, owner: u64) {
         let mut inner = self.lock();
-        let Inner { extents, free, .. } = &mut *inner;
+        let Inner { extents, files, .. } = &mut *inner;
         for (number, extent) in extents.iter_mut().enumerate() {
             if extent.used && extent.owner == owner {
                 debug_assert_eq!(extent.pins, 0, "a handle waits for its writes first");
                 (extent.live, extent.used) = (0, false);
-                free.push(number as u32);
+                files[extent.directory].free.push(number as u32);
             }
         }
     }
@@ -131,8 +134,9 @@ impl Space {
     /// Bytes of all files, and bytes of extents in use.
     pub fn bytes(&self) -> (u64, u64) {
         let inner = self.lock();
-        let all = inner.extents.len() as u64 * self.extent_bytes as u64;
-        (all, all - inner.free.len() as u64 * self.extent_bytes as u64)
+        let free: usize = inner.files.iter().map(|directory| directory.free.len()).sum();
+        let bytes = |extents: usize| extents as u64 * self.extent_bytes as u64;
+        (bytes(inner.extents.len()), bytes(inner.extents.len() - free))
     }
 
     fn change(&self, number: u32, change: impl FnOnce(&mut Extent)) {
@@ -143,14 +147,40 @@ impl Space {
         change(extent);
         if extent.used && extent.sealed && extent.live == 0 && extent.pins == 0 {
             extent.used = false;
-            inner.free.push(number);
+            let directory = extent.directory;
+            inner.files[directory].free.push(number);
         }
     }
 
-    fn grow(&self, inner: &mut Inner, medium: &Medium) -> Result<u32> {
-        let bytes = self.extent_bytes as u64;
-        let allocated = inner.extents.len() as u64 * bytes;
-        if let Some(max_bytes) = self.max_bytes.filter(|max_bytes| allocated + bytes > *max_bytes) {
+    /// An extent that nobody uses: a recycled one of the next directory, or a new one.
+    ///
+    /// A directory whose file is smaller than another's grows before that one's free extents are used, so that
+    /// all disks take part.
+    fn next(&self, inner: &mut Inner, medium: &Medium) -> Result<u32> {
+        let left = self.extents_left(inner);
+        let largest = inner
+            .files
+            .iter()
+            .map(|directory| directory.bytes)
+            .max()
+            .unwrap_or(0);
+        for _ in 0..self.directories.len() {
+            let directory = inner.rotate();
+            if let Some(number) = inner.files[directory].free.pop() {
+                return Ok(number);
+            }
+            if inner.files[directory].bytes < largest
+                && let Ok(number) = self.grow(inner, medium, directory, left)
+            {
+                return Ok(number);
+            }
+        }
+        if let Some(number) = inner.files.iter_mut().find_map(|directory| directory.free.pop()) {
+            return Ok(number);
+        }
+        if let Some(max_bytes) = self.max_bytes.filter(|_| left == 0) {
+            let bytes = self.extent_bytes;
+            let allocated = inner.extents.len() * bytes;
             return Err(Error::memory(format!(
                 "spill.max_bytes: {allocated} B are in use and {bytes} B more are needed, the quota is \
                  {max_bytes} B; raise spill.max_bytes or memory.managed_size"
@@ -158,9 +188,8 @@ impl Space {
         }
         let mut refusal = None;
         for _ in 0..self.directories.len() {
-            let directory = inner.next_directory;
-            inner.next_directory = (directory + 1) % self.directories.len();
-            match self.grow_in(inner, medium, directory) {
+            let directory = inner.rotate();
+            match self.grow(inner, medium, directory, left) {
                 Ok(number) => return Ok(number),
                 Err(error) => refusal = Some((directory, error)),
             }
@@ -173,30 +202,65 @@ impl Space {
         ))
     }
 
-    fn grow_in(&self, inner: &mut Inner, medium: &Medium, directory: usize) -> io::Result<u32> {
-        let Directory { file, bytes } = &mut inner.files[directory];
+    /// How many more extents the quota allows.
+    fn extents_left(&self, inner: &Inner) -> u64 {
+        let Some(max_bytes) = self.max_bytes else {
+            return u64::MAX;
+        };
+        (max_bytes / self.extent_bytes as u64).saturating_sub(inner.extents.len() as u64)
+    }
+
+    /// A new extent of a directory, and some more for later where its file is large already; `left` at most.
+    fn grow(&self, inner: &mut Inner, medium: &Medium, directory: usize, left: u64) -> io::Result<u32> {
+        if left == 0 {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let ahead = (inner.files[directory].bytes / GROW_SHARE).min(GROW_MOST) / self.extent_bytes as u64;
+        // Where there is no room for several, there may be for one.
+        let grown = self.grow_by(inner, medium, directory, ahead.clamp(1, left));
+        grown.or_else(|_| self.grow_by(inner, medium, directory, 1))
+    }
+
+    /// Grows a directory's file by `count` extents; returns the first, the others become free.
+    fn grow_by(&self, inner: &mut Inner, medium: &Medium, directory: usize, count: u64) -> io::Result<u32> {
+        let extent_bytes = self.extent_bytes as u64;
+        let Directory { file, bytes, free } = &mut inner.files[directory];
         let file = match file {
             Some(file) => file,
             None => file.insert(Arc::new(medium.create(directory, &self.directories[directory])?)),
         };
-        file.grow(*bytes, self.extent_bytes as u64)?;
-        let extent = Extent {
-            directory,
-            start: *bytes,
-            owner: 0,
-            live: 0,
-            pins: 0,
-            sealed: false,
-            used: false,
-        };
-        *bytes += self.extent_bytes as u64;
-        inner.extents.push(extent);
-        Ok(inner.extents.len() as u32 - 1)
+        file.grow(*bytes, count * extent_bytes)?;
+        let first = inner.extents.len() as u32;
+        for number in 0..count {
+            let start = *bytes + number * extent_bytes;
+            let extent = Extent {
+                directory,
+                start,
+                owner: 0,
+                live: 0,
+                pins: 0,
+                sealed: false,
+                used: false,
+            };
+            inner.extents.push(extent);
+        }
+        *bytes += count * extent_bytes;
+        free.extend((first + 1..first + count as u32).rev());
+        Ok(first)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // What a panic may interrupt here leaves the tables whole.
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Inner {
+    /// The directory whose turn it is.
+    fn rotate(&mut self) -> usize {
+        let directory = self.next_directory;
+        self.next_directory = (directory + 1) % self.files.len();
+        directory
     }
 }
 
@@ -215,4 +279,38 @@ pub(crate) fn disk_error(what: &str, directory: &std::path::Path, error: io::Err
         format!("spill directory {}: {what} it; {remedy}", directory.display()),
         error,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spill::{SimulatedDisk, SimulatedFaults};
+
+    #[test]
+    fn extents_go_round_the_directories_and_come_back() {
+        let disk = SimulatedDisk::new(1, SimulatedFaults::default());
+        let medium = Medium::Simulated(disk.clone());
+        let directories: Vec<PathBuf> = (0..3).map(|number| format!("/disk{number}").into()).collect();
+        let space = Space::new(directories, Some(100 << 20), 1 << 20);
+        let mut used = vec![0; 3];
+        let mut places = std::collections::HashSet::new();
+        for _ in 0..100 {
+            let extent = space.take(&medium, 1).unwrap();
+            let (file, offset) = space.place(extent).unwrap();
+            used[file.index] += 1;
+            assert!(
+                places.insert((file.index, offset)),
+                "an extent was given out twice"
+            );
+        }
+        assert!(space.take(&medium, 1).is_err(), "the quota is used up");
+        assert!(used.iter().all(|count| (20..=50).contains(count)), "{used:?}");
+        assert_eq!(disk.report().file_bytes, 100 << 20);
+        space.release(1);
+        assert_eq!(space.bytes(), (100 << 20, 0));
+        for _ in 0..100 {
+            space.take(&medium, 2).unwrap();
+        }
+        assert_eq!(disk.report().file_bytes, 100 << 20);
+    }
 }

@@ -8,7 +8,7 @@
 //! The workspace (`spill.workspace_size`), see its file; and up to 136 KiB of compression scratch for every handle that
 //! has compressed something.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::config::{Geometry, SpillConfig};
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub geometry: Geometry,
     pub config: SpillConfig,
     pub totals: Totals,
+    /// Handles that have done any I/O and are not dropped.
+    pub active: AtomicUsize,
     next_handle: AtomicU64,
     next_sequence: AtomicU32,
 }
@@ -96,6 +98,7 @@ impl SpillStore {
             geometry,
             config: config.clone(),
             totals: Totals::default(),
+            active: AtomicUsize::new(0),
             next_handle: AtomicU64::new(1),
             next_sequence: AtomicU32::new(0),
         };
