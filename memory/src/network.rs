@@ -115,7 +115,7 @@ impl NetworkPool {
         let opened = self.ledger.open(&terms).or_else(|refused| match refused {
             Refused { lent: true, .. } => {
                 self.trim_locals();
-                self.ledger.open_within(&terms, patience)
+                self.ledger.open_within(&terms, patience, || self.trim_locals())
             }
             Refused { .. } => Err(refused),
         });
@@ -128,6 +128,8 @@ impl NetworkPool {
                 ByteSize(self.arena.segment_size() as u64),
             ))
         })?;
+        // Shares have become smaller: what others keep above theirs is free.
+        self.trim(|local| local.account.fair());
         let local = Arc::new(Local {
             arena: self.arena.clone(),
             ledger: self.ledger.clone(),
@@ -172,17 +174,21 @@ impl NetworkPool {
 
     /// Gives the buffers on local pools' stacks back to the arena, where the pools are above what they require.
     pub fn trim_locals(&self) {
+        self.trim(|local| local.account.minimum);
+    }
+
+    /// Gives back what is on stacks, down to what `keep` says for each local pool, stack and out together.
+    fn trim(&self, keep: impl Fn(&Local) -> usize) {
         let locals: Vec<Arc<Local>> = {
             let locals = self.locals.lock().unwrap_or_else(PoisonError::into_inner);
             locals.iter().filter_map(Weak::upgrade).collect()
         };
         for local in locals {
-            let required = local.account.minimum;
             let surplus = {
                 let mut state = local.lock();
-                let held = state.out + state.stack.len();
-                let keep = state.stack.len() - state.stack.len().min(held.saturating_sub(required));
-                state.stack.split_off(keep)
+                let above = (state.out + state.stack.len()).saturating_sub(keep(&local));
+                let left = state.stack.len().saturating_sub(above);
+                state.stack.split_off(left)
             };
             local.give_up(surplus);
         }
@@ -362,6 +368,17 @@ mod tests {
         assert_eq!(buffers.len(), 12);
         drop((buffers, first, second));
         assert_eq!(manager.outstanding(), 0);
+    }
+
+    #[test]
+    fn an_idle_pool_keeps_no_more_than_its_share() {
+        let manager = MemoryManager::with_segments(1, 20, 4096).unwrap();
+        let idle = manager.network().local("idle", 1, 20).unwrap();
+        drop(take(&idle, 16));
+        assert_eq!(manager.network().held(), 16, "kept for reuse");
+        let busy = manager.network().local("busy", 1, 20).unwrap();
+        assert_eq!((idle.size(), busy.size()), (10, 10));
+        assert_eq!(take(&busy, 100).len(), 10);
     }
 
     #[test]

@@ -139,10 +139,13 @@ impl Ledger {
     }
 
     /// Opens an account, waiting up to `patience` for others to give back what they hold above their minimums.
+    /// `collect` gives back what others keep without using it; it is called once their shares were lowered, so that
+    /// nothing is kept above them from then on.
     pub(crate) fn open_within(
         &self,
         terms: &AccountTerms<'_>,
         patience: Duration,
+        collect: impl Fn(),
     ) -> Result<Arc<Account>, Refused> {
         let started = Instant::now();
         let mut book = self.lock();
@@ -154,6 +157,7 @@ impl Ledger {
                     let wakes = self.rebalance(&mut book);
                     drop(book);
                     run(wakes);
+                    collect();
                     book = self.lock();
                     // A release between the two locks has signalled nobody: look before waiting.
                     if self.shared.load(SeqCst) < terms.minimum as isize {

@@ -118,7 +118,7 @@ impl MemoryManager {
         };
         let managed = &self.core.managed;
         let account = managed
-            .open_within(&terms, patience)
+            .open_within(&terms, patience, || ())
             .map_err(|refused| denied(owner, minimum, refused.free, self.segment_size()))?;
         Ok(Budget::new(self.core.arena.clone(), managed.clone(), account))
     }
