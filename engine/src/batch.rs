@@ -14,7 +14,7 @@
 //! than a segment, the batch is on the heap, which the user heap's counter bounds; the task gets no new
 //! input until such batches have left it.
 
-use crate::record::Record;
+use crate::record::{Record, checked_row_size};
 use forebay_memory::{Segment, SegmentSource};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -221,25 +221,42 @@ impl<'a, R: Record> Iterator for Rows<'a, R> {
     }
 }
 
+/// Where the batches of a task's operators come from, and how large a row of them may be.
+#[derive(Clone)]
+pub struct Batches {
+    source: Arc<dyn SegmentSource>,
+    max_row_size: usize,
+}
+
+impl Batches {
+    /// Batches that are segments of `source`, of rows up to `max_row_size` bytes (`record.max_size`).
+    pub fn new(source: Arc<dyn SegmentSource>, max_row_size: usize) -> Self {
+        Batches { source, max_row_size }
+    }
+}
+
 /// Appends rows and hands back batches as they fill.
 pub struct BatchWriter<R> {
-    source: Arc<dyn SegmentSource>,
+    batches: Batches,
     body: Option<Body>,
     position: usize,
     limit: usize,
     rows: u32,
+    /// Rows of the batches before.
+    rows_before: u64,
     record: PhantomData<fn(R)>,
 }
 
 impl<R: Record> BatchWriter<R> {
-    /// A writer whose batches are segments of `source`.
-    pub fn new(source: Arc<dyn SegmentSource>) -> Self {
+    /// A writer of `batches`.
+    pub fn new(batches: Batches) -> Self {
         BatchWriter {
-            source,
+            batches,
             body: None,
             position: 0,
             limit: 0,
             rows: 0,
+            rows_before: 0,
             record: PhantomData,
         }
     }
@@ -255,6 +272,10 @@ impl<R: Record> BatchWriter<R> {
     }
 
     /// Appends a row. Returns the batch before it, where that one had no room left for it.
+    ///
+    /// # Panics
+    /// Unwinds with an [`Error`](forebay_memory::Error) as its payload where the row is over `record.max_size`: closures that
+    /// emit rows have no other way out. The task makes it the job's failure.
     #[inline(always)]
     pub fn push(&mut self, view: R::View<'_>) -> Option<Batch> {
         let size = if R::STRIDE > 0 {
@@ -262,6 +283,9 @@ impl<R: Record> BatchWriter<R> {
         } else {
             R::row_size(view)
         };
+        if R::STRIDE == 0 && size > self.batches.max_row_size {
+            self.refuse(view);
+        }
         let mut full = None;
         if self.position + size > self.limit {
             full = self.start(size);
@@ -272,6 +296,14 @@ impl<R: Record> BatchWriter<R> {
         self.position = end;
         self.rows += 1;
         full
+    }
+
+    #[cold]
+    fn refuse(&self, view: R::View<'_>) {
+        let position = self.rows_before + u64::from(self.rows) + 1;
+        if let Err(error) = checked_row_size::<R>(view, position, self.batches.max_row_size) {
+            std::panic::resume_unwind(Box::new(error));
+        }
     }
 
     /// Room for up to `most` whole rows as bytes, at least one, in the batch being filled; the caller fills
@@ -304,6 +336,7 @@ impl<R: Record> BatchWriter<R> {
             return None;
         }
         let body = self.body.take()?;
+        self.rows_before += u64::from(self.rows);
         let batch = Batch {
             body,
             rows: self.rows,
@@ -322,9 +355,9 @@ impl<R: Record> BatchWriter<R> {
         let fits = |body: &Body| body.bytes().len() >= needed;
         // A body without rows may be left over from a row that needed more.
         let body = self.body.take().filter(fits).unwrap_or_else(|| {
-            let segment_size = self.source.segment_size();
+            let segment_size = self.batches.source.segment_size();
             match if needed <= segment_size {
-                self.source.try_take()
+                self.batches.source.try_take()
             } else {
                 None
             } {

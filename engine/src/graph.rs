@@ -3,13 +3,14 @@
 //! # Interface
 //! The API adds [`Node`]s; [`Graph::describe`] makes the serializable [`JobPlan`]; `job` lowers the graph.
 
+use crate::batch::Batches;
 use crate::exchange::Router;
 use crate::operator::Operator;
 use crate::plan::{ExchangeKind, JobPlan, PlanEdge, PlanNode};
 use crate::record::Schema;
 use crate::source::Subtask;
 use crate::task::SourceDriver;
-use forebay_memory::{Budget, Result, SegmentSource, SpillStore};
+use forebay_memory::{Budget, Result, SpillStore};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub struct OperatorContext {
     /// The number of key groups.
     pub max_parallelism: u32,
     /// Where output batches come from.
-    pub batches: Arc<dyn SegmentSource>,
+    pub batches: Batches,
     /// Managed memory, for operators that asked for it.
     pub budget: Option<Budget>,
     /// Where operators spill.
@@ -32,7 +33,7 @@ pub struct OperatorContext {
 }
 
 /// Makes a subtask's source from the source of its batches.
-pub(crate) type SubtaskSourceFactory = Box<dyn Fn(Arc<dyn SegmentSource>) -> Box<dyn SourceDriver>>;
+pub(crate) type SubtaskSourceFactory = Box<dyn Fn(Batches) -> Box<dyn SourceDriver>>;
 /// Lists a source's splits for a parallelism.
 pub(crate) type SourceFactory = Box<dyn Fn(usize) -> Result<SubtaskSourceFactory>>;
 /// Makes a subtask's operator.

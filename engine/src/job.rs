@@ -8,6 +8,7 @@
 //! its channels. For each operator subtask with managed memory: its minimum, guaranteed, and its share of the pool.
 //! A job that cannot have its minimums fails here, before anything runs.
 
+use crate::batch::Batches;
 use crate::clock::{Clock, RealClock};
 use crate::exchange::{ChannelLimits, Exchange, Forward, Gate, Output, Rebalance, Router, Wake};
 use crate::graph::{Factory, Graph, Node, OperatorContext, SubtaskSourceFactory};
@@ -18,7 +19,7 @@ use crate::runtime::Runtime;
 use crate::source::Subtask;
 use crate::summary::JobSummary;
 use crate::task::{JobControl, Parker, Task, TaskInput, TaskStatus, Worker};
-use forebay_memory::{Result, SegmentSource};
+use forebay_memory::{PressureMonitor, Result};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -136,11 +137,9 @@ pub(crate) fn lower(
                 parallelism: parallelism[head],
             };
             let required = members.len() + 2;
-            let batches: Arc<dyn SegmentSource> = Arc::new(network.local(
-                &format!("task \"{title}\", subtask {index}"),
-                required,
-                2 * required,
-            )?);
+            let owner = format!("task \"{title}\", subtask {index}");
+            let pool = network.local(&owner, required, 2 * required)?;
+            let batches = Batches::new(Arc::new(pool), runtime.plan().record.max_size);
             let input = match &source {
                 Some(source) => TaskInput::Source(source(batches.clone())),
                 None => TaskInput::Gate(readers.next().expect("an operator's subtask has a gate")),
@@ -249,6 +248,12 @@ pub(crate) fn launch(
             control: control.clone(),
             parker: parkers[slot].clone(),
             clock: clock.clone(),
+            heap_limit: runtime.plan().heap_bytes(),
+            // One worker watches for all.
+            pressure: (slot == 0)
+                .then(|| PressureMonitor::of(runtime.plan()))
+                .flatten()
+                .map(|monitor| (monitor, runtime.manager().clone())),
         };
         let builder = std::thread::Builder::new().name(format!("forebay-slot-{slot}"));
         match builder.spawn(move || worker.run()) {

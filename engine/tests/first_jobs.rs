@@ -355,3 +355,23 @@ fn keys_whose_hashes_agree_in_too_many_bits_take_several_passes() {
         assert!(sums == expected, "{mode:?}");
     }
 }
+
+#[test]
+fn a_record_over_the_largest_size_is_refused_with_its_place() {
+    let environment = environment(64, 4096).with_parallelism(1);
+    let most = environment.runtime().plan().record.max_size as u64;
+    environment
+        .source("numbers", generate(100, |index| index))
+        .map(move |index| "x".repeat(if index == 41 { most as usize } else { 10 }))
+        .name("inflate")
+        .blackhole();
+    let error = environment.execute("large").expect_err("the record is too large");
+    assert_eq!(error.kind(), ErrorKind::User);
+    let message = error.to_string();
+    assert!(
+        message.starts_with("operator \"inflate\": record \"string\" at position 42: "),
+        "{message}"
+    );
+    assert!(message.contains("is over record.max_size"), "{message}");
+    assert_eq!(environment.runtime().manager().outstanding(), 0);
+}

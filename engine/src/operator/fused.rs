@@ -9,11 +9,10 @@
 //! No allocation and no dynamic call a row.
 
 use super::downstream::{Downstream, Operator};
-use crate::batch::{Batch, BatchWriter};
+use crate::batch::{Batch, BatchWriter, Batches};
 use crate::record::Record;
-use forebay_memory::{Error, Result, SegmentSource};
+use forebay_memory::{Error, Result};
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 /// Takes the rows that a stage emits.
 pub trait Emit<O: Record> {
@@ -243,11 +242,11 @@ pub struct Fused<I, O: Record, S> {
 }
 
 impl<I: Record, O: Record, S: Stage<I, O>> Fused<I, O, S> {
-    /// An operator for `stage`, with output batches from `source`.
-    pub fn new(stage: S, source: Arc<dyn SegmentSource>) -> Self {
+    /// An operator for `stage`, with output batches of `batches`.
+    pub fn new(stage: S, batches: Batches) -> Self {
         Fused {
             stage,
-            writer: BatchWriter::new(source),
+            writer: BatchWriter::new(batches),
             position: 0,
             input: PhantomData,
         }
@@ -324,12 +323,12 @@ pub struct FusedFlatMap<I, M, O: Record, S, F> {
 }
 
 impl<I: Record, M: Record, O: Record, S: Stage<I, M>, F: FlatMap<M, O>> FusedFlatMap<I, M, O, S, F> {
-    /// An operator for `stage` followed by `function`, with output batches from `source`.
-    pub fn new(stage: S, function: F, source: Arc<dyn SegmentSource>) -> Self {
+    /// An operator for `stage` followed by `function`, with output batches of `batches`.
+    pub fn new(stage: S, function: F, batches: Batches) -> Self {
         FusedFlatMap {
             stage,
             function,
-            writer: BatchWriter::new(source),
+            writer: BatchWriter::new(batches),
             position: 0,
             types: PhantomData,
         }

@@ -1,13 +1,13 @@
 //! The source task: takes splits, polls their readers, and puts what they emit into batches.
 
 use super::{Source, SourceReader};
-use crate::batch::{Batch, BatchWriter};
+use crate::batch::{Batch, BatchWriter, Batches};
 use crate::clock::Instant;
 use crate::operator::Downstream;
 use crate::record::{PlainRecord, Record};
 use crate::task::{SourceDriver, SourceStatus};
 use crossbeam_queue::SegQueue;
-use forebay_memory::{Error, Result, SegmentSource};
+use forebay_memory::{Error, Result};
 use std::sync::Arc;
 
 /// Where a reader puts its records.
@@ -83,7 +83,7 @@ pub struct SourceTask<S: Source> {
 
 impl<S: Source> SourceTask<S> {
     /// A subtask that reads splits of the shared queue.
-    pub fn new(source: Arc<S>, splits: Arc<SegQueue<S::Split>>, batches: Arc<dyn SegmentSource>) -> Self {
+    pub fn new(source: Arc<S>, splits: Arc<SegQueue<S::Split>>, batches: Batches) -> Self {
         SourceTask {
             source,
             splits,

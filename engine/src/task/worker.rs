@@ -12,7 +12,8 @@ use super::control::JobControl;
 use super::poll::{Polled, Task};
 use crate::clock::{Clock, Instant};
 use crate::exchange::Wake;
-use forebay_memory::Error;
+use forebay_memory::account::user_heap_bytes;
+use forebay_memory::{ByteSize, Error, MemoryManager, PressureMonitor};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -69,6 +70,10 @@ pub struct Worker {
     pub parker: Arc<Parker>,
     /// The job's clock.
     pub clock: Arc<dyn Clock>,
+    /// What the heap is held to, in bytes, where the binary counts it.
+    pub heap_limit: u64,
+    /// What watches for pressure from outside, and whose targets it lowers.
+    pub pressure: Option<(PressureMonitor, MemoryManager)>,
 }
 
 enum Round {
@@ -106,6 +111,9 @@ impl Worker {
 
     /// Polls each task once.
     fn round(&mut self) -> Round {
+        if let Some((monitor, manager)) = &mut self.pressure {
+            monitor.relieve(self.clock.now(), manager);
+        }
         let mut progress = false;
         let mut earliest: Option<Instant> = None;
         let mut index = 0;
@@ -115,7 +123,8 @@ impl Worker {
             }
             let (number, task) = &mut self.tasks[index];
             self.parker.current.store(*number + 1, Ordering::Relaxed);
-            let polled = poll_caught(task);
+            let polled =
+                poll_caught(task).and_then(|polled| within_heap(self.heap_limit, task).map(|()| polled));
             self.parker.current.store(0, Ordering::Relaxed);
             match polled {
                 Ok(Polled::Progress) => progress = true,
@@ -165,15 +174,40 @@ pub(crate) fn poll_caught(task: &mut Task) -> Result<Polled, Error> {
     match catch_unwind(AssertUnwindSafe(|| task.poll())) {
         Ok(result) => result,
         Err(panic) => {
-            let message = panic_message(&*panic);
             let (operator, position) = task.at_work();
-            let place = match operator {
-                Some(name) => format!("operator \"{name}\", record {position}"),
-                None => format!("source, record {position}"),
+            let place = match &operator {
+                Some(name) => format!("operator \"{name}\""),
+                None => String::from("source"),
             };
-            Err(Error::user(format!("{place}: a function panicked: {message}")).located())
+            Err(match panic.downcast::<Error>() {
+                // Thrown by the engine, where a closure has no other way out.
+                Ok(error) => error.within(place),
+                Err(panic) => {
+                    let message = panic_message(&*panic);
+                    Error::user(format!(
+                        "{place}, record {position}: a function panicked: {message}"
+                    ))
+                }
+            }
+            .located())
         }
     }
+}
+
+/// Refuses to go on where the heap has more than the plan gives it.
+fn within_heap(limit: u64, task: &Task) -> Result<(), Error> {
+    let used = user_heap_bytes() as u64;
+    if used <= limit {
+        return Ok(());
+    }
+    let (operator, _) = task.at_work();
+    let name = operator.map_or_else(|| String::from("a source"), |name| format!("operator \"{name}\""));
+    Err(Error::memory(format!(
+        "{name}: the heap has {}, the plan gives it {} (memory.framework_size + memory.user_size); raise memory.user_size, or \
+         keep less in functions and sinks",
+        ByteSize(used),
+        ByteSize(limit)
+    )))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

@@ -21,7 +21,7 @@
 use super::folding::{Folding, Results};
 use super::groups::{CHUNK, Groups};
 use super::partitions::{Log, Partitions, Spilled};
-use crate::batch::{Batch, BatchWriter};
+use crate::batch::{Batch, BatchWriter, Batches};
 use crate::metrics::OperatorMetrics;
 use crate::operator::{Downstream, Finish, Operator};
 use crate::record::{KeyFields, Record};
@@ -119,7 +119,7 @@ pub(crate) struct Setting {
     pub(crate) budget: Budget,
     pub(crate) handle: SpillHandle,
     /// Where output batches come from.
-    pub(crate) batches: Arc<dyn SegmentSource>,
+    pub(crate) batches: Batches,
     /// The first bits that the hashes of all rows share.
     pub(crate) skip_bits: u32,
 }

@@ -13,12 +13,12 @@ use super::byte_groups::ByteGroups;
 use super::folding::{Folding, Lanes};
 use super::groups::{CHUNK, Groups};
 use crate::aggregate::Aggregate;
-use crate::batch::{Batch, BatchWriter};
+use crate::batch::{Batch, BatchWriter, Batches};
 use crate::metrics::OperatorMetrics;
 use crate::operator::{Downstream, Finish, Operator};
 use crate::record::{Field, KeyFields, Record, second};
 use forebay_memory::pages::Cursor;
-use forebay_memory::{Budget, Result, SegmentSource};
+use forebay_memory::{Budget, Result};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -53,13 +53,7 @@ pub(crate) struct LocalAggregate<R: Record, K: KeyFields<R>, A> {
 
 impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> LocalAggregate<R, K, A> {
     /// An operator that sends each row on by itself from the start where `is_bypassed`.
-    pub(crate) fn new(
-        keys: K,
-        aggregate: A,
-        budget: Budget,
-        batches: Arc<dyn SegmentSource>,
-        is_bypassed: bool,
-    ) -> Self {
+    pub(crate) fn new(keys: K, aggregate: A, budget: Budget, batches: Batches, is_bypassed: bool) -> Self {
         LocalAggregate {
             groups: ByteGroups::new(keys, A::LANES, Arc::new(budget.clone()), 0),
             keys,
