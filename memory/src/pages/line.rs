@@ -280,9 +280,19 @@ impl LineTable {
         let lanes = if LANES == DYNAMIC { self.shape.lanes } else { LANES };
         let mut homes = [ptr::null_mut::<u64>(); GROUP];
         let mut done = 0;
+        let mut entries = self.entries;
         'groups: while done < hashes.len() {
             let group = &hashes[done..hashes.len().min(done + GROUP)];
-            let located = locate(self.directory.lookup(), self.shape, lanes, group, &mut homes);
+            let lookup = self.directory.lookup();
+            let located = locate(lookup, self.shape, lanes, group, &mut homes);
+            if self.entries - entries > GROUP / 8 {
+                // New entries are counted in their pages' headers: fetch those ahead too.
+                for &hash in group {
+                    // SAFETY: the lookup was made for this group, and the directory has not changed since.
+                    prefetch(unsafe { lookup.page(hash) }.at(0));
+                }
+            }
+            entries = self.entries;
             if located == 0 {
                 if !self.open_page(group[0]) {
                     return Progress {
