@@ -14,7 +14,8 @@
 //!    when a receiver gives a buffer back.
 //!
 //! # Memory
-//! Least: a buffer being filled for each channel. Usual: one more in each backlog. The pool bounds the rest.
+//! Least: a buffer being filled for each channel, and one more, which a copy that waits may hold. Usual: one more in each
+//! backlog. The pool bounds the rest.
 //!
 //! # Invariants
 //! I1. Rows of one channel are delivered in the order in which they were sent.
@@ -81,6 +82,8 @@ fn ship_filling(lane: &mut Lane, writer: &mut SegmentWriter) {
 /// A batch that could not be sent whole, and how far it got.
 struct Parked {
     batch: Batch,
+    /// Its memory is on the exchange's account already.
+    is_own: bool,
     row: usize,
     byte: usize,
     lane: usize,
@@ -147,9 +150,20 @@ impl Exchange {
                 .all(|lane| lane.backlog.len() < self.most_backlog)
     }
 
-    fn send(&mut self, batch: Batch) {
+    /// Sends a copy of a batch that another exchange sends too. At most one copy that waits takes a buffer of the pool: more of
+    /// them would hold what is needed to send them.
+    fn send_copy(&mut self, batch: &Batch) {
+        let copy = match self.parked.is_empty() {
+            true => batch.duplicate(&*self.pool),
+            false => Batch::from_rows_on_heap(batch.bytes(), batch.len()),
+        };
+        self.send(copy, true);
+    }
+
+    fn send(&mut self, batch: Batch, is_own: bool) {
         let mut parked = Parked {
             batch,
+            is_own,
             row: 0,
             byte: 0,
             lane: 0,
@@ -182,7 +196,7 @@ impl Exchange {
     fn hand_over(&mut self, lane: usize, parked: &mut Parked) -> bool {
         let (lane, writer) = (&mut self.lanes[lane], &mut self.writers[lane]);
         let batch = &mut parked.batch;
-        if batch.is_segment() {
+        if batch.is_segment() && !parked.is_own {
             let Some(mut segment) = self.pool.try_take() else {
                 return false;
             };
@@ -358,9 +372,9 @@ impl Output {
             return;
         };
         for exchange in others {
-            exchange.send(batch.duplicate(&*exchange.pool));
+            exchange.send_copy(&batch);
         }
-        last.send(batch);
+        last.send(batch, false);
     }
 
     /// Sends what waits, as far as credits and buffers go.

@@ -5,8 +5,8 @@
 //! a worker thread or the simulator.
 //!
 //! # Algorithm
-//! 1. Send what waits in the output; where it stays blocked, answer that.
-//! 2. Let operators give back memory that the arbiter asked for.
+//! 1. Let operators give back memory that the arbiter asked for.
+//! 2. Send what waits in the output; where it stays blocked, answer that.
 //! 3. Running: move up to [`BATCHES_A_POLL`] batches from input to chain, as long as the output has room. Where there is
 //!    no input, flush what operators hold back, and buffers whose receivers are idle.
 //! 4. Finishing: after the last input, finish the operators; then end the output.
@@ -128,10 +128,11 @@ impl Task {
     }
 
     fn advance(&mut self, now: Instant) -> Result<Polled> {
+        // First, so that others get memory back also from a task whose consumer has stopped.
+        self.chain.yield_memory()?;
         if self.chain.output().drain() == SendState::Blocked {
             return Ok(Polled::WaitingForOutput);
         }
-        self.chain.yield_memory()?;
         match self.phase {
             Phase::Running => {
                 let polled = self.run(now)?;

@@ -60,9 +60,10 @@ impl Ledger {
         self.earmarked.store(earmarked, SeqCst);
         let shared = self.shared.load(SeqCst);
         let shortage = (earmarked as isize - shared).max(0) as usize;
-        let asks = ask(book, shortage);
-        let (waiting, wakes) = self.choose_wakes(book, shared);
+        let (asks, mut wakes) = ask(book, shortage);
+        let (waiting, granted) = self.choose_wakes(book, shared);
         self.attention.store(book.admissions + waiting + asks, SeqCst);
+        wakes.extend(granted);
         wakes
     }
 
@@ -103,8 +104,9 @@ impl Ledger {
     }
 }
 
-/// Asks the holders with the most to give per cost for `shortage` segments; answers how many were asked.
-fn ask(book: &Book, mut shortage: usize) -> usize {
+/// Asks the holders with the most to give per cost for `shortage` segments; answers how many were asked, and how to wake
+/// those that were not asked before.
+fn ask(book: &Book, mut shortage: usize) -> (usize, Vec<Wake>) {
     let mut givers: Vec<(usize, &Arc<Account>)> = Vec::new();
     for account in &book.accounts {
         let above = account.held().saturating_sub(account.fair());
@@ -120,11 +122,16 @@ fn ask(book: &Book, mut shortage: usize) -> usize {
         (*other_give as u128 * cost(account)).cmp(&(*give as u128 * cost(other)))
     });
     let mut asks = 0;
+    let mut wakes = Vec::new();
     for (give, account) in givers {
         let asked = give.min(shortage);
-        account.asked.store(asked, Relaxed);
+        let before = account.asked.swap(asked, Relaxed);
         shortage -= asked;
         asks += usize::from(asked > 0);
+        if before == 0 && asked > 0 {
+            let wake = account.when_asked.lock();
+            wakes.extend(wake.unwrap_or_else(PoisonError::into_inner).clone());
+        }
     }
-    asks
+    (asks, wakes)
 }

@@ -103,6 +103,8 @@ pub(crate) struct Account {
     /// Nobody takes on it any more.
     pub(super) retired: AtomicBool,
     pub(super) wake: Mutex<Option<Wake>>,
+    /// Called when it is asked to give back after it was not.
+    pub(super) when_asked: Mutex<Option<Wake>>,
 }
 
 impl Ledger {
@@ -220,6 +222,7 @@ impl Ledger {
             has_wake: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             wake: Mutex::new(None),
+            when_asked: Mutex::new(None),
         });
         book.committed += minimum;
         book.accounts.push(account.clone());
@@ -249,6 +252,7 @@ impl Ledger {
     /// Nobody takes on the account any more; what it holds comes back later. It has no share beyond its minimum.
     pub(crate) fn retire(&self, account: &Account) {
         account.set_wake(None);
+        account.set_when_asked(None);
         let wakes = {
             let mut book = self.lock();
             account.retired.store(true, Relaxed);
@@ -546,6 +550,13 @@ impl Account {
         let replaced = std::mem::replace(&mut *slot, wake);
         drop(slot);
         // The old callback may own segments: it is dropped outside the lock.
+        drop(replaced);
+    }
+
+    pub(crate) fn set_when_asked(&self, wake: Option<Wake>) {
+        let mut slot = self.when_asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let replaced = std::mem::replace(&mut *slot, wake);
+        drop(slot);
         drop(replaced);
     }
 

@@ -106,6 +106,12 @@ impl Budget {
         self.home.account.asked()
     }
 
+    /// What is called when it is asked to give back after it was not: so that a holder that waits for something else
+    /// hears of it. It is called on the thread of whoever asks, and must not touch the budget.
+    pub fn set_when_asked(&self, wake: Option<Wake>) {
+        self.home.account.set_when_asked(wake);
+    }
+
     /// Withdraws the last denied request, for an owner that goes on without the memory: the arbiter stops asking
     /// others for it, and setting it aside. Any segment that is granted later withdraws it too.
     pub fn withdraw(&self) {
