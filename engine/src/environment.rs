@@ -17,6 +17,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+/// How long a job that starts waits for other jobs to give back memory: some spills, or the end of a short job.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+
 struct Inner {
     runtime: Runtime,
     graph: RefCell<Graph>,
@@ -109,6 +112,7 @@ impl Environment {
                 BufferTimeout::Off => None,
             },
             cancel_timeout: plan.cancel.timeout,
+            patience: START_PATIENCE,
         })
     }
 

@@ -19,7 +19,8 @@ use crate::runtime::Runtime;
 use crate::source::Subtask;
 use crate::summary::JobSummary;
 use crate::task::{JobControl, Parker, Task, TaskInput, TaskStatus, Worker};
-use forebay_memory::{PressureMonitor, Result};
+use forebay_memory::network::DEFAULT_OVERDRAFT;
+use forebay_memory::{LocalPool, NetworkPool, PressureMonitor, Result};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub(crate) struct JobOptions {
     pub(crate) most_backlog: usize,
     pub(crate) buffer_timeout: Option<Duration>,
     pub(crate) cancel_timeout: Duration,
+    /// How long the job waits, before it starts, for other jobs to give back what its minimums were lent to them.
+    pub(crate) patience: Duration,
 }
 
 /// A task, where it runs, and what is known of it from outside.
@@ -94,7 +97,7 @@ pub(crate) fn lower(
                     .collect();
                 let most = channels.len() * (1 + options.limits.exclusive) + options.limits.floating;
                 let owner = format!("exchange from \"{}\" to \"{}\"", names[edge.from], names[id]);
-                let pool = network.local(&owner, channels.len() + 1, most)?;
+                let pool = local_pool(network, options, &owner, channels.len() + 1, most)?;
                 exchanges[edge.from][sender].push(Exchange::new(
                     router,
                     stride,
@@ -138,7 +141,7 @@ pub(crate) fn lower(
             };
             let required = members.len() + 2;
             let owner = format!("task \"{title}\", subtask {index}");
-            let pool = network.local(&owner, required, 2 * required)?;
+            let pool = local_pool(network, options, &owner, required, 2 * required)?;
             let batches = Batches::new(Arc::new(pool), runtime.plan().record.max_size);
             let input = match &source {
                 Some(source) => TaskInput::Source(source(batches.clone())),
@@ -157,7 +160,12 @@ pub(crate) fn lower(
                             "{} \"{}\", subtask {index} of {}",
                             node.kind, names[*id], subtask.parallelism
                         );
-                        Some(runtime.manager().budget(&owner, minimum, shares[*id])?)
+                        let most = shares[*id];
+                        let budget =
+                            (runtime.manager()).budget_within(&owner, minimum, most, options.patience)?;
+                        let bell = wake(slot(index));
+                        budget.set_when_asked(Some(Arc::new(move || bell.wake())));
+                        Some(budget)
                     }
                 };
                 let context = OperatorContext {
@@ -182,7 +190,7 @@ pub(crate) fn lower(
                 active: chain.activity(),
                 metrics: metrics.clone(),
             });
-            let task = Task::new(input, chain, clock.clone(), metrics);
+            let task = Task::new(names[head].clone(), input, chain, clock.clone(), metrics);
             placed.push(Placed {
                 slot: slot(index),
                 task,
@@ -223,6 +231,17 @@ fn managed_shares(graph: &Graph, parallelism: &[usize], total: usize) -> Vec<usi
         _ => cap(node),
     };
     graph.nodes.iter().map(of).collect()
+}
+
+/// Network buffers for one side of an exchange.
+fn local_pool(
+    network: &NetworkPool,
+    options: &JobOptions,
+    owner: &str,
+    required: usize,
+    most: usize,
+) -> Result<LocalPool> {
+    network.local_with(owner, required, most, DEFAULT_OVERDRAFT, options.patience)
 }
 
 /// Runs a job's tasks, each slot on its own thread.

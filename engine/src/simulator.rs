@@ -136,6 +136,7 @@ pub(crate) fn simulate(
         1 => Some(Duration::ZERO),
         _ => Some(Duration::from_micros(1 << random.below(17))),
     };
+    options.patience = Duration::ZERO;
     let turns = simulation.turns.unwrap_or(match random.below(2) {
         0 => Turns::AnyTask,
         _ => Turns::Slots,

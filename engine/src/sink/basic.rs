@@ -36,6 +36,8 @@ impl<R: Record> Sink for Blackhole<R> {
 impl<R: Record> SinkWriter for Blackhole<R> {
     type In = R;
 
+    const TAKES_BATCHES: bool = true;
+
     fn write(&mut self, _: R::View<'_>) -> Result<()> {
         Ok(())
     }
@@ -128,6 +130,8 @@ impl<R: Record> Sink for Collect<R> {
 
 impl<R: Record> SinkWriter for Collect<R> {
     type In = R;
+
+    const TAKES_BATCHES: bool = true;
 
     fn write(&mut self, row: R::View<'_>) -> Result<()> {
         self.0
@@ -269,6 +273,8 @@ impl<R: Record> Sink for HashSink<R> {
 
 impl<R: Record> SinkWriter for HashSinkWriter<R> {
     type In = R;
+
+    const TAKES_BATCHES: bool = true;
 
     fn write(&mut self, row: R::View<'_>) -> Result<()> {
         let mut bytes = vec![0; R::row_size(row)];

@@ -44,13 +44,17 @@ pub trait SinkWriter: Send {
     /// The type of the records.
     type In: Record;
 
+    /// Whether the writer has a [`SinkWriter::write_batch`] of its own, which is then called instead of
+    /// [`SinkWriter::write`]. Its failures are known to the batch, not to the record.
+    const TAKES_BATCHES: bool = false;
+
     /// Takes a record.
     ///
     /// # Errors
     /// Where it cannot be written; the job fails.
     fn write(&mut self, row: <Self::In as Record>::View<'_>) -> Result<()>;
 
-    /// Takes a batch of records; by default each with [`SinkWriter::write`].
+    /// Takes a batch of records where [`SinkWriter::TAKES_BATCHES`].
     ///
     /// # Errors
     /// As [`SinkWriter::write`].

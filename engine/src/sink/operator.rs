@@ -20,8 +20,15 @@ impl<W: SinkWriter> SinkOperator<W> {
 
 impl<W: SinkWriter> Operator for SinkOperator<W> {
     fn process(&mut self, batch: Batch, _: &mut Downstream<'_>) -> Result<()> {
-        self.writer.write_batch(&batch)?;
-        self.position += batch.len() as u64;
+        if W::TAKES_BATCHES {
+            self.writer.write_batch(&batch)?;
+            self.position += batch.len() as u64;
+            return Ok(());
+        }
+        for row in batch.rows::<W::In>() {
+            self.position += 1;
+            self.writer.write(row)?;
+        }
         Ok(())
     }
 

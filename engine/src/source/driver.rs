@@ -16,8 +16,16 @@ pub struct SourceOutput<'a, 'd, R: Record> {
     down: &'a mut Downstream<'d>,
     failure: Option<Error>,
     emitted: u64,
+    /// Where `emitted` is added in the end, also when the reader panics.
+    total: &'a mut u64,
     is_full: bool,
     now: Instant,
+}
+
+impl<R: Record> Drop for SourceOutput<'_, '_, R> {
+    fn drop(&mut self) {
+        *self.total += self.emitted;
+    }
 }
 
 impl<R: Record> SourceOutput<'_, '_, R> {
@@ -108,14 +116,15 @@ impl<S: Source> SourceDriver for SourceTask<S> {
             down,
             failure: None,
             emitted: 0,
+            total: &mut self.emitted,
             is_full: false,
             now,
         };
         let status = reader.poll(&mut out);
-        self.emitted += out.emitted;
-        if let Some(error) = out.failure {
+        if let Some(error) = out.failure.take() {
             return Err(error);
         }
+        drop(out);
         match status? {
             SourceStatus::Done => {
                 self.reader = None;

@@ -15,7 +15,7 @@ use crate::clock::{Clock, Instant};
 use crate::exchange::{GateRead, GateReader, SendState};
 use crate::metrics::{Activity, OperatorMetrics, TaskMetrics};
 use crate::operator::{Chain, Downstream, Finish};
-use forebay_memory::Result;
+use forebay_memory::{ErrorKind, Result};
 use std::sync::Arc;
 
 /// Batches moved in one poll: enough to make the poll's own cost small, few enough that they stay in L2.
@@ -74,6 +74,8 @@ enum Phase {
 
 /// One subtask of a chain of operators.
 pub struct Task {
+    /// The first operator or source, for errors.
+    name: Arc<str>,
     input: TaskInput,
     chain: Chain,
     clock: Arc<dyn Clock>,
@@ -86,11 +88,18 @@ pub struct Task {
 }
 
 impl Task {
-    /// A task that reads `input`, runs `chain` and counts in `metrics`.
-    pub fn new(input: TaskInput, chain: Chain, clock: Arc<dyn Clock>, metrics: Arc<TaskMetrics>) -> Task {
+    /// A task that reads `input`, runs `chain` and counts in `metrics`; `name` is that of its source.
+    pub fn new(
+        name: Arc<str>,
+        input: TaskInput,
+        chain: Chain,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<TaskMetrics>,
+    ) -> Task {
         let since = clock.now();
         let phase = Phase::Running;
         Task {
+            name,
             input,
             chain,
             clock,
@@ -171,8 +180,18 @@ impl Task {
             match &mut self.input {
                 TaskInput::Source(source) => {
                     let mut down = self.chain.downstream();
-                    let status = source.poll(&mut down, now)?;
+                    let status = source.poll(&mut down, now);
                     self.records_in = source.position();
+                    let status = status.map_err(|error| {
+                        if error.kind() == ErrorKind::User && !error.is_located() {
+                            let (name, position) = (&self.name, self.records_in);
+                            error
+                                .within(format_args!("source \"{name}\", record {position}"))
+                                .located()
+                        } else {
+                            error
+                        }
+                    })?;
                     match status {
                         SourceStatus::More => {}
                         SourceStatus::Idle(until) => {
@@ -224,11 +243,12 @@ impl Task {
         self.metrics.store_operators(operators.collect());
     }
 
-    /// The operator at work and the records it has begun; for a source, `None` and the records it has emitted.
-    pub fn at_work(&self) -> (Option<Arc<str>>, u64) {
-        match self.chain.at_work() {
-            Some((name, position)) => (Some(name), position),
-            None => (None, self.records_in),
+    /// The operator at work and the records it has begun, or the source and the records it has emitted, for errors.
+    pub fn at_work(&self) -> (String, u64) {
+        match (self.chain.at_work(), &self.input) {
+            (Some((name, position)), _) => (format!("operator \"{name}\""), position),
+            (None, TaskInput::Source(source)) => (format!("source \"{}\"", self.name), source.position()),
+            (None, TaskInput::Gate(_)) => (format!("task of \"{}\"", self.name), self.records_in),
         }
     }
 }

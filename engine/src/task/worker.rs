@@ -174,11 +174,7 @@ pub(crate) fn poll_caught(task: &mut Task) -> Result<Polled, Error> {
     match catch_unwind(AssertUnwindSafe(|| task.poll())) {
         Ok(result) => result,
         Err(panic) => {
-            let (operator, position) = task.at_work();
-            let place = match &operator {
-                Some(name) => format!("operator \"{name}\""),
-                None => String::from("source"),
-            };
+            let (place, position) = task.at_work();
             Err(match panic.downcast::<Error>() {
                 // Thrown by the engine, where a closure has no other way out.
                 Ok(error) => error.within(place),
@@ -200,8 +196,7 @@ fn within_heap(limit: u64, task: &Task) -> Result<(), Error> {
     if used <= limit {
         return Ok(());
     }
-    let (operator, _) = task.at_work();
-    let name = operator.map_or_else(|| String::from("a source"), |name| format!("operator \"{name}\""));
+    let (name, _) = task.at_work();
     Err(Error::memory(format!(
         "{name}: the heap has {}, the plan gives it {} (memory.framework_size + memory.user_size); raise memory.user_size, or \
          keep less in functions and sinks",
