@@ -129,8 +129,8 @@ pub(crate) fn simulate(
         .unwrap_or(1);
     options.slots = 1 + random.below(widest);
     options.limits.exclusive = 1 + random.below(3);
-    options.limits.floating = random.below(5);
-    options.most_backlog = 1 + random.below(4);
+    options.limits.floating = random.below(10);
+    options.most_backlog = 1 + random.below(10);
     options.buffer_timeout = match random.below(4) {
         0 => None,
         1 => Some(Duration::ZERO),
@@ -320,6 +320,12 @@ impl Run {
         }
     }
 
+    /// How often in a row the one that was picked has its turn: others may be far behind.
+    fn turns(&mut self) -> usize {
+        let magnitude = self.random.below(7);
+        1 + self.random.below(1 << magnitude)
+    }
+
     /// Lets time pass until a task has something to do.
     fn pass_time(&mut self, until: Instant) {
         let left = until.saturating_sub(self.clock.now());
@@ -330,8 +336,13 @@ impl Run {
     /// Polls tasks in any order.
     fn by_tasks(&mut self) -> Result<()> {
         let mut open: Vec<usize> = (0..self.tasks.len()).collect();
+        let (mut pick, mut turns) = (0, 0);
         while !open.is_empty() {
-            let pick = self.random.below(open.len());
+            if turns == 0 || pick >= open.len() {
+                pick = self.random.below(open.len());
+                turns = self.turns();
+            }
+            turns -= 1;
             self.poll(open[pick])?;
             if self.tasks[open[pick]].is_done() {
                 open.swap_remove(pick);
@@ -361,6 +372,7 @@ impl Run {
 
     /// Polls tasks as workers do.
     fn by_slots(&mut self) -> Result<()> {
+        let (mut pick, mut turns) = (0, 0);
         loop {
             let now = self.clock.now();
             for slot in &mut self.slots {
@@ -376,8 +388,12 @@ impl Run {
                 .filter(|slot| matches!(self.slots[*slot].state, SlotState::Awake(_) | SlotState::LastLook))
                 .collect();
             if !awake.is_empty() {
-                let slot = awake[self.random.below(awake.len())];
-                self.step(slot)?;
+                if turns == 0 || !awake.contains(&pick) {
+                    pick = awake[self.random.below(awake.len())];
+                    turns = self.turns();
+                }
+                turns -= 1;
+                self.step(pick)?;
                 continue;
             }
             let parked = self.slots.iter().filter_map(|slot| match slot.state {

@@ -1,9 +1,13 @@
 //! The exchange with no buffer to spare: whatever a receiver gives back in the middle of a send, everything arrives.
 
 use forebay::batch::{Batch, BatchWriter};
-use forebay::exchange::{ChannelLimits, Exchange, Forward, Gate, GateRead, GateReader, Output, SendState, Wake};
+use forebay::exchange::{
+    ChannelLimits, Exchange, Forward, Gate, GateRead, GateReader, HashRouter, Output, SendState, Wake,
+};
+use forebay::record::itself;
 use forebay_memory::{MemoryManager, SegmentSource};
 use std::sync::Arc;
+use std::time::Duration;
 
 struct Nobody;
 
@@ -65,5 +69,68 @@ fn copies_for_another_consumer_do_not_take_the_buffers_that_would_send_them() {
     }
     for arrived in arrived {
         assert_eq!(arrived, (0..20).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_gate_is_empty_only_when_every_channel_is() {
+    let manager = MemoryManager::with_segments(1, 64, 4096).expect("it is little memory");
+    let batches: Arc<dyn SegmentSource> =
+        Arc::new(manager.network().local("task", 32, 32).expect("there are 64"));
+    for producers in 1..4 {
+        let limits = ChannelLimits {
+            exclusive: 9,
+            floating: 0,
+        };
+        let mut gate = Gate::new(limits, Arc::new(Nobody));
+        let channels: Vec<_> = (0..producers).map(|_| gate.connect(Arc::new(Nobody))).collect();
+        let mut reader = gate.into_reader();
+        for channel in &channels {
+            // All in one channel: its turns end in between, and the others have nothing.
+            for value in 0..9 {
+                let floating = channel.take_credit().expect("there are 9");
+                channel.push(batch(&batches, value), floating);
+            }
+            let mut arrived = Vec::new();
+            (0..9).for_each(|_| read(&mut reader, &mut arrived));
+            assert_eq!(arrived, (0..9).collect::<Vec<_>>());
+            assert!(matches!(reader.read(), GateRead::Empty));
+        }
+        channels.iter().for_each(|channel| channel.end());
+        assert!(matches!(reader.read(), GateRead::End));
+    }
+}
+
+#[test]
+fn a_buffer_that_is_not_full_is_sent_when_its_time_has_come() {
+    let manager = MemoryManager::with_segments(1, 64, 4096).expect("it is little memory");
+    let network = manager.network();
+    let batches: Arc<dyn SegmentSource> = Arc::new(network.local("task", 8, 8).expect("there are 64"));
+    let ms = Duration::from_millis;
+    for (timeout, after_1_ms, after_9_ms, after_11_ms) in [
+        (Some(ms(10)), 0, 0, 1),
+        (Some(ms(0)), 1, 1, 1),
+        (None, 0, 0, 0),
+    ] {
+        let limits = ChannelLimits {
+            exclusive: 2,
+            floating: 0,
+        };
+        let mut gate = Gate::new(limits, Arc::new(Nobody));
+        let channels = (0..2).map(|_| gate.connect(Arc::new(Nobody))).collect();
+        let pool = Arc::new(network.local("exchange", 3, 3).expect("there are more than 3 left"));
+        let router = Box::new(HashRouter::<u64, _>::new(itself::<u64>(), 128, 2));
+        let exchange = Exchange::new(router, 8, pool, channels, 2, timeout);
+        let mut output = Output::new(vec![exchange]);
+        let mut reader = gate.into_reader();
+        let mut arrived = Vec::new();
+        output.send(batch(&batches, 1));
+        let mut counts = Vec::new();
+        for now in [ms(1), ms(10), ms(12)] {
+            output.tick(now);
+            read(&mut reader, &mut arrived);
+            counts.push(arrived.len());
+        }
+        assert_eq!(counts, [after_1_ms, after_9_ms, after_11_ms], "{timeout:?}");
     }
 }

@@ -455,7 +455,7 @@ where
         }
         self.offsets = offsets;
         self.position += batch.len() as u64;
-        self.source.budget.set_revocable(self.groups.segments(), 1);
+        self.source.budget.set_revocable(self.held(), 1);
         Ok(())
     }
 
@@ -515,7 +515,14 @@ where
             while self.held() > target && !self.groups.is_empty() && self.overflow.is_none() {
                 self.make_room()?;
             }
-            self.source.budget.set_revocable(self.groups.segments(), 1);
+            if self.held() > target {
+                // What is left of it is the buffers of logs and the reserve.
+                for partitions in self.partitions.iter_mut().chain(&mut self.overflow) {
+                    partitions.give_up_buffers(&mut self.handle)?;
+                }
+                self.reserve = None;
+            }
+            self.source.budget.set_revocable(self.held(), 1);
         }
         Ok(())
     }

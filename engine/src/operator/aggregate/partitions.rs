@@ -205,6 +205,18 @@ impl Partitions {
         tail.append(entry, &*self.source, handle)
     }
 
+    /// Writes what is buffered and gives the buffers back. The next entries find new ones, on the heap if there is nothing
+    /// else.
+    pub(crate) fn give_up_buffers(&mut self, handle: &mut SpillHandle) -> Result<()> {
+        for partition in self.list.iter_mut().flatten() {
+            for tail in [&mut partition.states, &mut partition.changes] {
+                tail.write(handle)?;
+                tail.buffer = Buffer::None;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what is buffered; the blocks of every spilled partition.
     pub(crate) fn close(mut self, handle: &mut SpillHandle) -> Result<Vec<Spilled>> {
         let mut spilled = Vec::new();

@@ -1,0 +1,2 @@
+//! Processes that die: what they leave on disk.
+fn main() {}

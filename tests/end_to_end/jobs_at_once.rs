@@ -1,0 +1,115 @@
+//! Several jobs on one runtime: they share its memory, and each gets its minimum.
+
+use forebay::record::first;
+use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, generate};
+use forebay::{Environment, ErrorKind, Mode, Result, Runtime};
+use forebay_memory::Plan;
+use std::collections::BTreeMap;
+
+fn runtime(managed: usize) -> Runtime {
+    let plan = Plan::with_segments(managed, 512, 4096).expect("the test's sizes make a plan");
+    Runtime::new(plan).expect("the plan's memory is to be had")
+}
+
+#[test]
+fn jobs_side_by_side_give_what_they_give_alone() {
+    let runtime = runtime(160);
+    std::thread::scope(|scope| {
+        for job in 0..4u64 {
+            let runtime = runtime.clone();
+            scope.spawn(move || {
+                for round in 0..4 {
+                    let mode = [Mode::Batch, Mode::Streaming][(job + round) as usize % 2];
+                    let environment = Environment::new(runtime.clone())
+                        .with_parallelism(2)
+                        .with_mode(mode);
+                    let keys = 500 << job;
+                    let counts = environment
+                        .source("pairs", generate(20_000, move |index| (index * 7 % keys, index)))
+                        .key_by(first())
+                        .count()
+                        .collect();
+                    let name = format!("job {job}");
+                    environment.execute(&name).expect("the job runs");
+                    let mut last = BTreeMap::new();
+                    for (key, count) in counts.take() {
+                        last.insert(key, count);
+                    }
+                    assert_eq!(last.len() as u64, keys);
+                    assert_eq!(last.values().sum::<u64>(), 20_000);
+                }
+            });
+        }
+    });
+    assert_eq!(runtime.manager().outstanding(), 0);
+    assert_eq!(runtime.spill().used_bytes(), 0);
+}
+
+/// Emits pairs with a key each, and then has nothing more, but does not end.
+struct ThenIdle(u64);
+
+struct ThenIdleReader(std::ops::Range<u64>);
+
+impl Source for ThenIdle {
+    type Out = (u64, u64);
+    type Split = std::ops::Range<u64>;
+    type Reader = ThenIdleReader;
+
+    fn splits(&self, _: usize) -> Result<Vec<Self::Split>> {
+        Ok(std::iter::once(0..self.0).collect())
+    }
+
+    fn reader(&self, split: Self::Split) -> Result<ThenIdleReader> {
+        Ok(ThenIdleReader(split))
+    }
+
+    fn is_bounded(&self) -> bool {
+        false
+    }
+}
+
+impl SourceReader for ThenIdleReader {
+    type Out = (u64, u64);
+
+    fn poll(&mut self, out: &mut SourceOutput<'_, '_, (u64, u64)>) -> Result<SourceStatus> {
+        while !out.is_full() {
+            let Some(number) = self.0.next() else {
+                return Ok(SourceStatus::Idle(None));
+            };
+            out.push((number, number));
+        }
+        Ok(SourceStatus::More)
+    }
+}
+
+/// A job that holds all memory and waits for input hears of it when another one needs its minimum.
+#[test]
+fn an_idle_job_gives_memory_back_to_one_that_starts() {
+    const PAIRS: u64 = 20_000;
+    let runtime = runtime(40);
+    let idle = Environment::new(runtime.clone()).with_parallelism(2);
+    idle.source("pairs", ThenIdle(PAIRS)).key_by(first()).count().blackhole();
+    let handle = idle.execute_async("idle").expect("the job starts");
+    let arrived = || -> u64 {
+        let tasks = handle.metrics();
+        let counts = tasks.iter().filter(|task| task.task.starts_with("aggregate"));
+        counts.map(|task| task.records_in).sum()
+    };
+    while arrived() < PAIRS {
+        std::thread::yield_now();
+    }
+    assert!(runtime.manager().stats().managed_held > 32, "{:?}", runtime.manager());
+
+    let next = Environment::new(runtime.clone()).with_parallelism(1);
+    let counts = next
+        .source("pairs", generate(5000, |index| (index, index)))
+        .key_by(first())
+        .count()
+        .collect();
+    next.execute("next").expect("the idle job gives the minimum back");
+    assert_eq!(counts.take().len(), 5000);
+    handle.cancel();
+    let error = handle.wait().expect_err("the idle job was cancelled");
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert_eq!(runtime.manager().outstanding(), 0);
+}

@@ -1,0 +1,190 @@
+//! Budgets below the minimum, quotas, disks that are full, and io_uring that is refused.
+
+use forebay::record::first;
+use forebay::source::{from_items, generate};
+use forebay::{Environment, ErrorKind, Mode, Runtime};
+use forebay_memory::spill::{IoChoice, SimulatedDisk, SimulatedFaults, SpillConfig};
+use forebay_memory::{MemoryManager, Plan, SpillStore};
+
+fn runtime(managed: usize, network: usize, spill: SpillStore) -> Runtime {
+    let plan = Plan::with_segments(managed, network, 4096).expect("the test's sizes make a plan");
+    let manager = MemoryManager::with_segments(managed, network, 4096).expect("it is little memory");
+    Runtime::from_parts(plan, manager, spill)
+}
+
+fn simulated(faults: SimulatedFaults) -> SpillStore {
+    SpillStore::simulated(1, faults)
+}
+
+fn counts(environment: &Environment) -> forebay::sink::Collected<(u64, u64)> {
+    environment
+        .source("pairs", generate(30_000, |index| (index % 15_000, index)))
+        .group_by(first())
+        .count()
+        .name("by key")
+        .collect()
+}
+
+#[test]
+fn a_budget_below_the_minimum_is_refused_before_anything_runs() {
+    let runtime = runtime(15, 256, simulated(SimulatedFaults::default()));
+    let environment = Environment::new(runtime.clone()).with_parallelism(2);
+    counts(&environment);
+    let error = environment
+        .execute("small")
+        .expect_err("15 segments are less than 16");
+    assert_eq!(error.kind(), ErrorKind::Memory);
+    assert_eq!(
+        error.to_string(),
+        "aggregate \"by key\", subtask 1 of 2: needs 8 segments, its budget has 7 (28 KiB); raise memory.managed_size"
+    );
+    assert_eq!(runtime.manager().outstanding(), 0);
+}
+
+#[test]
+fn too_few_network_buffers_are_refused_before_anything_runs() {
+    let runtime = runtime(64, 10, simulated(SimulatedFaults::default()));
+    let environment = Environment::new(runtime.clone()).with_parallelism(2);
+    counts(&environment);
+    let error = environment.execute("small").expect_err("10 buffers are too few");
+    assert_eq!(error.kind(), ErrorKind::Memory);
+    let message = error.to_string();
+    assert!(message.starts_with("network buffers: "), "{message}");
+    assert!(
+        message.ends_with("of 10 (4 KiB each) are free; raise memory.network_{fraction,min,max}"),
+        "{message}"
+    );
+    assert_eq!(runtime.manager().outstanding(), 0);
+}
+
+#[test]
+fn a_disk_that_is_full_fails_the_job_and_leaves_nothing() {
+    for (faults, max_bytes, says) in [
+        (
+            SimulatedFaults {
+                capacity_bytes: Some(512 << 10),
+                ..SimulatedFaults::default()
+            },
+            None,
+            "No space left on device",
+        ),
+        (
+            SimulatedFaults {
+                no_space_one_in: 1,
+                ..SimulatedFaults::default()
+            },
+            None,
+            "No space left on device",
+        ),
+        (SimulatedFaults::default(), Some(256 << 10), "spill.max_bytes"),
+    ] {
+        for mode in [Mode::Batch, Mode::Streaming] {
+            let disk = SimulatedDisk::new(1, faults);
+            let config = SpillConfig {
+                directories: vec!["/simulated".into()],
+                workspace_bytes: 256 << 10,
+                write_bytes: 16 << 10,
+                extent_bytes: 128 << 10,
+                max_bytes,
+                ..SpillConfig::default()
+            };
+            let store = SpillStore::on_simulated(&disk, &config).expect("the sizes are within bounds");
+            let runtime = runtime(16, 256, store);
+            let environment = Environment::new(runtime.clone())
+                .with_parallelism(2)
+                .with_mode(mode);
+            counts(&environment);
+            let error = environment.execute("full").expect_err("the disk is full");
+            assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+            let message = error.to_string();
+            assert!(message.contains(says), "{message}");
+            assert_eq!(runtime.manager().outstanding(), 0);
+            assert_eq!(runtime.spill().used_bytes(), 0);
+            drop((environment, runtime));
+            assert_eq!(disk.report().open_files, 0);
+        }
+    }
+}
+
+#[test]
+fn a_job_spills_through_threads_where_io_uring_is_refused() {
+    let directory = std::env::temp_dir().join(format!("forebay-threads-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+    let config = SpillConfig {
+        directories: vec![directory.clone()],
+        io: IoChoice::Threads,
+        workspace_bytes: 256 << 10,
+        write_bytes: 16 << 10,
+        ..SpillConfig::default()
+    };
+    let runtime = runtime(16, 256, SpillStore::open(&config).expect("the directory is there"));
+    let environment = Environment::new(runtime).with_parallelism(2);
+    let counts = counts(&environment);
+    let summary = environment.execute("threads").expect("the job runs");
+    assert!(summary.spilled_bytes_written() > 0, "{summary}");
+    let counts = counts.take();
+    assert_eq!(counts.len(), 15_000);
+    assert!(counts.iter().all(|(_, count)| *count == 2));
+    drop(environment);
+    let left = std::fs::read_dir(&directory).expect("it is there").count();
+    std::fs::remove_dir_all(&directory).expect("the test made it");
+    assert_eq!(left, 0, "files are left");
+}
+
+#[test]
+fn empty_inputs_give_empty_results() {
+    for mode in [Mode::Batch, Mode::Streaming] {
+        let runtime = runtime(64, 256, simulated(SimulatedFaults::default()));
+        let environment = Environment::new(runtime.clone())
+            .with_parallelism(3)
+            .with_mode(mode);
+        let empty = environment.source("empty", from_items(Vec::<(u64, u64)>::new()));
+        let counts = empty.key_by(first()).count().collect();
+        environment.execute("empty").expect("the job runs");
+        assert!(counts.take().is_empty());
+        assert_eq!(runtime.manager().outstanding(), 0);
+    }
+}
+
+#[test]
+fn all_keys_equal_take_one_group_in_the_least_memory() {
+    for mode in [Mode::Batch, Mode::Streaming] {
+        let runtime = runtime(16, 256, simulated(SimulatedFaults::default()));
+        let environment = Environment::new(runtime).with_parallelism(2).with_mode(mode);
+        let counts = environment
+            .source("same", generate(50_000, |index| (7u64, index)))
+            .key_by(first())
+            .aggregate_final(forebay::aggregate::count())
+            .collect();
+        let summary = environment.execute("same").expect("the job runs");
+        assert_eq!(counts.take(), [(7, 50_000)]);
+        assert_eq!(summary.spilled_bytes_written(), 0, "{summary}");
+    }
+}
+
+/// Whether an operator spilled, and how much, is told for each operator.
+#[test]
+fn the_summary_says_which_operator_spilled() {
+    let runtime = runtime(100, 256, simulated(SimulatedFaults::default()));
+    let environment = Environment::new(runtime).with_parallelism(1);
+    let pairs = environment.source("pairs", generate(30_000, |index| (index, index)));
+    let (many, few) = pairs.fork();
+    many.group_by(first()).count().name("many").blackhole();
+    few.map(|(key, value)| (key % 10, value))
+        .group_by(first())
+        .count()
+        .name("few")
+        .blackhole();
+    let summary = environment.execute("two").expect("the job runs");
+    let spilled = |name: &str| -> (u64, u64) {
+        let operators = summary.tasks.iter().flat_map(|task| &task.operators);
+        let mut named = operators.filter(|operator| operator.name == name);
+        let operator = named
+            .next()
+            .expect("it is in the summary");
+        (operator.spilled_bytes_written, operator.spilled_bytes_read)
+    };
+    let (written, read) = spilled("many");
+    assert!(written > 0 && read > 0, "{summary}");
+    assert_eq!(spilled("few"), (0, 0), "{summary}");
+}
