@@ -59,13 +59,14 @@ fn too_few_network_buffers_are_refused_before_anything_runs() {
 
 #[test]
 fn a_disk_that_is_full_fails_the_job_and_leaves_nothing() {
-    for (faults, max_bytes, says) in [
+    for (faults, max_bytes, kind, says) in [
         (
             SimulatedFaults {
                 capacity_bytes: Some(512 << 10),
                 ..SimulatedFaults::default()
             },
             None,
+            ErrorKind::Io,
             "No space left on device",
         ),
         (
@@ -74,9 +75,15 @@ fn a_disk_that_is_full_fails_the_job_and_leaves_nothing() {
                 ..SimulatedFaults::default()
             },
             None,
+            ErrorKind::Io,
             "No space left on device",
         ),
-        (SimulatedFaults::default(), Some(256 << 10), "spill.max_bytes"),
+        (
+            SimulatedFaults::default(),
+            Some(256 << 10),
+            ErrorKind::Memory,
+            "raise spill.max_bytes",
+        ),
     ] {
         for mode in [Mode::Batch, Mode::Streaming] {
             let disk = SimulatedDisk::new(1, faults);
@@ -95,7 +102,7 @@ fn a_disk_that_is_full_fails_the_job_and_leaves_nothing() {
                 .with_mode(mode);
             counts(&environment);
             let error = environment.execute("full").expect_err("the disk is full");
-            assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+            assert_eq!(error.kind(), kind, "{error}");
             let message = error.to_string();
             assert!(message.contains(says), "{message}");
             assert_eq!(runtime.manager().outstanding(), 0);
