@@ -1,6 +1,6 @@
 //! The exchange with no buffer to spare: whatever a receiver gives back in the middle of a send, everything arrives.
 
-use forebay::batch::{Batch, BatchWriter};
+use forebay::batch::{Batch, BatchWriter, Batches};
 use forebay::exchange::{
     ChannelLimits, Exchange, Forward, Gate, GateRead, GateReader, HashRouter, Output, SendState, Wake,
 };
@@ -16,7 +16,7 @@ impl Wake for Nobody {
 }
 
 fn batch(source: &Arc<dyn SegmentSource>, value: u64) -> Batch {
-    let mut writer = BatchWriter::<u64>::new(source.clone());
+    let mut writer = BatchWriter::<u64>::new(Batches::new(source.clone(), 4096));
     assert!(writer.push(value).is_none());
     writer.take().expect("it has a row")
 }

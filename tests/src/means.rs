@@ -74,7 +74,8 @@ impl Means {
 
     /// A runtime with these means, and its disk.
     pub fn runtime(&self) -> (Runtime, SimulatedDisk) {
-        let plan = Plan::with_segments(self.managed, self.network, self.segment_size)
+        // The plan's sizes bound a record; what there is, the manager says.
+        let plan = Plan::with_segments(self.managed.max(64), self.network, self.segment_size)
             .expect("the sizes drawn make a plan");
         let manager = MemoryManager::with_segments(self.managed, self.network, self.segment_size)
             .expect("the plan's memory is to be had");
