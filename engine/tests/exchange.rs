@@ -107,18 +107,20 @@ fn a_buffer_that_is_not_full_is_sent_when_its_time_has_come() {
     let network = manager.network();
     let batches: Arc<dyn SegmentSource> = Arc::new(network.local("task", 8, 8).expect("there are 64"));
     let ms = Duration::from_millis;
-    for (timeout, after_1_ms, after_9_ms, after_11_ms) in [
-        (Some(ms(10)), 0, 0, 1),
-        (Some(ms(0)), 1, 1, 1),
-        (None, 0, 0, 0),
-    ] {
+    for (timeout, after_1_ms, after_9_ms, after_11_ms) in
+        [(Some(ms(10)), 0, 0, 1), (Some(ms(0)), 1, 1, 1), (None, 0, 0, 0)]
+    {
         let limits = ChannelLimits {
             exclusive: 2,
             floating: 0,
         };
         let mut gate = Gate::new(limits, Arc::new(Nobody));
         let channels = (0..2).map(|_| gate.connect(Arc::new(Nobody))).collect();
-        let pool = Arc::new(network.local("exchange", 3, 3).expect("there are more than 3 left"));
+        let pool = Arc::new(
+            network
+                .local("exchange", 3, 3)
+                .expect("there are more than 3 left"),
+        );
         let router = Box::new(HashRouter::<u64, _>::new(itself::<u64>(), 128, 2));
         let exchange = Exchange::new(router, 8, pool, channels, 2, timeout);
         let mut output = Output::new(vec![exchange]);

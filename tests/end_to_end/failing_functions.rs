@@ -51,7 +51,9 @@ const PLACE: &str = "operator \"picky\", record 3001";
 #[test]
 fn map_panics() {
     let environment = environment();
-    let picky = numbers(&environment).map(|number| (bad(number), number).1).name("picky");
+    let picky = numbers(&environment)
+        .map(|number| (bad(number), number).1)
+        .name("picky");
     picky.blackhole();
     assert_says(&failure(&environment), &[PLACE, "three thousand"]);
 }
@@ -238,7 +240,11 @@ impl SinkWriter for FailingWriter {
 
     fn write(&mut self, _: u64) -> Result<()> {
         self.1 += 1;
-        if self.1 == 3001 { self.0.at("write") } else { Ok(()) }
+        if self.1 == 3001 {
+            self.0.at("write")
+        } else {
+            Ok(())
+        }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -333,7 +339,10 @@ fn a_function_that_does_not_return_is_named_and_may_return_later() {
     let sum = numbers(&environment).collect();
     environment.execute("next").expect("the next job runs");
     assert_eq!(sum.take().len() as u64, RECORDS);
-    assert!(runtime.manager().outstanding() > 0, "the stuck task keeps its memory");
+    assert!(
+        runtime.manager().outstanding() > 0,
+        "the stuck task keeps its memory"
+    );
     release.send(()).expect("the function waits for this");
     while runtime.manager().outstanding() > 0 {
         std::thread::yield_now();

@@ -88,7 +88,10 @@ fn an_idle_job_gives_memory_back_to_one_that_starts() {
     const PAIRS: u64 = 20_000;
     let runtime = runtime(40);
     let idle = Environment::new(runtime.clone()).with_parallelism(2);
-    idle.source("pairs", ThenIdle(PAIRS)).key_by(first()).count().blackhole();
+    idle.source("pairs", ThenIdle(PAIRS))
+        .key_by(first())
+        .count()
+        .blackhole();
     let handle = idle.execute_async("idle").expect("the job starts");
     let arrived = || -> u64 {
         let tasks = handle.metrics();
@@ -98,7 +101,11 @@ fn an_idle_job_gives_memory_back_to_one_that_starts() {
     while arrived() < PAIRS {
         std::thread::yield_now();
     }
-    assert!(runtime.manager().stats().managed_held > 32, "{:?}", runtime.manager());
+    assert!(
+        runtime.manager().stats().managed_held > 32,
+        "{:?}",
+        runtime.manager()
+    );
 
     let next = Environment::new(runtime.clone()).with_parallelism(1);
     let counts = next

@@ -40,10 +40,13 @@ fn run(runtime: &Runtime, random: &mut Random) -> ErrorKind {
             2 if value == bad as i64 => Err(Error::user("the function refuses")),
             _ => Ok((key, value)),
         });
-    pairs.key_by(first()).sum(second()).for_each(move |(_, sum)| match fate {
-        3 if sum % 7 == 0 => panic!("the sink fails"),
-        _ => Ok(()),
-    });
+    pairs
+        .key_by(first())
+        .sum(second())
+        .for_each(move |(_, sum)| match fate {
+            3 if sum % 7 == 0 => panic!("the sink fails"),
+            _ => Ok(()),
+        });
     let handle = environment.execute_async("doomed").expect("the job starts");
     let kind = match fate {
         0..=3 => handle.wait().expect_err("a function fails").kind(),
@@ -111,7 +114,10 @@ fn run_all() {
             warm = count();
         }
     }
-    assert!(cancelled > JOBS / 5 && cancelled < JOBS * 4 / 5, "{cancelled} were cancelled");
+    assert!(
+        cancelled > JOBS / 5 && cancelled < JOBS * 4 / 5,
+        "{cancelled} were cancelled"
+    );
     assert!(runtime.spill().stats().bytes_written > 0, "none of them spilled");
     let after = count();
     assert!(
@@ -120,7 +126,11 @@ fn run_all() {
         JOBS / 10
     );
     drop(runtime);
-    assert_eq!(count(), before, "threads and descriptors after the runtime is gone");
+    assert_eq!(
+        count(),
+        before,
+        "threads and descriptors after the runtime is gone"
+    );
     let left = std::fs::read_dir(&directory).expect("it is there").count();
     std::fs::remove_dir_all(&directory).expect("the test made it");
     assert_eq!(left, 0, "spill files are left");

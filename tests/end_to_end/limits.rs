@@ -124,7 +124,11 @@ fn a_job_spills_through_threads_where_io_uring_is_refused() {
         write_bytes: 16 << 10,
         ..SpillConfig::default()
     };
-    let runtime = runtime(16, 256, SpillStore::open(&config).expect("the directory is there"));
+    let runtime = runtime(
+        16,
+        256,
+        SpillStore::open(&config).expect("the directory is there"),
+    );
     let environment = Environment::new(runtime).with_parallelism(2);
     let counts = counts(&environment);
     let summary = environment.execute("threads").expect("the job runs");
@@ -186,9 +190,7 @@ fn the_summary_says_which_operator_spilled() {
     let spilled = |name: &str| -> (u64, u64) {
         let operators = summary.tasks.iter().flat_map(|task| &task.operators);
         let mut named = operators.filter(|operator| operator.name == name);
-        let operator = named
-            .next()
-            .expect("it is in the summary");
+        let operator = named.next().expect("it is in the summary");
         (operator.spilled_bytes_written, operator.spilled_bytes_read)
     };
     let (written, read) = spilled("many");

@@ -40,7 +40,9 @@ fn run(seed: u64, network: usize) -> bool {
 #[test]
 fn random_jobs_equal_their_oracle() {
     for seed in 1000..1040 {
-        let network = (1..).map(|count| count * count * 2).find(|network| run(seed, *network));
+        let network = (1..)
+            .map(|count| count * count * 2)
+            .find(|network| run(seed, *network));
         assert!(network.is_some_and(|network| run(seed, network + 500)));
     }
 }
