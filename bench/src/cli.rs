@@ -95,7 +95,8 @@ pub struct RunArguments {
     /// Write generated records to a file beforehand and read them from there.
     #[arg(long)]
     pub from_file: bool,
-    /// Write the results of the last run to this file or directory.
+    /// Write the results, in a run that is not measured, as lines of files into this directory; what an earlier run
+    /// wrote there is replaced.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Compare every result with a plain computation in a process of its own.

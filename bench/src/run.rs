@@ -186,7 +186,10 @@ fn small_job() -> Result<f64> {
 
 /// Measures a row.
 fn measure(row: &Row, verify: bool, machine: &mut Machine) -> Result<RunResult> {
-    let mut setting = row.setting.clone();
+    let mut setting = Setting {
+        output: None,
+        ..row.setting.clone()
+    };
     let workload = workload::find(&setting.workload)?;
     let _input = (workload.prepare)(&mut setting)?;
     let plan = workload::plan(&setting)?;
@@ -224,6 +227,12 @@ fn measure(row: &Row, verify: bool, machine: &mut Machine) -> Result<RunResult> 
             Some(oracle::ask(&setting)? == checked.answer && answer.records == records)
         }
     };
+    if row.setting.output.is_some() {
+        once(&Setting {
+            output: row.setting.output.clone(),
+            ..setting.clone()
+        })?;
+    }
     let median = Spread::of(&measured.seconds).map_or(f64::NAN, |spread| spread.median);
     let limit = limit_of(&setting, last, &measured, machine, &plan, median)?;
     let stall = match workload.stall {

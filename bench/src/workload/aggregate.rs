@@ -1,6 +1,7 @@
 //! `aggregate`: count and sum of each key's values, by default with every key new.
 
 use super::input::{hash_of, keyed_data, keyed_stream, prepare_keyed};
+use super::output::output;
 use super::{Answer, Outcome, Workload, keyed_sum};
 use crate::data::Keyed;
 use crate::data::keyed::KEYED_RECORD;
@@ -35,10 +36,17 @@ type Aggregated = (u64, (u64, i64));
 fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
     let (stream, records) = keyed_stream(environment, setting)?;
     let (sink, total) = HashSink::<Aggregated>::new();
-    stream
+    let aggregated = stream
         .key_by(Keyed::key)
-        .aggregate_final((count(), sum(Keyed::value)))
-        .sink("hash", sink);
+        .aggregate_final((count(), sum(Keyed::value)));
+    if setting.output.is_some() {
+        let lines = |(key, (count, sum)): (u64, (u64, i64)), line: &mut String| {
+            line.push_str(&format!("{key},{count},{sum}"));
+        };
+        aggregated.sink("files", output::<Aggregated, _>(setting, lines));
+    } else {
+        aggregated.sink("hash", sink);
+    }
     let summary = environment.execute("aggregate")?;
     let answer = super::folded(&total);
     Ok(Outcome {

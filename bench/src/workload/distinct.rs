@@ -1,6 +1,7 @@
 //! `distinct`: each key once.
 
 use super::input::{hash_of, keyed_stream, prepare_keyed};
+use super::output::output;
 use super::{Answer, Outcome, Workload, keyed_sum};
 use crate::data::Keyed;
 use crate::data::keyed::KEYED_RECORD;
@@ -26,7 +27,13 @@ pub const WORKLOAD: Workload = Workload {
 fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
     let (stream, records) = keyed_stream(environment, setting)?;
     let (sink, total) = HashSink::<u64>::new();
-    stream.key_by(Keyed::key).distinct().sink("hash", sink);
+    let keys = stream.key_by(Keyed::key).distinct();
+    if setting.output.is_some() {
+        let lines = |key: u64, line: &mut String| line.push_str(&key.to_string());
+        keys.sink("files", output::<u64, _>(setting, lines));
+    } else {
+        keys.sink("hash", sink);
+    }
     let summary = environment.execute("distinct")?;
     let answer = super::folded(&total);
     Ok(Outcome {

@@ -86,6 +86,11 @@ const BODY: [u32; WORDS] = {
 };
 
 fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
+    if setting.output.is_some() {
+        return Err(Error::config(
+            "exchange: --output: the workload has no results to write",
+        ));
+    }
     let records = setting.records;
     let total = Arc::new(Mutex::new(Folded::default()));
     let start = Arc::new(OnceLock::new());

@@ -1,6 +1,7 @@
 //! `keyed-sum`: the sum of each key's values, at the end or after every record.
 
 use super::input::{for_each_keyed, hash_of, keyed_stream, prepare_keyed};
+use super::output::output;
 use super::updates::{KeySink, LastSink};
 use super::{Answer, Bare, Outcome, Workload};
 use crate::data::Keyed;
@@ -39,6 +40,12 @@ fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
     let (stream, records) = keyed_stream(environment, setting)?;
     let keyed = stream.key_by(Keyed::key);
     let answer: Box<dyn Fn() -> Answer> = match setting.emit {
+        _ if setting.output.is_some() => {
+            let lines = |(key, sum): (u64, i64), line: &mut String| line.push_str(&format!("{key},{sum}"));
+            let sink = output::<Summed, _>(setting, lines);
+            keyed.aggregate_final(sum(Keyed::value)).sink("files", sink);
+            Box::new(Answer::default)
+        }
         Emit::Final => {
             let (sink, total) = HashSink::new();
             keyed.aggregate_final(sum(Keyed::value)).sink("hash", sink);

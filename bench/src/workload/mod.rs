@@ -6,6 +6,7 @@
 
 mod input;
 mod updates;
+mod output;
 mod wordcount;
 mod keyed_sum;
 mod aggregate;

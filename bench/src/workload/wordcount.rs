@@ -1,6 +1,7 @@
 //! `wordcount`: how often each word occurs in text files.
 
 use super::input::hash_of;
+use super::output::output;
 use super::updates::{KeySink, LastSink};
 use super::{Answer, Bare, Outcome, Workload};
 use crate::data::TextData;
@@ -95,6 +96,13 @@ fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
         .key_by(itself());
     let count = forebay::aggregate::count();
     let answer: Box<dyn Fn() -> Answer> = match setting.emit {
+        _ if setting.output.is_some() => {
+            let lines =
+                |(word, count): (&str, u64), line: &mut String| line.push_str(&format!("{count:7} {word}"));
+            let sink = output::<Counted, _>(setting, lines);
+            words.aggregate_final(count).sink("files", sink);
+            Box::new(Answer::default)
+        }
         Emit::Final => {
             let (sink, total) = HashSink::<Counted>::new();
             words.aggregate_final(count).sink("hash", sink);
