@@ -6,7 +6,7 @@
 //! # Algorithm
 //! Integer keys: two rounds of xor-shift by 32 and multiplication by an odd constant. Every step is a
 //! bijection, so a table may keep the hash in the key's place. Bytes: XXH3, 64 bits, seed 0.
-//! The top bits choose key group, subtask and directory entry; the middle bits the home line in a page.
+//! The top bits choose key group, subtask and directory entry; the 32 low bits the home line in a page.
 
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -408,3 +408,55 @@ fn values_of_two_sizes_are_refused() {
     let _ = table.update_batch(&keys, &[1], 8, |_, _, _| {});
     let _ = table.update_batch(&keys, &[1], 16, |_, _, _| {});
 }
+
+/// A closure of the user's may panic anywhere: the table stays whole, and gives everything back.
+#[test]
+fn a_panic_loses_no_segment() {
+    for at in [0, 1, 40, 499] {
+        let source = TestSource::new(4096, usize::MAX);
+        let mut table = ByteTable::new(source.clone(), 0);
+        let key = |number: usize| format!("{number}{}", "x".repeat(number % 50 * 40)).into_bytes();
+        let (mut buffer, mut spans) = (Vec::new(), Vec::new());
+        for key in (0..500).map(key) {
+            spans.push(KeySpan {
+                start: buffer.len() as u32,
+                size: key.len() as u32,
+            });
+            buffer.extend_from_slice(&key);
+        }
+        let keys = KeyBatch::new(&buffer, &spans);
+        let mut hashes = vec![0; keys.len()];
+        keys.hash_into(&mut hashes);
+        let panics = |count: &mut usize| {
+            *count += 1;
+            assert!(*count <= at, "a user's panic");
+        };
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut count = 0;
+            let _ = table.update_batch(&keys, &hashes, 8, |_, _, _| panics(&mut count));
+        }));
+        assert!(caught.is_err() && table.len() == at + 1);
+        let progress = table.update_batch(&keys, &hashes, 8, |_, value, _| value[0] = 7);
+        assert_eq!((progress.rows, table.len()), (500, 500));
+        for (prefix, bits) in [(0, 0), (1, 1), (0, 12)] {
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let mut count = 0;
+                table.drain_range(prefix, bits, |_, _, _| panics(&mut count));
+            }));
+            assert!(caught.is_err() || bits > 0);
+            assert_eq!(table.segments_held(), source.out());
+        }
+        let mut entries = 0;
+        table.for_each(|_, _, _| entries += 1);
+        assert_eq!(table.len(), entries);
+        for (row, &hash) in hashes.iter().enumerate() {
+            assert!(
+                table
+                    .get(hash, keys.key(row))
+                    .is_none_or(|value| value.whole().unwrap()[0] == 7)
+            );
+        }
+        drop(table);
+        assert_eq!(source.out(), 0);
+    }
+}

@@ -309,3 +309,53 @@ fn equal_prefixes_make_chains_not_directories() {
     assert!(table.directory_depth() < 14, "{} bits", table.directory_depth());
     assert!(source.out() < 20_000 / 189 * 3, "{} segments", source.out());
 }
+
+#[test]
+fn the_hash_0_takes_no_segment() {
+    let source = TestSource::new(4096, 0);
+    let mut table = LineTable::new(source.clone(), 2, 0);
+    for round in 0..3 {
+        let progress = table.update_batch(&[0, 0, 1, 0], |row, values, new| {
+            assert_eq!((row, new), (row, round + row == 0));
+            values[1] += 1;
+        });
+        assert_eq!((progress.rows, progress.starved), (2, true));
+    }
+    assert_eq!(
+        (table.get(0), table.len(), source.out()),
+        (Some(&[0, 6][..]), 1, 0)
+    );
+}
+
+/// A closure of the user's may panic anywhere: the table stays whole, and gives everything back.
+#[test]
+fn a_panic_loses_no_segment() {
+    for at in [0, 1, 70, 1_999] {
+        let source = TestSource::new(4096, usize::MAX);
+        let mut table = LineTable::new(source.clone(), 1, 0);
+        let hashes: Vec<u64> = (0..2_000).map(hash_u64).collect();
+        let panics = |count: &mut usize| {
+            *count += 1;
+            assert!(*count <= at, "a user's panic");
+        };
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut count = 0;
+            let _ = table.update_batch(&hashes, |_, _, _| panics(&mut count));
+        }));
+        assert!(caught.is_err() && table.len() == at + 1);
+        let _ = table.update_batch(&hashes, |_, values, _| values[0] = 7);
+        for (prefix, bits) in [(0, 0), (1, 1), (0, 5)] {
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let mut count = 0;
+                table.drain_range(prefix, bits, |_, _| panics(&mut count));
+            }));
+            assert!(caught.is_err() || bits > 0);
+            assert_eq!(table.segments_held(), source.out());
+            let mut entries = 0;
+            table.for_each(|_, _| entries += 1);
+            assert_eq!(table.len(), entries);
+        }
+        drop(table);
+        assert_eq!(source.out(), 0);
+    }
+}

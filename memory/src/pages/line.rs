@@ -294,7 +294,10 @@ impl LineTable {
             }
             entries = self.entries;
             if located == 0 {
-                if !self.open_page(group[0]) {
+                if group[0] == 0 {
+                    self.fold_zero(done, fold);
+                    done += 1;
+                } else if !self.open_page(group[0]) {
                     return Progress {
                         rows: done,
                         starved: true,
@@ -304,8 +307,7 @@ impl LineTable {
             }
             for (&hash, &home) in group.iter().zip(&homes[..located]) {
                 if hash == 0 {
-                    let new = !std::mem::replace(&mut self.zero.1, true);
-                    fold(done, &mut self.zero.0[..lanes], new);
+                    self.fold_zero(done, fold);
                     done += 1;
                     continue;
                 }
@@ -344,6 +346,13 @@ impl LineTable {
             rows: done,
             starved: false,
         }
+    }
+
+    /// The hash 0 lives outside the pages, and needs none.
+    #[cold]
+    fn fold_zero(&mut self, row: usize, fold: &mut impl FnMut(usize, &mut [u64], bool)) {
+        let new = !std::mem::replace(&mut self.zero.1, true);
+        fold(row, &mut self.zero.0[..self.shape.lanes], new);
     }
 
     #[inline(always)]
@@ -719,16 +728,17 @@ impl LineTable {
         let mut page = head;
         while !page.is_none() {
             // SAFETY: pages that the directory leads to are live, and `take` cannot reach them: the table is
-            // borrowed mutably.
+            // borrowed mutably. `take` has had all of a page before the page changes: it may panic.
             unsafe {
-                let before = page.header().entries;
-                self.shape.sweep(page, |hash, values| {
-                    let leaves = directory.place(hash) >> (64 - bits) == prefix;
-                    if leaves {
-                        take(hash, slice::from_raw_parts(values, lanes));
+                let leaves = |hash: u64| directory.place(hash) >> (64 - bits) == prefix;
+                self.shape.visit(page, 0, |_, slot| {
+                    if leaves(*slot.key()) {
+                        take(*slot.key(), slice::from_raw_parts(slot.values(lanes), lanes));
                     }
-                    leaves
+                    true
                 });
+                let before = page.header().entries;
+                self.shape.sweep(page, |hash, _| leaves(hash));
                 self.entries -= (before - page.header().entries) as usize;
                 page = page.header().next;
             }
