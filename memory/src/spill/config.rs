@@ -115,7 +115,6 @@ impl SpillConfig {
             slots,
             slots_per_handle: if slots >= 2 * handles { 2 } else { 1 },
             extent_bytes,
-            compressing: self.codec != Codec::None,
         })
     }
 }
@@ -133,22 +132,15 @@ pub(crate) struct Geometry {
     pub slots_per_handle: usize,
     /// One extent, in bytes: whole pages.
     pub extent_bytes: usize,
-    /// Whether blocks may be compressed, which bounds their fragments.
-    pub compressing: bool,
 }
 
 impl Geometry {
     /// The largest part of a payload that one fragment holds.
     ///
-    /// A fragment and its header fill whole pages, and never straddle a buffer. Compressed ones are bounded to
-    /// 64 KiB, the distance that LZ4 looks back, which bounds the scratch memory of a handle too.
+    /// A fragment and its header fill whole pages, and never straddle a buffer. 64 KiB is the distance that LZ4
+    /// looks back, bounds the scratch memory of a handle, and lets large blocks fill buffers to the end.
     pub fn fragment_bytes(&self) -> usize {
-        let whole = if self.compressing {
-            self.buffer_bytes.min(64 << 10)
-        } else {
-            self.buffer_bytes
-        };
-        whole - HEADER_BYTES
+        self.buffer_bytes.min(64 << 10) - HEADER_BYTES
     }
 
     /// The most bytes that a payload takes in an extent, from any 64-byte boundary on.

@@ -51,7 +51,6 @@ pub fn probe(directory: &Path, block_bytes: usize, depth: usize, bytes: u64) -> 
         slots: 0,
         slots_per_handle: 0,
         extent_bytes: block_bytes,
-        compressing: false,
     };
     let workspace = Workspace::new(&geometry)?;
     workspace.commit();
