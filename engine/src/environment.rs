@@ -12,8 +12,9 @@ use crate::runtime::Runtime;
 use crate::simulator::{Simulation, SimulationReport, simulate};
 use crate::summary::JobSummary;
 use forebay_memory::plan::{BufferTimeout, Mode};
-use forebay_memory::{Error, Result};
+use forebay_memory::{Error, Plan, Result};
 use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -46,6 +47,19 @@ impl Environment {
         Environment {
             inner: Rc::new(inner),
         }
+    }
+
+    /// An environment of this process: its plan is that of `forebay.toml` (or the file of `--config FILE`), the variables
+    /// `FOREBAY_…`, and `--set KEY=VALUE` on the command line, in order of precedence from the last. Other arguments are
+    /// the program's own.
+    ///
+    /// # Errors
+    /// `Config` for a setting that is wrong, an option without its value, or settings that contradict each other; `Io`
+    /// for a file that cannot be read.
+    pub fn from_args() -> Result<Environment> {
+        let (file, assignments) = settings_of(std::env::args().skip(1))?;
+        let plan = Plan::load(file.as_deref().map(Path::new), &assignments)?;
+        Ok(Environment::new(Runtime::new(plan)?))
     }
 
     /// The same environment in another mode.
@@ -101,6 +115,7 @@ impl Environment {
             max_parallelism,
             is_streaming,
             slots: widest.min(cores.max(plan.job.parallelism)),
+            helpers: plan.exec.helper_threads.min(widest),
             limits: ChannelLimits {
                 exclusive: plan.network.buffers_per_channel,
                 floating: plan.network.floating_buffers_per_gate,
@@ -182,5 +197,56 @@ impl Environment {
         let options = self.options(&graph, name)?;
         let plan = self.describe(&graph, &options);
         simulate(&graph, options, &plan, &self.inner.runtime, simulation)
+    }
+}
+
+/// The file of `--config` and the assignments of `--set` among a program's arguments.
+fn settings_of(mut arguments: impl Iterator<Item = String>) -> Result<(Option<String>, Vec<String>)> {
+    let (mut file, mut assignments) = (None, Vec::new());
+    while let Some(argument) = arguments.next() {
+        let (option, value) = match argument.split_once('=') {
+            Some((option @ ("--config" | "--set"), value)) => (option, Some(value.to_string())),
+            _ => (argument.as_str(), None),
+        };
+        if option != "--config" && option != "--set" {
+            continue;
+        }
+        let form = if option == "--config" {
+            "a file"
+        } else {
+            "KEY=VALUE"
+        };
+        let value = value
+            .or_else(|| arguments.next())
+            .ok_or_else(|| Error::config(format!("{option} needs {form} after it")))?;
+        match option {
+            "--config" => file = Some(value),
+            _ => assignments.push(value),
+        }
+    }
+    Ok((file, assignments))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_found_among_other_arguments() {
+        let arguments = [
+            "in.txt",
+            "--set",
+            "a=1",
+            "-v",
+            "--config=f.toml",
+            "--set=b.c=2 MiB",
+            "out",
+        ];
+        let (file, assignments) =
+            settings_of(arguments.into_iter().map(String::from)).expect("the arguments are well-formed");
+        assert_eq!(file.as_deref(), Some("f.toml"));
+        assert_eq!(assignments, ["a=1", "b.c=2 MiB"]);
+        let error = settings_of(["--set".to_string()].into_iter()).expect_err("the value is missing");
+        assert_eq!(error.to_string(), "--set needs KEY=VALUE after it");
     }
 }

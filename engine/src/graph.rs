@@ -72,6 +72,8 @@ pub(crate) struct Node {
     pub(crate) name: Option<String>,
     pub(crate) uid: Option<String>,
     pub(crate) parallelism: Option<usize>,
+    /// Whether its functions may block, so that it runs on helper threads.
+    pub(crate) is_blocking: bool,
     pub(crate) inputs: Vec<Edge>,
     /// The schema of its output and the stride of its rows; `None` for a sink.
     pub(crate) output: Option<(&'static Schema, usize)>,
@@ -135,8 +137,8 @@ impl Graph {
             .collect()
     }
 
-    /// For each node, the node that it is chained to: its only input, forward, of the same parallelism, with no other
-    /// consumer.
+    /// For each node, the node that it is chained to: its only input, forward, of the same parallelism and on the same
+    /// kind of thread, with no other consumer.
     pub(crate) fn chained_to(&self, parallelism: &[usize]) -> Vec<Option<usize>> {
         let mut consumers = vec![0; self.nodes.len()];
         for edge in self.nodes.iter().flat_map(|node| &node.inputs) {
@@ -147,7 +149,9 @@ impl Graph {
             .enumerate()
             .map(|(index, node)| match &node.inputs[..] {
                 [edge] if edge.router.is_none() && consumers[edge.from] == 1 => {
-                    (parallelism[edge.from] == parallelism[index]).then_some(edge.from)
+                    let is_alike = parallelism[edge.from] == parallelism[index]
+                        && self.nodes[edge.from].is_blocking == node.is_blocking;
+                    is_alike.then_some(edge.from)
                 }
                 _ => None,
             })
@@ -170,7 +174,12 @@ impl Graph {
             has_own_uid: node.uid.is_some(),
             name: names[id].to_string(),
             kind: node.kind.to_string(),
-            detail: node.detail.clone(),
+            detail: match node.is_blocking {
+                true => format!("{} (on helper threads)", node.detail)
+                    .trim_start()
+                    .to_string(),
+                false => node.detail.clone(),
+            },
             parallelism: parallelism[id],
             minimum_segments: node.minimum_segments,
             chained_to: chained[id],

@@ -33,12 +33,22 @@ pub(crate) struct JobOptions {
     pub(crate) max_parallelism: u32,
     pub(crate) is_streaming: bool,
     pub(crate) slots: usize,
+    /// Threads for nodes whose functions may block; they are numbered after the slots.
+    pub(crate) helpers: usize,
     pub(crate) limits: ChannelLimits,
     pub(crate) most_backlog: usize,
     pub(crate) buffer_timeout: Option<Duration>,
     pub(crate) cancel_timeout: Duration,
     /// How long the job waits, before it starts, for other jobs to give back what its minimums were lent to them.
     pub(crate) patience: Duration,
+}
+
+impl JobOptions {
+    /// How many threads the job's tasks run on: slots, and helpers where a node may block.
+    pub(crate) fn threads(&self, graph: &Graph) -> usize {
+        let blocks = graph.nodes.iter().any(|node| node.is_blocking);
+        self.slots + if blocks { self.helpers } else { 0 }
+    }
 }
 
 /// A task, where it runs, and what is known of it from outside.
@@ -59,7 +69,10 @@ pub(crate) fn lower(
     let names = graph.names();
     let parallelism = graph.parallelism(options.parallelism);
     let chained = graph.chained_to(&parallelism);
-    let slot = |subtask: usize| subtask % options.slots;
+    let slot = |node: usize, subtask: usize| match graph.nodes[node].is_blocking {
+        false => subtask % options.slots,
+        true => options.slots + subtask % options.helpers,
+    };
     let network = runtime.manager().network();
 
     // Gates and exchanges of the edges that are not chained.
@@ -67,7 +80,7 @@ pub(crate) fn lower(
     let mut gates: Vec<Vec<Gate>> = (0..count)
         .map(|id| match (chained[id], graph.nodes[id].inputs.is_empty()) {
             (None, false) => (0..parallelism[id])
-                .map(|subtask| Gate::new(options.limits, wake(slot(subtask))))
+                .map(|subtask| Gate::new(options.limits, wake(slot(id, subtask))))
                 .collect(),
             _ => Vec::new(),
         })
@@ -93,7 +106,7 @@ pub(crate) fn lower(
                     None => (Box::new(Rebalance::new(sender, receivers)), 0..receivers),
                 };
                 let channels: Vec<_> = targets
-                    .map(|target| gates[id][target].connect(wake(slot(sender))))
+                    .map(|target| gates[id][target].connect(wake(slot(edge.from, sender))))
                     .collect();
                 let most = channels.len() * (1 + options.limits.exclusive) + options.limits.floating;
                 let owner = format!("exchange from \"{}\" to \"{}\"", names[edge.from], names[id]);
@@ -163,7 +176,7 @@ pub(crate) fn lower(
                         let most = shares[*id];
                         let budget =
                             (runtime.manager()).budget_within(&owner, minimum, most, options.patience)?;
-                        let bell = wake(slot(index));
+                        let bell = wake(slot(head, index));
                         budget.set_when_asked(Some(Arc::new(move || bell.wake())));
                         Some(budget)
                     }
@@ -192,7 +205,7 @@ pub(crate) fn lower(
             });
             let task = Task::new(names[head].clone(), input, chain, clock.clone(), metrics);
             placed.push(Placed {
-                slot: slot(index),
+                slot: slot(head, index),
                 task,
                 status,
             });
@@ -252,11 +265,12 @@ pub(crate) fn launch(
     runtime: Runtime,
 ) -> Result<JobHandle> {
     let clock = RealClock::start();
-    let parkers: Vec<Arc<Parker>> = (0..options.slots).map(|_| Parker::new()).collect();
+    let threads_in_all = options.threads(graph);
+    let parkers: Vec<Arc<Parker>> = (0..threads_in_all).map(|_| Parker::new()).collect();
     let placed = lower(graph, &options, &runtime, &clock, &|slot| parkers[slot].clone())?;
     let statuses = placed.iter().map(|placed| placed.status.clone()).collect();
     let control = JobControl::new(parkers.clone(), statuses);
-    let mut slots: Vec<Vec<(usize, Task)>> = (0..options.slots).map(|_| Vec::new()).collect();
+    let mut slots: Vec<Vec<(usize, Task)>> = (0..threads_in_all).map(|_| Vec::new()).collect();
     for (number, placed) in placed.into_iter().enumerate() {
         slots[placed.slot].push((number, placed.task));
     }
@@ -274,12 +288,16 @@ pub(crate) fn launch(
                 .flatten()
                 .map(|monitor| (monitor, runtime.manager().clone())),
         };
-        let builder = std::thread::Builder::new().name(format!("forebay-slot-{slot}"));
+        let name = match slot.checked_sub(options.slots) {
+            None => format!("forebay-slot-{slot}"),
+            Some(helper) => format!("forebay-helper-{helper}"),
+        };
+        let builder = std::thread::Builder::new().name(name);
         match builder.spawn(move || worker.run()) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
                 // The workers that did start see the failure and leave; those that did not count as gone.
-                for _ in slot..options.slots {
+                for _ in slot..threads_in_all {
                     control.worker_left();
                 }
                 control.fail(forebay_memory::Error::io(

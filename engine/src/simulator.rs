@@ -142,7 +142,7 @@ pub(crate) fn simulate(
         _ => Turns::Slots,
     });
     let clock = SimulatedClock::new();
-    let bells: Vec<Arc<Bell>> = (0..options.slots).map(|_| Arc::default()).collect();
+    let bells: Vec<Arc<Bell>> = (0..options.threads(graph)).map(|_| Arc::default()).collect();
     let job_clock: Arc<dyn Clock> = clock.clone();
     let placed = lower(graph, &options, runtime, &job_clock, &|slot| bells[slot].clone())?;
     let statuses: Vec<_> = placed.iter().map(|placed| placed.status.clone()).collect();

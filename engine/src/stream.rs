@@ -13,7 +13,7 @@ use crate::exchange::{Broadcast, HashRouter, Rebalance};
 use crate::graph::{Edge, Factory, Node};
 use crate::operator::{Collector, Filter, Fused, FusedFlatMap, Identity, Inspect, Map, Operator, Stage};
 use crate::plan::ExchangeKind;
-use crate::record::{KeyFields, Record};
+use crate::record::{Field, KeyFields, Record, first};
 use crate::sink::{Blackhole, Collect, Collected, ForEach, Print, Sink, SinkOperator};
 use crate::source::{Source, SourceTask};
 use crossbeam_queue::SegQueue;
@@ -32,6 +32,7 @@ impl Environment {
             name: Some(name.into()),
             uid: None,
             parallelism: None,
+            is_blocking: false,
             inputs: Vec::new(),
             output: Some((S::Out::schema(), S::Out::STRIDE)),
             minimum_segments: 0,
@@ -233,6 +234,12 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         self.with_node(|node| node.parallelism = Some(parallelism.max(1)))
     }
 
+    /// Runs the last operator, or source, on helper threads (`exec.helper_threads`): its functions may block, on a file or a
+    /// remote service, without holding up the tasks of a slot.
+    pub fn blocking(self) -> Stream<O> {
+        self.with_node(|node| node.is_blocking = true)
+    }
+
     /// Records of both streams.
     pub fn union<J: Record, T: Stage<J, O>>(self, other: Stream<J, O, T>) -> Stream<O> {
         let (environment, mut edges) = self.into_forward_edges();
@@ -296,6 +303,19 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         }
     }
 
+    /// Groups the records by a key that `function` computes; the records get it as their first part.
+    pub fn key_by_fn<Q, F>(self, mut function: F) -> KeyedStream<(Q, O), Field<(Q, O), Q>>
+    where
+        Q: Record,
+        F: for<'a> FnMut(O::View<'a>) -> Q + Clone + Send + 'static,
+    {
+        self.map(move |view: O::View<'_>| {
+            let key = function(O::shorten(view));
+            (key, O::from_view(view))
+        })
+        .key_by(first())
+    }
+
     /// As [`Stream::key_by`], in the words of batch jobs.
     pub fn group_by<K: KeyFields<O>>(self, keys: K) -> KeyedStream<O, K> {
         self.key_by(keys)
@@ -310,6 +330,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             name: Some(name.into()),
             uid: None,
             parallelism: None,
+            is_blocking: false,
             inputs,
             output: None,
             minimum_segments: 0,
@@ -362,6 +383,7 @@ fn operator_node<O: Record>(
         name: (!label.is_empty()).then(|| label.join("+")),
         uid: None,
         parallelism: None,
+        is_blocking: false,
         inputs,
         output: Some((O::schema(), O::STRIDE)),
         minimum_segments: 0,

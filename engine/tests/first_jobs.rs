@@ -375,3 +375,50 @@ fn a_record_over_the_largest_size_is_refused_with_its_place() {
     assert!(message.contains("is over record.max_size"), "{message}");
     assert_eq!(environment.runtime().manager().outstanding(), 0);
 }
+
+#[test]
+fn blocking_operators_run_on_helper_threads() {
+    let environment = environment(64, 4096).with_parallelism(2);
+    let threads = environment
+        .source("numbers", generate(1_000, |index| index))
+        .map(|number| {
+            let thread = std::thread::current();
+            (
+                number,
+                thread.name().unwrap_or_default().starts_with("forebay-helper-"),
+            )
+        })
+        .name("slow")
+        .blocking()
+        .map(|(number, helped)| {
+            let thread = std::thread::current();
+            (
+                number,
+                helped,
+                thread.name().unwrap_or_default().starts_with("forebay-slot-"),
+            )
+        })
+        .collect();
+    environment.execute("blocking").expect("the job runs");
+    let mut threads = threads.take();
+    threads.sort();
+    assert_eq!(
+        threads,
+        (0..1_000).map(|number| (number, true, true)).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn computed_keys() {
+    let environment = environment(64, 4096).with_parallelism(2);
+    let counts = environment
+        .source("numbers", generate(1_000, |index| index))
+        .key_by_fn(|number| format!("{}", number % 7))
+        .count()
+        .collect();
+    environment.execute("computed").expect("the job runs");
+    let counts: BTreeMap<String, u64> = counts.take().into_iter().collect();
+    let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+    (0..1_000).for_each(|number| *expected.entry(format!("{}", number % 7)).or_default() += 1);
+    assert_eq!(counts, expected);
+}

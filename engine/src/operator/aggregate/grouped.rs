@@ -304,6 +304,7 @@ where
                 let mut overflow = Partitions::new(self.skip_bits, 0, self.source.clone());
                 overflow.open(0, self.reserve.take());
                 self.overflow = Some(overflow);
+                self.source.budget.withdraw();
                 return Ok(());
             }
             self.partitions = Some(Partitions::new(self.skip_bits, bits, self.source.clone()));
@@ -323,6 +324,8 @@ where
             }
         });
         self.reserve = self.source.try_take();
+        // What was denied is not needed any more, now that there is room.
+        self.source.budget.withdraw();
         result
     }
 
