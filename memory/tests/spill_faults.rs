@@ -286,7 +286,11 @@ fn damaged_data_is_found_whatever_damaged_it() {
         for round in 0..3 {
             written.drain(..).for_each(|(block, _)| handle.free(block));
             for _ in 0..12 {
-                let payload = random.payload(20_000);
+                // Blocks of one size lie where the last round's lay: only their numbers tell them apart.
+                let payload = match seed % 4 < 2 {
+                    true => random.payload(20_000),
+                    false => vec![random.next() as u8; 10_000],
+                };
                 written.push((handle.write(&[&payload]).unwrap(), payload));
             }
             handle.flush().unwrap();
