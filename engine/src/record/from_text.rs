@@ -191,12 +191,12 @@ impl<R: Record> RowBuilder<R> {
             Kind::Signed(_) => store::<i128>(text, row, at),
             Kind::Float(32) => store::<f32>(text, row, at),
             Kind::Float(_) => store::<f64>(text, row, at),
-            Kind::Timestamp => match text.parse::<i64>() {
-                Ok(millis) => {
+            Kind::Timestamp => match usual_timestamp(text).or_else(|| text.parse().ok()) {
+                Some(millis) => {
                     put(row, at, millis.to_le_bytes());
                     true
                 }
-                Err(_) => store::<Timestamp>(text, row, at),
+                None => store::<Timestamp>(text, row, at),
             },
             Kind::Date => store::<Date>(text, row, at),
             Kind::Decimal => store::<Decimal>(text, row, at),
@@ -333,6 +333,40 @@ impl Appender<'_> {
     fn signed(&mut self, value: i64) -> std::fmt::Result {
         self.integer(value.unsigned_abs(), value < 0)
     }
+}
+
+/// The milliseconds of a timestamp in the form that is usual, `2026-11-22T10:31:41.500Z`, with or without the fraction and
+/// the `Z`, at a fifth of the cost of all forms.
+fn usual_timestamp(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    let bytes = bytes.strip_suffix(b"Z").unwrap_or(bytes);
+    let (head, fraction) = bytes.split_first_chunk::<19>()?;
+    let number = |at: usize, digits: usize| {
+        head[at..at + digits].iter().try_fold(0, |number, digit| {
+            digit
+                .is_ascii_digit()
+                .then(|| number * 10 + u32::from(digit - b'0'))
+        })
+    };
+    let millis = match fraction {
+        [] => 0,
+        [b'.', hundreds, tens, ones] if fraction[1..].iter().all(u8::is_ascii_digit) => {
+            [hundreds, tens, ones]
+                .iter()
+                .fold(0, |number, digit| number * 10 + i64::from(**digit - b'0'))
+        }
+        _ => return None,
+    };
+    if [head[4], head[7], head[13], head[16]] != *b"--::" || !matches!(head[10], b'T' | b' ') {
+        return None;
+    }
+    let date = Date::from_calendar(number(0, 4)? as i32, number(5, 2)?, number(8, 2)?)?;
+    let (hours, minutes, seconds) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
+    if hours > 23 || minutes > 59 || seconds > 59 {
+        return None;
+    }
+    let seconds = i64::from((hours * 60 + minutes) * 60 + seconds);
+    Some((i64::from(date.days()) * 86_400 + seconds) * 1000 + millis)
 }
 
 fn parse_bool(text: &str) -> Option<bool> {
@@ -508,6 +542,36 @@ mod tests {
                 &[0, 255][..]
             )
         );
+    }
+
+    #[test]
+    fn the_usual_timestamps_are_those_of_the_full_parser() {
+        let mut usual = 0;
+        for text in [
+            "2026-11-22T10:31:41.500Z",
+            "2026-11-22 10:31:41.5",
+            "0000-02-29T00:00:00",
+            "9999-12-31T23:59:59.999",
+            "1969-12-31T23:59:59.001Z",
+            "2026-02-29T00:00:00Z",
+            "2026-11-22T24:00:00Z",
+            "2026-11-22T10:60:00Z",
+            "2026-11-22T10:00:60Z",
+            "2026-11-22T10:31:41.50xZ",
+            "2026-11-22T10:31:41+01:00",
+            "2026-11-22T10:31:4Z",
+            "2026/11/22T10:31:41Z",
+            "+026-11-22T10:31:41Z",
+            "2026-11-22T10:31:41.500é",
+            "",
+        ] {
+            let full = text.parse::<Timestamp>().ok().map(Timestamp::millis);
+            if let Some(millis) = usual_timestamp(text) {
+                assert_eq!(Some(millis), full, "{text}");
+                usual += 1;
+            }
+        }
+        assert_eq!(usual, 4);
     }
 
     #[test]

@@ -131,9 +131,11 @@ pub trait Record: Sized + Send + Sync + 'static {
             let part = row_part_at::<Self>();
             let size = row.len();
             assert!(
-                size >= part + Self::SIZE && size <= layout::MAX_ROW_SIZE,
+                size >= part + Self::SIZE && size >= MAX_ALIGN && size <= layout::MAX_ROW_SIZE,
                 "a row is written into as many bytes as row_size says, at most 128 MiB"
             );
+            // The padding at the row's end, with what is written over it: one store, where the exact bytes are a call.
+            put(row, size - MAX_ALIGN, [0; MAX_ALIGN]);
             put(row, 0, (size as u32).to_le_bytes());
             pad(row, 4, part);
             let end = Self::write_part(view, row, part, part + Self::SIZE);
@@ -141,7 +143,6 @@ pub trait Record: Sized + Send + Sync + 'static {
                 end <= size && size - end < MAX_ALIGN,
                 "row_size and write_row agree"
             );
-            row[end..].fill(0);
         } else {
             assert!(
                 row.len() == Self::STRIDE,

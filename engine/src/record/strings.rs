@@ -23,9 +23,14 @@ const SIZE: usize = 12;
 fn write(bytes: &[u8], row: &mut [u8], at: usize, tail: usize) -> usize {
     let end = tail + bytes.len();
     assert!(end <= MAX_ROW_SIZE, "a row has at most 128 MiB");
-    let mut prefix = [0; 4];
-    let known = bytes.len().min(4);
-    prefix[..known].copy_from_slice(&bytes[..known]);
+    let prefix = match bytes.first_chunk::<4>() {
+        Some(prefix) => *prefix,
+        None => {
+            let mut prefix = [0; 4];
+            prefix[..bytes.len()].copy_from_slice(bytes);
+            prefix
+        }
+    };
     put(row, at, (tail as u32).to_le_bytes());
     put(row, at + 4, (bytes.len() as u32).to_le_bytes());
     put(row, at + 8, prefix);
