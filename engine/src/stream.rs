@@ -330,7 +330,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             name: Some(name.into()),
             uid: None,
             parallelism: None,
-            is_blocking: false,
+            is_blocking: sink.is_blocking(),
             inputs,
             output: None,
             minimum_segments: 0,

@@ -126,7 +126,8 @@ impl<F> FileSink<F> {
         self
     }
 
-    /// Writes every file to the device before it gets its final name, so that it survives a loss of power.
+    /// Writes every file to the device before it gets its final name, so that it survives a loss of power. The sink then runs
+    /// on helper threads.
     pub fn sync(mut self) -> Self {
         self.options.syncs = true;
         self
@@ -193,6 +194,10 @@ impl<F: FileFormat> Sink for FileSink<F> {
 
     fn prepare(&mut self, plan: &Plan) {
         self.buffer_size = plan.segment_size();
+    }
+
+    fn is_blocking(&self) -> bool {
+        self.options.syncs
     }
 
     fn writer(&self, subtask: Subtask) -> Result<FileSinkWriter<F>> {

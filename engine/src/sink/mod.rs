@@ -32,6 +32,11 @@ pub trait Sink: Send + 'static {
         let _ = plan;
     }
 
+    /// Whether its writers block, on a device or a service: they then run on helper threads.
+    fn is_blocking(&self) -> bool {
+        false
+    }
+
     /// Opens the writer of a subtask.
     ///
     /// # Errors
