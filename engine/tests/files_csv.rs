@@ -184,6 +184,45 @@ fn random_files_are_read_however_they_are_split() {
     }
 }
 
+/// What no writer of CSV would write: whatever it is, it is read or refused, and nothing panics or hangs.
+#[test]
+fn any_bytes_are_records_or_an_error() {
+    let scratch = Scratch::new("any");
+    let path = scratch.path("any.csv");
+    let (mut read_whole, mut refused) = (0, 0);
+    for seed in 0..150 {
+        let mut random = Random(seed * 1000);
+        let alphabet = b"aaa11,,,,\"\"\n\n\r \xff\xc3\xa9";
+        let bytes: Vec<u8> = (0..random.below(200))
+            .map(|_| alphabet[random.below(alphabet.len())])
+            .collect();
+        std::fs::write(&path, &bytes).expect("a scratch file");
+        let policy = [NotUtf8::Error, NotUtf8::Replace, NotUtf8::Skip][random.below(3)];
+        let source = csv::<(Option<String>, Option<String>)>(path.as_path())
+            .without_header()
+            .ignore_extra_columns()
+            .missing_columns_are_null()
+            .split_size(1 + random.next() % 50)
+            .not_utf8(policy);
+        let source = if random.below(2) == 0 {
+            source.whole_lines()
+        } else {
+            source
+        };
+        match read(source, 1 + random.below(2)) {
+            Ok(_) => read_whole += 1,
+            Err(error) => {
+                refused += 1;
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "seed {seed}: {error}");
+            }
+        }
+    }
+    assert!(
+        read_whole > 20 && refused > 20,
+        "{read_whole} read, {refused} refused"
+    );
+}
+
 #[test]
 fn dialects_are_options() {
     let scratch = Scratch::new("dialect");

@@ -248,6 +248,30 @@ fn a_path_that_cannot_be_a_directory_is_an_error() {
 }
 
 #[test]
+fn files_that_cannot_have_their_names_are_not_published() {
+    let scratch = Scratch::new("publish");
+    // A directory in the place of the third file's name: found only when the files are to be published.
+    scratch.write("out/.hidden", "");
+    let blocker = scratch.path("out/part-0-2");
+    let environment = environment(1);
+    environment
+        .source("lines", generate(100, |index| format!("line {index}")))
+        .inspect(move |line: &str| {
+            if line == "line 50" {
+                fs::create_dir_all(blocker.join("x")).expect("a directory");
+            }
+        })
+        .sink("text", FileSink::text(scratch.path("out")).roll_at(100));
+    let error = environment.execute("write").expect_err("a name is taken");
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(
+        scratch.mask(&error.to_string()),
+        "file sink: cannot rename a file to \"DIR/out/part-0-2\": Is a directory (os error 21)"
+    );
+    assert_eq!(scratch.names("out"), [".hidden", "part-0-2"]);
+}
+
+#[test]
 fn a_failed_job_leaves_nothing_and_what_was_there() {
     let scratch = Scratch::new("failed");
     let run = |sink: FileSink<forebay::sink::TextLines>| {
@@ -273,6 +297,53 @@ fn a_failed_job_leaves_nothing_and_what_was_there() {
     );
     run(FileSink::text(scratch.path("old")).append());
     assert_eq!(scratch.names("old"), ["part-0-0"]);
+}
+
+/// Wherever a schedule ends, all files are there or none.
+#[test]
+fn simulated_jobs_publish_everything_or_nothing() {
+    use forebay::simulator::Simulation;
+    let scratch = Scratch::new("simulated");
+    scratch.write("in.csv", format!("0,1\n{}", "a,\"b\nc\"\n".repeat(500)));
+    let (mut whole, mut none) = (0, 0);
+    for seed in 0..60 {
+        let environment = environment(1 + seed as usize % 3);
+        let out = scratch.path(&seed.to_string());
+        environment
+            .source("in", csv::<(String, String)>(scratch.path("in.csv")))
+            .rebalance()
+            .sink("out", FileSink::csv(&out).roll_at(1000));
+        let simulation = Simulation {
+            cancel_after: (seed % 2 == 0).then_some(seed * 2),
+            ..Simulation::new(seed)
+        };
+        let result = environment.simulate("simulated", &simulation);
+        match &result {
+            // A job may be cancelled when its sink is through and others of its tasks are not: then all is there.
+            Err(error) if !out.exists() => {
+                assert_eq!(error.kind(), ErrorKind::Cancelled, "seed {seed}: {error}");
+                none += 1;
+            }
+            _ => {
+                let pattern = scratch.pattern(&format!("{seed}/*"));
+                let found = read(csv::<(String, String)>(pattern), 1).expect("the files are read");
+                assert_eq!(
+                    found,
+                    vec![("a".to_string(), "b\nc".to_string()); 500],
+                    "seed {seed}"
+                );
+                assert!(
+                    scratch
+                        .names(&seed.to_string())
+                        .iter()
+                        .all(|name| name.starts_with("part-"))
+                );
+                whole += 1;
+            }
+        }
+        assert_eq!(environment.runtime().manager().outstanding(), 0, "seed {seed}");
+    }
+    assert!(whole > 20 && none > 5, "{whole} whole, {none} cancelled");
 }
 
 #[test]

@@ -216,6 +216,35 @@ fn text_that_is_not_utf8_is_an_error_replaced_or_skipped() {
 }
 
 #[test]
+fn any_bytes_are_lines_with_replacements() {
+    let scratch = Scratch::new("any");
+    let path = scratch.path("any.txt");
+    for seed in 0..60 {
+        let mut random = Random(seed * 1000);
+        let bytes: Vec<u8> = (0..random.below(3000))
+            .map(|_| match random.below(8) {
+                0 => b'\n',
+                1 => b'\r',
+                2..5 => b'a',
+                _ => random.next() as u8,
+            })
+            .collect();
+        fs::write(&path, &bytes).expect("a scratch file");
+        let lossy = String::from_utf8_lossy(&bytes);
+        let expected: Vec<&str> = lossy.lines().collect();
+        let size = [1, 10, 1000, 1 << 20][random.below(4)];
+        let source = text(path.as_path()).split_size(size).not_utf8(NotUtf8::Replace);
+        let found = read(source, 1).expect("nothing is refused");
+        assert!(found == expected, "seed {seed}, split size {size}");
+        let blocks = text_blocks(path.as_path())
+            .split_size(size)
+            .not_utf8(NotUtf8::Replace);
+        let found = read(blocks, 1).expect("nothing is refused").concat();
+        assert!(found == lossy, "seed {seed}, split size {size}, blocks");
+    }
+}
+
+#[test]
 fn lines_up_to_the_largest_record_pass_and_longer_ones_are_errors() {
     let scratch = Scratch::new("long");
     // Of the test's plan: half of 64 segments of 4 KiB.

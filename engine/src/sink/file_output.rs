@@ -194,10 +194,16 @@ impl Output {
             return Ok(());
         }
         let mut written = std::mem::take(&mut state.written);
-        for part in &mut written {
-            let path = self.path(part);
-            fs::rename(&part.hidden, &path).map_err(|error| self.fault("rename a file to", &path, error))?;
-            part.is_published = true;
+        for index in 0..written.len() {
+            let path = self.path(&written[index]);
+            if let Err(error) = fs::rename(&written[index].hidden, &path) {
+                // All or nothing: those before it go too.
+                for part in &written[..index] {
+                    let _ = fs::remove_file(self.path(part));
+                }
+                return Err(self.fault("rename a file to", &path, error));
+            }
+            written[index].is_published = true;
         }
         for path in std::mem::take(&mut state.replaced) {
             let is_new = |part: &PartFile| path.file_name() == Some(part.name().as_ref());
