@@ -310,8 +310,13 @@ fn limit_of(
     let records = outcome.records as f64;
     let mut limits = vec![
         (
-            bare.what.to_string(),
-            format!("{} records / {}/s", outcome.records, table::count(bare.rate)),
+            bare.name.to_string(),
+            format!(
+                "{} records / {}/s; {}",
+                outcome.records,
+                table::count(bare.rate),
+                bare.what
+            ),
             records / bare.rate,
         ),
         (
@@ -364,16 +369,16 @@ fn table_of(results: &[RunResult]) -> String {
         ("mode", Align::Left),
         ("setting", Align::Left),
         ("records", Align::Right),
-        ("median", Align::Right),
-        ("least–most", Align::Right),
+        ("median [least–most]", Align::Right),
         ("records/s", Align::Right),
-        ("managed", Align::Right),
+        ("bytes/s", Align::Right),
         ("spilled", Align::Right),
         ("RSS / plan", Align::Right),
-        ("share of limit", Align::Left),
+        ("of limit", Align::Left),
         ("result", Align::Left),
     ];
     let mut notes = Vec::new();
+    let mut limits: Vec<(&str, &str)> = Vec::new();
     let rows: Vec<Vec<String>> = results
         .iter()
         .map(|result| {
@@ -404,17 +409,28 @@ fn table_of(results: &[RunResult]) -> String {
                     table::bytes(result.process_budget_bytes)
                 ));
             }
+            if !limits.iter().any(|(name, _)| *name == limit.name) {
+                limits.push((&limit.name, &limit.formula));
+            }
             vec![
                 result.workload.clone(),
                 result.mode.clone(),
                 result.setting.clone(),
                 table::count(result.records as f64),
-                table::seconds(result.median_seconds),
-                format!("{}–{}", table::seconds(spread.least), table::seconds(spread.most)),
+                format!(
+                    "{} [{}–{}]",
+                    table::seconds(spread.median),
+                    table::seconds(spread.least),
+                    table::seconds(spread.most)
+                ),
                 format!("{}/s", table::count(result.records_per_second)),
-                table::bytes(result.managed_bytes),
+                format!("{}/s", table::bytes((result.bytes as f64 / result.median_seconds) as u64)),
                 table::bytes(result.spilled_bytes_written),
-                format!("{} / {}", table::bytes(result.peak_rss_bytes), table::bytes(result.process_budget_bytes)),
+                format!(
+                    "{} / {}",
+                    table::bytes(result.peak_rss_bytes),
+                    table::bytes(result.process_budget_bytes)
+                ),
                 format!("{:.0} % {}", limit.share * 100.0, limit.name),
                 match result.verified {
                     None => result.result_hash.clone(),
@@ -428,6 +444,11 @@ fn table_of(results: &[RunResult]) -> String {
     for note in notes {
         text += &note;
         text.push('\n');
+    }
+    text +=
+        "Limits, the least times by what was measured in this run, each for the first row that it binds:\n";
+    for (name, formula) in limits {
+        text += &format!("  {name}: {formula}\n");
     }
     text
 }

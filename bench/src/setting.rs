@@ -78,6 +78,12 @@ impl Setting {
     /// What is printed of a setting beside the workload's name and mode.
     pub fn label(&self) -> String {
         let mut parts = Vec::new();
+        if let Some(managed) = self.managed {
+            parts.push(format!(
+                "managed={}",
+                ByteSize(managed).to_string().replace(' ', "")
+            ));
+        }
         if self.emit == Emit::Updates {
             parts.push("emit=updates".to_string());
         }
@@ -92,12 +98,6 @@ impl Setting {
         }
         parts.extend(self.overrides.iter().cloned());
         parts.join(" ")
-    }
-
-    /// The managed memory as it is printed.
-    pub fn managed_label(&self) -> String {
-        self.managed
-            .map_or_else(|| "default".into(), |bytes| ByteSize(bytes).to_string())
     }
 }
 

@@ -182,7 +182,8 @@ fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
     );
     Ok(Bare {
         rate,
-        what: "records written and read in cache, no engine",
+        name: "in cache",
+        what: "each thread writes and reads its records in a buffer of its own: nothing handed over, no engine",
     })
 }
 

@@ -99,7 +99,8 @@ pub fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
     if setting.keys > MOST_KEYS || setting.keys >= setting.records {
         return Ok(Bare {
             rate: limits.random_loads.all,
-            what: "a random load for each record",
+            name: "random loads",
+            what: "one load of 8 bytes at random over memory for each record: its entry in the table",
         });
     }
     let keys = setting.keys as usize;
@@ -125,7 +126,8 @@ pub fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
         Some(error) => Err(error),
         None => Ok(Bare {
             rate,
-            what: "records added into an array, no engine",
+            name: "plain array",
+            what: "each thread adds its records into an array indexed by the key: no hash, no exchange, no engine",
         }),
     }
 }

@@ -85,6 +85,8 @@ pub struct Answer {
 pub struct Bare {
     /// Records a second.
     pub rate: f64,
+    /// What it is called in a table.
+    pub name: &'static str,
     /// What was measured.
     pub what: &'static str,
 }

@@ -212,7 +212,8 @@ fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
     );
     Ok(Bare {
         rate: rate.max(1.0),
-        what: "words found and hashed, no engine",
+        name: "words hashed",
+        what: "each thread finds and hashes the words of its part of the text: no table, no exchange, no engine",
     })
 }
 
