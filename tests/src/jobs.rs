@@ -15,7 +15,7 @@ use forebay::sink::{Collected, HashSink};
 use forebay::source::{from_items, generate, generate_rows};
 use forebay::{Environment, Mode, Stream};
 use forebay_memory::hash::hash_u64;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The record of every stream between two steps.
@@ -134,6 +134,10 @@ pub fn totals(records: &[Pair]) -> BTreeMap<u64, (u64, i64, i64, i64)> {
     totals
 }
 
+fn number_of(text: &str) -> u64 {
+    text.parse().expect("the text was made of a number")
+}
+
 /// A text that a number decides, of up to `most` bytes and not always ASCII.
 fn text_of(value: i64, most: u64) -> String {
     let length = hash_u64(value as u64) % most;
@@ -213,7 +217,7 @@ impl Builder<'_> {
 
     fn step(&mut self) {
         let Open { stream, records } = self.take();
-        match self.random.below(13) {
+        match self.random.below(18) {
             0 => {
                 let magnitude = self.random.below(18);
                 let keys = 1 + self.random.below(1 << magnitude) as u64;
@@ -307,6 +311,49 @@ impl Builder<'_> {
                 self.put(stream, records);
             }
             9 => self.texts(stream, records),
+            10 => {
+                let name = self.name("distinct");
+                let parallelism = self.parallelism();
+                let stream = stream.distinct().name(name).parallelism(parallelism);
+                let distinct: BTreeSet<Pair> = records.into_iter().collect();
+                self.put(stream, distinct.into_iter().collect());
+            }
+            11 => {
+                let name = self.name("distinct keys");
+                let keys = stream.key_by(first()).distinct().name(name);
+                let distinct: BTreeSet<u64> = records.into_iter().map(|(key, _)| key).collect();
+                let stream = keys.map(|key| (key, -1)).name("key");
+                self.put(stream, distinct.into_iter().map(|key| (key, -1)).collect());
+            }
+            12 if !self.is_streaming => {
+                let name = self.name("reduce");
+                let parallelism = self.parallelism();
+                let stream = stream
+                    .group_by(first())
+                    .reduce(|left, right| (left.0, left.1.max(right.1)))
+                    .name(name)
+                    .parallelism(parallelism);
+                let most = totals(&records).into_iter().map(|(key, total)| (key, total.3));
+                self.put(stream, most.collect());
+            }
+            13 => self.text_keys(stream, records),
+            14 => {
+                let name = self.name("by both");
+                let stream = stream
+                    .group_by((first(), second()))
+                    .aggregate_final(count())
+                    .name(name)
+                    .map(|((key, value), count)| (key, value ^ count as i64))
+                    .name("joined");
+                let mut counts: BTreeMap<Pair, u64> = BTreeMap::new();
+                for pair in records {
+                    *counts.entry(pair).or_default() += 1;
+                }
+                let joined = counts
+                    .into_iter()
+                    .map(|((key, value), count)| (key, value ^ count as i64));
+                self.put(stream, joined.collect());
+            }
             _ => {
                 let name = self.name("totals");
                 let stream = stream
@@ -374,10 +421,56 @@ impl Builder<'_> {
         self.put(stream, records);
     }
 
+    /// Aggregated by keys that are texts.
+    fn text_keys(&mut self, stream: Stream<Pair>, records: Vec<Pair>) {
+        let magnitude = self.random.below(9);
+        let width = 1 + self.random.below(1 << magnitude);
+        let (name, parallelism) = (self.name("by text"), self.parallelism());
+        let stream = stream
+            .map(move |(key, value)| (format!("{key:0>width$}"), value))
+            .group_by(first())
+            .aggregate_final((count(), sum(second()), min(second()), max(second())))
+            .name(name)
+            .parallelism(parallelism)
+            .map(|(text, total)| (number_of(text), fold_total(total)))
+            .name("folded");
+        let results = totals(&records)
+            .into_iter()
+            .map(|(key, total)| (key, fold_total(total)));
+        self.put(stream, results.collect());
+    }
+
     fn end(&mut self, Open { stream, records }: Open) {
         self.job.records += records.len();
         let name = self.name("sink");
-        match self.random.below(6) {
+        match self.random.below(8) {
+            6 => {
+                let updates = stream
+                    .map(|(key, value)| (format!("key {key}"), value))
+                    .key_by(first())
+                    .aggregate((count(), sum(second()), min(second()), max(second())))
+                    .map(|(text, total)| (number_of(&text[4..]), total));
+                let collected = updates.collect();
+                let is_streaming = self.is_streaming;
+                self.job.checks.push(Box::new(move || {
+                    check_updates(&name, is_streaming, collected, &records);
+                }));
+            }
+            7 => {
+                // The value is folded in with what a reduction needs to be compared with an aggregation.
+                let sums = stream
+                    .map(|(key, value)| (key, (1, value, value, value)))
+                    .key_by(first())
+                    .reduce(|(key, left), (_, right)| {
+                        let least = left.2.min(right.2);
+                        (key, (left.0 + right.0, left.1 + right.1, least, left.3.max(right.3)))
+                    });
+                let collected = sums.collect();
+                let is_streaming = self.is_streaming;
+                self.job.checks.push(Box::new(move || {
+                    check_updates(&name, is_streaming, collected, &records);
+                }));
+            }
             0 => {
                 let collected = stream.map(|pair| (pair.0, pair.1 * 2)).collect();
                 let doubled = records.into_iter().map(|(key, value)| (key, value * 2)).collect();

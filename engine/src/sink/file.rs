@@ -13,7 +13,6 @@
 
 use super::file_output::{Existing, Output, OutputOptions, PartFile};
 use super::{Sink, SinkWriter};
-use crate::batch::Batch;
 use crate::record::Record;
 use crate::sink::csv::CsvRows;
 use crate::source::Subtask;
@@ -293,10 +292,6 @@ impl<F: FileFormat> SinkWriter for FileSinkWriter<F> {
             self.write_buffer()?;
         }
         Ok(())
-    }
-
-    fn write_batch(&mut self, batch: &Batch) -> Result<()> {
-        batch.rows::<F::In>().try_for_each(|row| self.write(row))
     }
 
     fn finish(&mut self) -> Result<()> {
