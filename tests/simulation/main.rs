@@ -2,4 +2,5 @@
 //!
 //! `FOREBAY_SIMULATIONS=10000` runs more of them, `FOREBAY_SEED=17` one again.
 
+mod order;
 mod random_jobs;

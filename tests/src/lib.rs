@@ -5,5 +5,6 @@
 
 pub mod means;
 pub mod jobs;
+pub mod decoders;
 #[cfg(doctest)]
 mod documents;

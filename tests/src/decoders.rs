@@ -1,0 +1,329 @@
+//! Every decoder of bytes from elsewhere, each behind a function that takes any bytes and asserts what must hold.
+//!
+//! # Interface
+//! [`DECODERS`]: a name, valid samples, and the function, which answers whether the bytes were accepted. The fuzz targets call
+//! the functions; the test target `model` calls them with mutated samples.
+
+use forebay::record::{Date, Decimal, Record, Timestamp, validate_row};
+use forebay::source::csv;
+use forebay::{Environment, ErrorKind, Runtime};
+use forebay_memory::spill::{BlockRef, HEADER_BYTES, decode_block_fragment};
+use forebay_memory::{ByteSize, Config, Container, Plan, size::parse_duration};
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use zerocopy::FromBytes;
+
+/// A decoder under test.
+pub struct Decoder {
+    /// Its name, which is that of its fuzz target.
+    pub name: &'static str,
+    /// Bytes that it accepts.
+    pub samples: fn() -> Vec<Vec<u8>>,
+    /// Decodes; whether the bytes were accepted.
+    pub decode: fn(&[u8]) -> bool,
+    /// How many mutations `cargo test` tries.
+    pub mutations: usize,
+}
+
+/// All of them.
+pub const DECODERS: [Decoder; 5] = [
+    Decoder {
+        name: "config",
+        samples: config_samples,
+        decode: config,
+        mutations: 3000,
+    },
+    Decoder {
+        name: "sizes",
+        samples: size_samples,
+        decode: sizes,
+        mutations: 10_000,
+    },
+    Decoder {
+        name: "block",
+        samples: block_samples,
+        decode: block,
+        mutations: 20_000,
+    },
+    Decoder {
+        name: "row",
+        samples: row_samples,
+        decode: row,
+        mutations: 20_000,
+    },
+    Decoder {
+        name: "csv",
+        samples: csv_samples,
+        decode: csv_file,
+        mutations: 600,
+    },
+];
+
+fn config_samples() -> Vec<Vec<u8>> {
+    [
+        "[memory]\nprocess_size = \"2 GiB\"\nmanaged_fraction = 0.5\nweights = { operator = 70, state = 30 }\n",
+        "[memory]\nmanaged_size = \"256MiB\"\nuser_size = \"128MiB\"\nsegment_size = \"32KiB\"\n[job]\nparallelism = 4\n",
+        "[network]\nbuffer_timeout = \"100 ms\"\n[spill]\ndirectories = [\"/tmp\"]\nmax_bytes = \"1 TiB\"\n[cancel]\ntimeout = \"1 min\"\n",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+/// Configuration files: refused with a `Config` error, or proved to a plan whose parts sum up to the process.
+pub fn config(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    let mut config = Config::default();
+    if let Err(error) = config.read_toml(text, "fuzz.toml") {
+        assert!(!error.to_string().is_empty());
+        return false;
+    }
+    let container = Container {
+        limit: None,
+        ram: Some(ByteSize::gib(8)),
+        cores: 4,
+        temporary_directory: PathBuf::from("/tmp"),
+    };
+    match Plan::prove(&config, &container) {
+        Ok(plan) => {
+            let explanation = plan.explain();
+            let sum: u64 = explanation.components().iter().map(|part| part.bytes).sum();
+            assert_eq!(sum, plan.process_bytes(), "{text}");
+            true
+        }
+        Err(error) => {
+            assert!(
+                matches!(error.kind(), ErrorKind::Config | ErrorKind::Memory),
+                "{error:?}"
+            );
+            false
+        }
+    }
+}
+
+fn size_samples() -> Vec<Vec<u8>> {
+    ["32kb", "64 mb", "1gb", "1 GiB", "512MB", "4096", "0", "100 ms", "1 min", "1h", "500ms"]
+        .map(|text| text.as_bytes().to_vec())
+        .to_vec()
+}
+
+/// Sizes and durations, and assignments of the command line.
+pub fn sizes(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    let size = text.parse::<ByteSize>();
+    if let Ok(size) = &size {
+        let plain: ByteSize = size.0.to_string().parse().expect("plain bytes are a size");
+        assert_eq!(plain, *size);
+    }
+    let duration = parse_duration(text);
+    let assigned = Config::default().set(&format!("memory.user_size={text}"));
+    assert_eq!(size.is_ok() && !text.is_empty(), assigned.is_ok(), "{text:?}");
+    size.is_ok() || duration.is_ok()
+}
+
+/// The reference, where the fragment is and which, and the size of the place for its payload.
+const PREFIX: usize = 28;
+
+fn block_samples() -> Vec<Vec<u8>> {
+    [0usize, 1, 100, 5000]
+        .map(|length| {
+            let reference = [3u32, 8192, (HEADER_BYTES + length) as u32, length as u32, 77];
+            let mut bytes: Vec<u8> = reference.iter().flat_map(|field| field.to_le_bytes()).collect();
+            bytes.extend(8192u32.to_le_bytes());
+            bytes.extend(0u16.to_le_bytes());
+            bytes.extend((length as u16).to_le_bytes());
+            bytes.extend(b"FBSP\x01\x00\x00\x00");
+            bytes.extend([length as u32; 2].iter().flat_map(|field| field.to_le_bytes()));
+            bytes.extend([0; 8]);
+            bytes.extend([77, length as u32].iter().flat_map(|field| field.to_le_bytes()));
+            bytes.extend([5; 8]);
+            bytes.extend([3u32, 8192].iter().flat_map(|field| field.to_le_bytes()));
+            bytes.extend([0; 16]);
+            bytes.extend((0..length).map(|at| at as u8));
+            bytes
+        })
+        .to_vec()
+}
+
+/// Fragments of spilled blocks. The checksum is put right first, so that what is checked after it is reached; a
+/// wrong one must be found.
+pub fn block(bytes: &[u8]) -> bool {
+    let Some((prefix, fragment)) = bytes.split_at_checked(PREFIX) else {
+        return false;
+    };
+    let reference = BlockRef::read_from_bytes(&prefix[..20]).expect("a reference is any 20 bytes");
+    let offset = u32::from_le_bytes([prefix[20], prefix[21], prefix[22], prefix[23]]);
+    let number = u16::from_le_bytes([prefix[24], prefix[25]]);
+    let mut into = vec![0; usize::from(u16::from_le_bytes([prefix[26], prefix[27]]))];
+    let mut fragment = fragment.to_vec();
+    if let Some((header, stored)) = fragment.split_at_mut_checked(HEADER_BYTES) {
+        let length = u32::from_le_bytes([header[12], header[13], header[14], header[15]]) as usize;
+        if let Some(stored) = stored.get(..length) {
+            header[16..24].fill(0);
+            let checksum = xxh3_64_with_seed(stored, xxh3_64(header));
+            header[16..24].copy_from_slice(&(!checksum).to_le_bytes());
+            let wrong = decode_block_fragment(&fragment, &reference, offset, number, &mut into);
+            assert!(wrong.is_err(), "a wrong checksum was accepted");
+            fragment[16..24].copy_from_slice(&checksum.to_le_bytes());
+        }
+    }
+    match decode_block_fragment(&fragment, &reference, offset, number, &mut into) {
+        Ok((payload, used)) => {
+            assert!(payload <= into.len() && used <= fragment.len());
+            true
+        }
+        Err(damage) => {
+            assert!(!damage.to_string().is_empty());
+            false
+        }
+    }
+}
+
+/// A record with a field of every kind.
+#[derive(Debug, Clone, PartialEq, Record)]
+pub struct Mixed {
+    id: u64,
+    name: String,
+    price: Option<i64>,
+    note: Option<String>,
+    flag: bool,
+    bytes: Vec<u8>,
+    at: Timestamp,
+    day: Date,
+    amount: Decimal,
+    pair: (i8, Option<f64>),
+}
+
+/// An enum whose rows vary.
+#[derive(Debug, Clone, PartialEq, Record)]
+pub enum Event {
+    /// A record.
+    Mixed(Mixed),
+    /// Fields of its own.
+    Named {
+        /// A number.
+        id: u32,
+        /// A text.
+        label: Option<String>,
+    },
+    /// Nothing.
+    Tick,
+}
+
+fn mixed(id: u64) -> Mixed {
+    Mixed {
+        id,
+        name: "long enough to be outside of the fixed part".chars().take(id as usize % 44).collect(),
+        price: id.is_multiple_of(2).then_some(-5),
+        note: id.is_multiple_of(3).then(|| "né".to_string()),
+        flag: id.is_multiple_of(5),
+        bytes: vec![1, 2, 3],
+        at: Timestamp::default(),
+        day: Date::default(),
+        amount: Decimal::default(),
+        pair: (-1, Some(0.5)),
+    }
+}
+
+fn encoded<R: Record>(kind: u8, record: &R) -> Vec<u8> {
+    let mut row = vec![0; R::row_size(record.view())];
+    R::write_row(record.view(), &mut row);
+    [&[kind], &row[..]].concat()
+}
+
+fn row_samples() -> Vec<Vec<u8>> {
+    let mut samples: Vec<Vec<u8>> = (0..7).map(|id| encoded(0, &mixed(id))).collect();
+    samples.extend((0..3).map(|id| encoded(1, &Event::Mixed(mixed(id)))));
+    samples.push(encoded(1, &Event::Tick));
+    let label = Some("named".to_string());
+    samples.push(encoded(1, &Event::Named { id: 1, label }));
+    samples.push(encoded(2, &(1u64, "text".to_string())));
+    samples.push(encoded(3, &(true, Some(7u16), -1i128)));
+    samples
+}
+
+/// Rows from elsewhere: refused, or read without a panic and written again.
+pub fn row(bytes: &[u8]) -> bool {
+    match bytes.split_first() {
+        Some((0, row)) => row_of::<Mixed>(row),
+        Some((1, row)) => row_of::<Event>(row),
+        Some((2, row)) => row_of::<(u64, String)>(row),
+        Some((3, row)) => row_of::<(bool, Option<u16>, i128)>(row),
+        _ => false,
+    }
+}
+
+fn row_of<R: Record + PartialEq + std::fmt::Debug>(bytes: &[u8]) -> bool {
+    // Rows start at multiples of 16.
+    let mut words = vec![0u128; bytes.len().div_ceil(16)];
+    let aligned = zerocopy::IntoBytes::as_mut_bytes(words.as_mut_slice());
+    aligned[..bytes.len()].copy_from_slice(bytes);
+    let row = &aligned[..bytes.len()];
+    if let Err(error) = validate_row::<R>(row) {
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        return false;
+    }
+    let record = R::from_view(R::read_row(row));
+    let again = &encoded(0, &record)[1..];
+    let mut words = vec![0u128; again.len().div_ceil(16)];
+    let aligned = zerocopy::IntoBytes::as_mut_bytes(words.as_mut_slice());
+    aligned[..again.len()].copy_from_slice(again);
+    let again = &aligned[..again.len()];
+    validate_row::<R>(again).expect("a row that was written here is one");
+    let read = R::from_view(R::read_row(again));
+    // NaN is not equal to itself: what is shown is.
+    assert_eq!(format!("{read:?}"), format!("{record:?}"));
+    true
+}
+
+/// What a CSV file has.
+#[derive(Debug, Clone, PartialEq, Record)]
+pub struct Line {
+    id: u64,
+    name: String,
+    price: Option<f64>,
+    day: Date,
+    flag: bool,
+}
+
+fn csv_samples() -> Vec<Vec<u8>> {
+    [
+        "id,name,price,day,flag\n1,one,1.5,2024-02-29,true\n2,\"two, \"\"quoted\"\"\",,1970-01-01,false\n",
+        "flag,day,price,name,id\r\ntrue,2024-01-01,-0,\"a\nb\",3\r\nfalse,1999-12-31,1e9,é,4",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+/// CSV files, by way of a job: refused with a `User` or `Config` error that names the file, or read.
+pub fn csv_file(bytes: &[u8]) -> bool {
+    static MEANS: LazyLock<Runtime> = LazyLock::new(|| {
+        let plan = Plan::with_segments(16, 64, 4096).expect("the sizes make a plan");
+        Runtime::new(plan).expect("the plan's memory is to be had")
+    });
+    let name = format!(
+        "forebay-csv-{}-{:?}.csv",
+        std::process::id(),
+        std::thread::current().id()
+    );
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, bytes).expect("the temporary directory is writable");
+    let environment = Environment::new(MEANS.clone()).with_parallelism(1);
+    let source = csv::<Line>(path.display().to_string()).split_size(64);
+    environment.source("lines", source).blackhole();
+    let result = environment.execute("csv");
+    std::fs::remove_file(&path).expect("it was written above");
+    match result {
+        Ok(_) => true,
+        Err(error) => {
+            let kinds = [ErrorKind::User, ErrorKind::Config, ErrorKind::Corrupt];
+            assert!(kinds.contains(&error.kind()), "{error:?}");
+            assert!(error.to_string().contains("forebay-csv-"), "{error}");
+            false
+        }
+    }
+}
