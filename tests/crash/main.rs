@@ -22,7 +22,11 @@ fn spill_until_killed() {
     let io = std::env::var(IO).expect("the parent sets both");
     let config = SpillConfig {
         directories: vec![PathBuf::from(directory)],
-        io: if io == "threads" { IoChoice::Threads } else { IoChoice::Auto },
+        io: if io == "threads" {
+            IoChoice::Threads
+        } else {
+            IoChoice::Auto
+        },
         max_bytes: Some(1 << 30),
         workspace_bytes: 512 << 10,
         write_bytes: 64 << 10,

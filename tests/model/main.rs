@@ -43,10 +43,18 @@ fn decoders_accept_their_samples_and_survive_mutations() {
             match outcome {
                 Ok(true) => accepted += 1,
                 Ok(false) => refused += 1,
-                Err(_) => panic!("{}, seed {seed}: {:?}", decoder.name, String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!(
+                    "{}, seed {seed}: {:?}",
+                    decoder.name,
+                    String::from_utf8_lossy(&bytes)
+                ),
             }
         }
         println!("{}: {accepted} accepted, {refused} refused", decoder.name);
-        assert!(accepted > 10 && refused > 10, "{}: mutations of one kind", decoder.name);
+        assert!(
+            accepted > 10 && refused > 10,
+            "{}: mutations of one kind",
+            decoder.name
+        );
     }
 }

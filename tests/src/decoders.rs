@@ -104,9 +104,11 @@ pub fn config(bytes: &[u8]) -> bool {
 }
 
 fn size_samples() -> Vec<Vec<u8>> {
-    ["32kb", "64 mb", "1gb", "1 GiB", "512MB", "4096", "0", "100 ms", "1 min", "1h", "500ms"]
-        .map(|text| text.as_bytes().to_vec())
-        .to_vec()
+    [
+        "32kb", "64 mb", "1gb", "1 GiB", "512MB", "4096", "0", "100 ms", "1 min", "1h", "500ms",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
 }
 
 /// Sizes and durations, and assignments of the command line.
@@ -217,7 +219,10 @@ pub enum Event {
 fn mixed(id: u64) -> Mixed {
     Mixed {
         id,
-        name: "long enough to be outside of the fixed part".chars().take(id as usize % 44).collect(),
+        name: "long enough to be outside of the fixed part"
+            .chars()
+            .take(id as usize % 44)
+            .collect(),
         price: id.is_multiple_of(2).then_some(-5),
         note: id.is_multiple_of(3).then(|| "né".to_string()),
         flag: id.is_multiple_of(5),

@@ -463,7 +463,10 @@ impl Builder<'_> {
                     .key_by(first())
                     .reduce(|(key, left), (_, right)| {
                         let least = left.2.min(right.2);
-                        (key, (left.0 + right.0, left.1 + right.1, least, left.3.max(right.3)))
+                        (
+                            key,
+                            (left.0 + right.0, left.1 + right.1, least, left.3.max(right.3)),
+                        )
                     });
                 let collected = sums.collect();
                 let is_streaming = self.is_streaming;
