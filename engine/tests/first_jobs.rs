@@ -1,7 +1,7 @@
 //! Whole jobs over every exchange and mode, compared with plain computations.
 
 use forebay::aggregate::{avg, count, max, min, sum};
-use forebay::record::{first, second};
+use forebay::record::{first, itself, second};
 use forebay::source::{from_items, generate};
 use forebay::{Environment, ErrorKind, Mode, Runtime};
 use forebay_memory::Plan;
@@ -421,4 +421,31 @@ fn computed_keys() {
     let mut expected: BTreeMap<String, u64> = BTreeMap::new();
     (0..1_000).for_each(|number| *expected.entry(format!("{}", number % 7)).or_default() += 1);
     assert_eq!(counts, expected);
+}
+
+#[test]
+fn a_group_larger_than_its_budget_is_refused_or_finds_room_elsewhere() {
+    // Keys of 300 KB: more than the table before the exchange may have, and less than half of the managed memory.
+    let keys = || (0..3).map(|more| "x".repeat(300_000 + more)).collect::<Vec<_>>();
+    let count = |parallelism: usize| {
+        let environment = environment(256, 4096).with_parallelism(parallelism);
+        let counts = environment
+            .source("long", from_items(keys()))
+            .key_by(itself())
+            .count()
+            .collect();
+        let result = environment.execute("long keys");
+        assert_eq!(environment.runtime().manager().outstanding(), 0);
+        assert_eq!(environment.runtime().spill().used_bytes(), 0);
+        result.map(|_| counts.take().len())
+    };
+    assert_eq!(count(1).expect("one subtask has room for a key"), 3);
+    let error = count(8).expect_err("eight subtasks have 32 segments each, at most");
+    assert_eq!(error.kind(), ErrorKind::Memory);
+    let message = error.to_string();
+    assert!(
+        message.contains("a group of 30002") && message.contains("does not fit in the 24 segments"),
+        "{message}"
+    );
+    assert!(message.contains("raise memory.managed_size"), "{message}");
 }

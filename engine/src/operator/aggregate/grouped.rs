@@ -27,7 +27,7 @@ use crate::operator::{Downstream, Finish, Operator};
 use crate::record::{KeyFields, Record};
 use forebay_memory::pages::Cursor;
 use forebay_memory::spill::{BlockReader, BlockRef};
-use forebay_memory::{Budget, Result, Segment, SegmentSource, SpillHandle};
+use forebay_memory::{Budget, ByteSize, Error, Result, Segment, SegmentSource, SpillHandle};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
@@ -346,6 +346,10 @@ where
                 .extend(spilled.into_iter().map(|spilled| Work { spilled, skip_bits }));
         }
         if let Some(overflow) = self.overflow.take() {
+            if self.groups.is_empty() {
+                // The pass has got nothing done, and nor would the next.
+                return Err(self.too_small());
+            }
             let spilled = overflow.close(&mut self.handle)?;
             let skip_bits = self.skip_bits;
             self.work
@@ -353,6 +357,18 @@ where
         }
         self.reserve = None;
         Ok(())
+    }
+
+    /// The error for a group that has no room even by itself; it was set aside last.
+    #[cold]
+    fn too_small(&self) -> Error {
+        let budget = &self.source.budget;
+        Error::memory(format!(
+            "{}: a group of {} does not fit in the {} segments that its budget may have; raise memory.managed_size",
+            budget.owner(),
+            ByteSize(self.entry.len() as u64),
+            budget.maximum()
+        ))
     }
 
     /// Starts the next piece of work, if there is one.

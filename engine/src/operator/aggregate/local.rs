@@ -90,15 +90,21 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> LocalAggregate<R, K, A> {
     }
 
     fn bypass(&mut self, batch: &Batch, down: &mut Downstream<'_>) -> Result<()> {
-        let mut lanes = [0u64; crate::aggregate::MOST_LANES];
-        for (view, row) in batch.rows::<R>().zip(batch.row_bytes::<R>()) {
-            let lanes = &mut lanes[..self.lanes];
-            lanes.fill(0);
-            self.folding.fold_row(lanes, row, true);
-            write::<K::Key>(&mut self.writer, &mut self.ready, self.keys.key_view(view), lanes);
+        for row in batch.row_bytes::<R>() {
+            self.send_row(row);
         }
-        self.partial_rows += batch.len() as u64;
         self.ready.drain(..).try_for_each(|batch| down.send(batch))
+    }
+
+    /// Makes a row a partial row of its own.
+    #[inline]
+    fn send_row(&mut self, row: &[u8]) {
+        let mut lanes = [0u64; crate::aggregate::MOST_LANES];
+        let lanes = &mut lanes[..self.lanes];
+        self.folding.fold_row(lanes, row, true);
+        let key = self.keys.key_view(R::read_row(row));
+        write::<K::Key>(&mut self.writer, &mut self.ready, key, lanes);
+        self.partial_rows += 1;
     }
 }
 
@@ -144,6 +150,13 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> Operator for LocalAggregate<R,
                 });
                 from += progress.rows;
                 if progress.starved {
+                    if self.groups.is_empty() {
+                        // A key that the empty table has no room for.
+                        let at = offsets[from] as usize;
+                        let end = offsets.get(from + 1).map_or(end, |next| *next as usize);
+                        self.send_row(&bytes[at..end]);
+                        from += 1;
+                    }
                     self.send_groups(usize::MAX, down)?;
                 }
             }
