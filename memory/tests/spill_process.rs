@@ -203,3 +203,87 @@ fn handles_move_between_threads() {
         }
     }
 }
+
+/// The child of the next test: fills its file system, and goes on when it has made room.
+#[test]
+fn spill_until_full() {
+    let Ok(directory) = std::env::var("FOREBAY_TEST_FULL_DIRECTORY") else {
+        return;
+    };
+    println!("mounted");
+    let io = match std::env::var("FOREBAY_TEST_FULL_IO").as_deref() {
+        Ok("threads") => IoChoice::Threads,
+        _ => IoChoice::Auto,
+    };
+    let config = SpillConfig {
+        directories: vec![directory.clone().into()],
+        io,
+        extent_bytes: 256 << 10,
+        codec: Codec::None,
+        ..SpillConfig::default()
+    };
+    let store = SpillStore::open(&config).unwrap();
+    let mut handle = store.handle("full").unwrap();
+    let payload = vec![7; 50_000];
+    let mut blocks = Vec::new();
+    let error = loop {
+        match handle.write(&[&payload]) {
+            Ok(block) => blocks.push(block),
+            Err(error) => break error,
+        }
+        assert!(blocks.len() < 1000, "2 MiB are full some time");
+    };
+    assert_eq!(error.kind(), forebay_memory::ErrorKind::Io, "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains(&directory) && text.contains("spill.directories"),
+        "{text}"
+    );
+    let mut into = vec![0; 50_000];
+    for block in blocks.drain(..) {
+        assert_eq!(handle.read(&block, &mut into).unwrap(), 50_000);
+        assert_eq!(into, payload);
+        handle.free(block);
+    }
+    handle.write(&[&payload]).unwrap();
+    handle.flush().unwrap();
+    println!("full, and freed");
+}
+
+#[test]
+fn a_full_file_system_is_an_error_that_passes() {
+    fill_a_file_system("auto");
+    fill_a_file_system("threads");
+}
+
+fn fill_a_file_system(io: &str) {
+    let directory = TestDirectory::new();
+    // In a mount namespace of its own, so that the mount goes with the child.
+    let script = "mount -t tmpfs -o size=2m tmpfs \"$0\" && exec \"$1\" --exact spill_until_full --nocapture";
+    let child = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(directory.path())
+        .arg(std::env::current_exe().unwrap())
+        .env("FOREBAY_TEST_FULL_DIRECTORY", directory.path())
+        .env("FOREBAY_TEST_FULL_IO", io)
+        .output();
+    let output = match child {
+        Ok(output) => output,
+        Err(error) => {
+            println!("skipped: unshare cannot be run: {error}");
+            return;
+        }
+    };
+    let (said, complained) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    if !said.contains("mounted") {
+        println!("skipped: a tmpfs cannot be mounted here: {complained}");
+        return;
+    }
+    assert!(
+        output.status.success() && said.contains("full, and freed"),
+        "{said}\n{complained}"
+    );
+}

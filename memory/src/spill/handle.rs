@@ -238,7 +238,15 @@ impl SpillHandle {
         }
         // The new one first: where there is none, everything is as it was.
         let shared = self.pipeline.shared.clone();
-        let extent = shared.space.take(&shared.medium, self.id)?;
+        self.pipeline.poll(false);
+        let extent = match shared.space.take(&shared.medium, self.id) {
+            // Extents whose blocks were freed before they were on disk come back with the end of their writes.
+            Err(_) if self.pipeline.is_writing() => {
+                self.pipeline.finish_writes()?;
+                shared.space.take(&shared.medium, self.id)?
+            }
+            taken => taken?,
+        };
         self.write_out()?;
         if let Some(full) = self.open.replace(Open {
             extent,

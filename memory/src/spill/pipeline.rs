@@ -361,6 +361,11 @@ impl Pipeline {
         }
     }
 
+    /// Whether a write is under way, as far as is known.
+    pub fn is_writing(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
     /// Waits until no write is under way.
     ///
     /// # Errors
@@ -408,7 +413,7 @@ impl Pipeline {
     }
 
     /// Takes what the device has completed; with `wait`, blocks for at least one completion.
-    fn poll(&mut self, wait: bool) {
+    pub fn poll(&mut self, wait: bool) {
         self.forget_abandoned();
         let Some(device) = &mut self.device else { return };
         if device.in_flight() == 0 {
