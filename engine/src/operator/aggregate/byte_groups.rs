@@ -12,8 +12,8 @@
 use super::groups::{CHUNK, Chunk, Groups};
 use crate::batch::{Batch, variable_row_size};
 use crate::record::{KeyFields, Record, hash_rows};
+use forebay_memory::SegmentSource;
 use forebay_memory::pages::{ByteTable, Bytes, Cursor, KeyBatch, KeySpan, Progress, Stored};
-use forebay_memory::{Result, SegmentSource};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
@@ -133,13 +133,12 @@ impl<R: Record, K: KeyFields<R>> KeyChunk<R, K> {
         at
     }
 
-    fn keep(&mut self, from: usize, keep: impl FnMut(usize, u64) -> Result<bool>) -> Result<()> {
-        let result = self.chunk.keep(from, keep);
-        self.spans.clear();
+    /// Brings the spans in line with the numbers that are left.
+    fn chunk_changed(&mut self) {
         let all = &self.all;
+        self.spans.clear();
         self.spans
             .extend(self.chunk.numbers.iter().map(|number| all[*number as usize]));
-        result
     }
 
     fn key(&self, number: usize) -> &[u8] {
@@ -226,24 +225,12 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for ByteGroups<R, K> {
         self.keys.take_entries(block, states)
     }
 
-    fn hash_at(&self, place: usize) -> u64 {
-        self.keys.chunk.hashes[place]
+    fn chunk(&mut self) -> &mut Chunk {
+        &mut self.keys.chunk
     }
 
-    fn number_at(&self, place: usize) -> usize {
-        self.keys.chunk.number_at(place)
-    }
-
-    fn keep(
-        &mut self,
-        from: usize,
-        mut keep: impl FnMut(&mut Self, usize, u64) -> Result<bool>,
-    ) -> Result<()> {
-        let mut chunk = std::mem::take(&mut self.keys.chunk);
-        let result = chunk.keep(from, |number, hash| keep(self, number, hash));
-        self.keys.chunk = chunk;
-        result?;
-        self.keys.keep(0, |_, _| Ok(true))
+    fn chunk_changed(&mut self) {
+        self.keys.chunk_changed();
     }
 
     #[inline(always)]
@@ -418,24 +405,12 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for RowGroups<R, K> {
         self.keys.take_entries(block, states)
     }
 
-    fn hash_at(&self, place: usize) -> u64 {
-        self.keys.chunk.hashes[place]
+    fn chunk(&mut self) -> &mut Chunk {
+        &mut self.keys.chunk
     }
 
-    fn number_at(&self, place: usize) -> usize {
-        self.keys.chunk.number_at(place)
-    }
-
-    fn keep(
-        &mut self,
-        from: usize,
-        mut keep: impl FnMut(&mut Self, usize, u64) -> Result<bool>,
-    ) -> Result<()> {
-        let mut chunk = std::mem::take(&mut self.keys.chunk);
-        let result = chunk.keep(from, |number, hash| keep(self, number, hash));
-        self.keys.chunk = chunk;
-        result?;
-        self.keys.keep(0, |_, _| Ok(true))
+    fn chunk_changed(&mut self) {
+        self.keys.chunk_changed();
     }
 
     fn update(&mut self, from: usize, fold: impl FnMut(usize, &mut Vec<u8>, bool)) -> Progress {

@@ -277,7 +277,8 @@ where
         log: Log,
         fold: &mut impl FnMut(&mut F, usize, &mut G::State, bool),
     ) -> Result<()> {
-        let (number, hash) = (self.groups.number_at(place), self.groups.hash_at(place));
+        let chunk = self.groups.chunk();
+        let (number, hash) = (chunk.number_at(place), chunk.hashes[place]);
         let folding = &mut self.folding;
         self.groups.entry(
             number,

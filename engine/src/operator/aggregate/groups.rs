@@ -33,15 +33,25 @@ pub(crate) trait Groups<R: Record, K: KeyFields<R>>: Send + 'static {
     /// where each entry's state begins and ends.
     fn take_entries(&mut self, block: &[u8], states: &mut Vec<Range<u32>>) -> usize;
 
-    /// The hash of the key at this place in the chunk.
-    fn hash_at(&self, place: usize) -> u64;
+    /// The keys of the chunk.
+    fn chunk(&mut self) -> &mut Chunk;
 
-    /// The number of the key at this place in the chunk.
-    fn number_at(&self, place: usize) -> usize;
+    /// Called when keys have been taken out of the chunk.
+    fn chunk_changed(&mut self) {}
 
     /// Takes the keys before `from` out of the chunk, and of the others those for which `keep` is false. It is called with
     /// each one's number and hash.
-    fn keep(&mut self, from: usize, keep: impl FnMut(&mut Self, usize, u64) -> Result<bool>) -> Result<()>;
+    fn keep(
+        &mut self,
+        from: usize,
+        mut keep: impl FnMut(&mut Self, usize, u64) -> Result<bool>,
+    ) -> Result<()> {
+        let mut chunk = std::mem::take(self.chunk());
+        let result = chunk.keep(from, |number, hash| keep(self, number, hash));
+        *self.chunk() = chunk;
+        self.chunk_changed();
+        result
+    }
 
     /// Calls `fold` with the number, the state, and whether the group is new, for the keys from place `from` on.
     fn update(&mut self, from: usize, fold: impl FnMut(usize, &mut Self::State, bool)) -> Progress;
@@ -199,23 +209,8 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
         at
     }
 
-    fn hash_at(&self, place: usize) -> u64 {
-        self.chunk.hashes[place]
-    }
-
-    fn number_at(&self, place: usize) -> usize {
-        self.chunk.number_at(place)
-    }
-
-    fn keep(
-        &mut self,
-        from: usize,
-        mut keep: impl FnMut(&mut Self, usize, u64) -> Result<bool>,
-    ) -> Result<()> {
-        let mut chunk = std::mem::take(&mut self.chunk);
-        let result = chunk.keep(from, |number, hash| keep(self, number, hash));
-        self.chunk = chunk;
-        result
+    fn chunk(&mut self) -> &mut Chunk {
+        &mut self.chunk
     }
 
     #[inline(always)]
