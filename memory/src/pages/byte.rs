@@ -392,7 +392,7 @@ impl ByteTable {
             // SAFETY: the lookup was made for this group, and the directory has not changed since; pages it
             // leads to are live.
             unsafe {
-                let page = lookup.page(hash);
+                let page = lookup.page::<false>(hash);
                 if page.is_none() {
                     located = row;
                     break;

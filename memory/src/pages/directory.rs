@@ -110,7 +110,7 @@ impl Directory {
     #[inline(always)]
     pub(super) fn page(&self, hash: u64) -> Page {
         // SAFETY: the lookup is fresh.
-        unsafe { self.lookup().page(hash) }
+        unsafe { self.lookup().page::<false>(hash) }
     }
 
     pub(super) fn page_size(&self) -> usize {
@@ -467,17 +467,28 @@ impl Drop for Directory {
 }
 
 impl Lookup {
-    /// The page of a hash, perhaps none.
+    /// Whether all entries lie one after the other, which spares a probe one load: up to 4,096 entries where
+    /// pages have 32 KiB.
+    #[inline(always)]
+    pub(super) fn is_flat(self) -> bool {
+        self.mask <= self.chunk_mask as u64
+    }
+
+    /// The page of a hash, perhaps none. `FLAT` says what `is_flat` has answered.
     ///
     /// # Safety
-    /// The directory has not changed its depth since it made this lookup.
+    /// The directory has not changed its depth since it made this lookup, and is flat where `FLAT` says so.
     #[inline(always)]
-    pub(super) unsafe fn page(self, hash: u64) -> Page {
+    pub(super) unsafe fn page<const FLAT: bool>(self, hash: u64) -> Page {
         let entry = ((hash >> self.shift) & self.mask) as usize;
         // SAFETY: the entry is below 2^depth, so its chunk exists and it is initialized.
         unsafe {
-            let base = *self.bases.add(entry >> self.chunk_bits);
-            *base.add(entry & self.chunk_mask)
+            if FLAT {
+                *(*self.bases).add(entry)
+            } else {
+                let base = *self.bases.add(entry >> self.chunk_bits);
+                *base.add(entry & self.chunk_mask)
+            }
         }
     }
 }

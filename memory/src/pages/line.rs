@@ -289,7 +289,7 @@ impl LineTable {
                 // New entries are counted in their pages' headers: fetch those ahead too.
                 for &hash in group {
                     // SAFETY: the lookup was made for this group, and the directory has not changed since.
-                    prefetch(unsafe { lookup.page(hash) }.at(0));
+                    prefetch(unsafe { lookup.page::<false>(hash) }.at(0));
                 }
             }
             entries = self.entries;
@@ -750,9 +750,25 @@ impl LineTable {
 /// answers how many were found.
 #[inline(always)]
 fn locate(lookup: Lookup, shape: Shape, lanes: usize, group: &[u64], homes: &mut [*mut u64; GROUP]) -> usize {
+    if lookup.is_flat() {
+        locate_kernel::<true>(lookup, shape, lanes, group, homes)
+    } else {
+        locate_kernel::<false>(lookup, shape, lanes, group, homes)
+    }
+}
+
+#[inline(always)]
+fn locate_kernel<const FLAT: bool>(
+    lookup: Lookup,
+    shape: Shape,
+    lanes: usize,
+    group: &[u64],
+    homes: &mut [*mut u64; GROUP],
+) -> usize {
     for (row, (&hash, home)) in group.iter().zip(homes.iter_mut()).enumerate() {
-        // SAFETY: the lookup was made for this group, and the directory has not changed since.
-        let page = unsafe { lookup.page(hash) };
+        // SAFETY: the lookup was made for this group, the directory has not changed since, and is flat where
+        // `FLAT` says so.
+        let page = unsafe { lookup.page::<FLAT>(hash) };
         if page.is_none() {
             return row;
         }
