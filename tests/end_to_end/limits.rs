@@ -1,10 +1,12 @@
 //! Budgets below the minimum, quotas, disks that are full, and io_uring that is refused.
 
-use forebay::record::first;
+use forebay::record::{first, second};
 use forebay::source::{from_items, generate};
 use forebay::{Environment, ErrorKind, Mode, Runtime};
+use forebay_memory::hash::unhash_u64;
 use forebay_memory::spill::{IoChoice, SimulatedDisk, SimulatedFaults, SpillConfig};
 use forebay_memory::{MemoryManager, Plan, SpillStore};
+use std::collections::BTreeMap;
 
 fn runtime(managed: usize, network: usize, spill: SpillStore) -> Runtime {
     let plan = Plan::with_segments(managed, network, 4096).expect("the test's sizes make a plan");
@@ -170,6 +172,70 @@ fn all_keys_equal_take_one_group_in_the_least_memory() {
         let summary = environment.execute("same").expect("the job runs");
         assert_eq!(counts.take(), [(7, 50_000)]);
         assert_eq!(summary.spilled_bytes_written(), 0, "{summary}");
+    }
+}
+
+/// Keys that share 47 bits of their hash: splitting by further bits ends, and what does not fit is done in passes.
+#[test]
+fn keys_that_no_hash_bit_tells_apart_are_aggregated_in_passes() {
+    for mode in [Mode::Batch, Mode::Streaming] {
+        let runtime = runtime(8, 256, simulated(SimulatedFaults::default()));
+        let environment = Environment::new(runtime.clone())
+            .with_parallelism(1)
+            .with_mode(mode);
+        const KEYS: u64 = 6000;
+        let pairs = generate(3 * KEYS, |index| (unhash_u64(0xabcd << 48 | index % KEYS), index));
+        let sums = environment
+            .source("pairs", pairs)
+            .key_by(first())
+            .sum(second())
+            .collect();
+        let summary = environment.execute("alike").expect("the job runs");
+        assert!(summary.spilled_bytes_written() > 0, "{summary}");
+        let last: BTreeMap<u64, u64> = sums.take().into_iter().collect();
+        let expected = (0..KEYS).map(|number| (unhash_u64(0xabcd << 48 | number), 3 * (number + KEYS)));
+        assert_eq!(last, expected.collect());
+        assert_eq!(runtime.manager().outstanding(), 0);
+    }
+}
+
+/// −0.0 is 0.0, every NaN is one key, and so is *no value*, also where groups are spilled and read again.
+#[test]
+fn zeros_nans_and_nulls_are_keys() {
+    let numbers = [0.0, -0.0, f64::NAN, -f64::NAN, 1.5];
+    for managed in [40, 4000] {
+        let runtime = runtime(managed, 256, simulated(SimulatedFaults::default()));
+        let environment = Environment::new(runtime).with_parallelism(2);
+        let values = environment.source(
+            "values",
+            generate(50_000, move |index| {
+                let null = (index % 7 == 0).then_some(index % 3);
+                // Filler keys make the special ones spill.
+                match index % 2 {
+                    0 => ((numbers[index as usize / 2 % 5], null), index),
+                    _ => ((index as f64 + 10.0, null), index),
+                }
+            }),
+        );
+        let counts = values
+            .group_by(first::<((f64, Option<u64>), u64)>())
+            .count()
+            .filter(|((number, _), _)| !(number > 5.0))
+            .collect();
+        let summary = environment.execute("values").expect("the job runs");
+        assert_eq!(summary.spilled_bytes_written() > 0, managed == 40, "{summary}");
+        let mut found: BTreeMap<(String, Option<u64>), u64> = BTreeMap::new();
+        for ((number, null), count) in counts.take() {
+            let before = found.insert((format!("{number}"), null), count);
+            assert!(before.is_none(), "{number} and {null:?} are two keys");
+        }
+        let mut expected: BTreeMap<(String, Option<u64>), u64> = BTreeMap::new();
+        for index in (0..50_000u64).step_by(2) {
+            let name = ["0", "0", "NaN", "NaN", "1.5"][index as usize / 2 % 5];
+            let null = (index % 7 == 0).then_some(index % 3);
+            *expected.entry((name.to_string(), null)).or_default() += 1;
+        }
+        assert_eq!(found, expected);
     }
 }
 

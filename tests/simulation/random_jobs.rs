@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How many jobs `cargo test` runs.
-const SIMULATIONS: u64 = 300;
+const SIMULATIONS: u64 = 250;
 
 /// The least managed segments of an aggregating subtask.
 struct Needs {

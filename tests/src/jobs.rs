@@ -167,8 +167,12 @@ impl Builder<'_> {
         self.open.push(Open { stream, records });
     }
 
-    /// Half of the time, another parallelism for the last operator.
+    /// Half of the time, another parallelism for the last operator; sometimes it runs where it may block.
     fn maybe_parallel(&mut self, stream: Stream<Pair>) -> Stream<Pair> {
+        let stream = match self.random.happens(10) {
+            true => stream.blocking(),
+            false => stream,
+        };
         match self.random.happens(2) {
             true => {
                 let parallelism = self.parallelism();
