@@ -203,7 +203,8 @@ pub(crate) fn lower(
                 active: chain.activity(),
                 metrics: metrics.clone(),
             });
-            let task = Task::new(names[head].clone(), input, chain, clock.clone(), metrics);
+            let (name, timeout) = (names[head].clone(), options.buffer_timeout);
+            let task = Task::new(name, input, chain, clock.clone(), metrics, timeout);
             placed.push(Placed {
                 slot: slot(head, index),
                 task,

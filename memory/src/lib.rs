@@ -22,8 +22,8 @@
 //!    asks holders above their shares to give some back.
 //! 3. The arena hands out the block that was released last, or cuts up another slab; with the budget as its home
 //!    the block is a [`Segment`]: owned, written to, perhaps frozen and shared.
-//! 4. Pages of a table leave through the [`spill`] store when they are asked for, and come back in another segment:
-//!    nothing in a page is a pointer.
+//! 4. What is in the pages of a table leaves through the [`spill`] store, as entries, when memory is asked for: pages hold
+//!    addresses, so they are dropped, and the entries come back in other pages.
 //! 5. Dropped, by whichever thread, the block returns to the arena's stack and the count to the ledger; whoever
 //!    waits for it is woken. When a whole slab is idle and memory is scarce, the kernel gets it back.
 

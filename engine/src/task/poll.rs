@@ -8,7 +8,8 @@
 //! 1. Let operators give back memory that the arbiter asked for.
 //! 2. Send what waits in the output; where it stays blocked, answer that.
 //! 3. Running: move up to [`BATCHES_A_POLL`] batches from input to chain, as long as the output has room. Where there is
-//!    no input, flush what operators hold back, and buffers whose receivers are idle.
+//!    no input, or has been some for `network.buffer_timeout`, flush what operators hold back; where there is none, also
+//!    buffers whose receivers are idle.
 //! 4. Finishing: after the last input, finish the operators; then end the output.
 
 use crate::clock::{Clock, Instant};
@@ -17,6 +18,7 @@ use crate::metrics::{Activity, OperatorMetrics, TaskMetrics};
 use crate::operator::{Chain, Downstream, Finish};
 use forebay_memory::{ErrorKind, Result};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Batches moved in one poll: enough to make the poll's own cost small, few enough that they stay in L2.
 const BATCHES_A_POLL: usize = 8;
@@ -85,16 +87,21 @@ pub struct Task {
     /// Since when, and with what, the task has been occupied.
     since: Instant,
     activity: Activity,
+    /// How long rows may be held back to fill a batch, and since when some may be.
+    flush_timeout: Option<Duration>,
+    flushed: Instant,
 }
 
 impl Task {
-    /// A task that reads `input`, runs `chain` and counts in `metrics`; `name` is that of its source.
+    /// A task that reads `input`, runs `chain` and counts in `metrics`; `name` is that of its source. Rows are held back to
+    /// fill a batch for `flush_timeout` at most; for as long as there is input where it is `None`.
     pub fn new(
         name: Arc<str>,
         input: TaskInput,
         chain: Chain,
         clock: Arc<dyn Clock>,
         metrics: Arc<TaskMetrics>,
+        flush_timeout: Option<Duration>,
     ) -> Task {
         let since = clock.now();
         let phase = Phase::Running;
@@ -108,6 +115,8 @@ impl Task {
             records_in: 0,
             since,
             activity: Activity::Busy,
+            flush_timeout,
+            flushed: since,
         }
     }
 
@@ -145,6 +154,7 @@ impl Task {
         match self.phase {
             Phase::Running => {
                 let polled = self.run(now)?;
+                self.flush_late(now)?;
                 self.chain.output().tick(now);
                 let deadline = self.chain.output().deadline();
                 Ok(match polled {
@@ -169,6 +179,25 @@ impl Task {
             }),
             Phase::Done => Ok(Polled::Done),
         }
+    }
+
+    /// Sends rows that operators hold back, where input has not run out for so long that they would be late. What a few
+    /// of very many rows become would else wait until there are enough of them.
+    fn flush_late(&mut self, now: Instant) -> Result<()> {
+        if self
+            .flush_timeout
+            .is_none_or(|timeout| now < self.flushed + timeout)
+        {
+            return Ok(());
+        }
+        self.flushed = now;
+        if matches!(self.phase, Phase::Running) && self.chain.output().has_room() {
+            if let TaskInput::Source(source) = &mut self.input {
+                source.flush(&mut self.chain.downstream())?;
+            }
+            self.chain.flush()?;
+        }
+        Ok(())
     }
 
     /// Moves batches from the input through the chain.
