@@ -142,7 +142,7 @@ fn the_simulated_disk_agrees_with_the_model() {
             let disk = SimulatedDisk::new(seed, faults);
             let config = SpillConfig {
                 codec,
-                workspace_bytes: [8 << 10, 32 << 10, 128 << 10, 1 << 20][seed as usize % 4],
+                workspace_bytes: [16 << 10, 32 << 10, 128 << 10, 1 << 20][seed as usize % 4],
                 handles: 1 + seed as usize % 4,
                 extent_bytes: 256 << 10,
                 ..SpillConfig::default()

@@ -100,11 +100,11 @@ impl SpillHandle {
             )));
         }
         let written = self.write_block(parts, raw);
-        // The common slot is for one call: others may wait for it.
+        // The common slot is for one call, and this thread's other handles may want it next.
         if self.is_filling_common() {
             self.write_out()?;
-            self.pipeline.finish_writes()?;
         }
+        self.pipeline.release_common();
         written
     }
 

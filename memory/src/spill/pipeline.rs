@@ -31,8 +31,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Writes behind at most; 8 of 512 KiB reach the disk's limit (PERFORMANCE §1).
 const WRITES_BEHIND: usize = 8;
-/// How often a transfer may make no progress before that is an error.
-const STALLS: u32 = 8;
+/// How often in a row a transfer may make no progress before that is an error.
+const STALLS: u32 = 32;
 
 /// A wait shorter than this did not wait for the disk: what was asked for was there.
 const BLOCKED: Duration = Duration::from_micros(20);
@@ -109,14 +109,10 @@ impl Place {
             moved & !(PAGE - 1)
         };
         self.moved += progress;
-        if progress == 0 {
-            self.stalls += 1;
-            if self.stalls > STALLS {
-                return Err(io::Error::new(
-                    io::ErrorKind::WriteZero,
-                    "the transfer makes no progress",
-                ));
-            }
+        self.stalls = if progress == 0 { self.stalls + 1 } else { 0 };
+        if self.stalls > STALLS {
+            let nothing = io::Error::new(io::ErrorKind::WriteZero, "the transfer makes no progress");
+            return Err(nothing);
         }
         Ok(self.moved >= self.bytes)
     }
@@ -364,6 +360,13 @@ impl Pipeline {
     /// Whether a write is under way, as far as is known.
     pub fn is_writing(&self) -> bool {
         !self.writes.is_empty()
+    }
+
+    /// Waits until the common slot is not in a write of this handle.
+    pub fn release_common(&mut self) {
+        while self.writes.iter().any(|write| write.buffer.is_common()) {
+            self.poll(true);
+        }
     }
 
     /// Waits until no write is under way.
