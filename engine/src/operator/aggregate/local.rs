@@ -7,7 +7,8 @@
 //! SQL planner does it, with the adaptive stop.
 //!
 //! # Memory
-//! At most [`MOST_SEGMENTS`]: a table larger than a core's share of L2 costs more than it saves.
+//! At most [`MOST_SEGMENTS`]: a table larger than a core's share of L2 costs more than it saves. None of it is declared
+//! revocable: giving it back is sending, which may have to wait for the receiver.
 
 use super::byte_groups::ByteGroups;
 use super::folding::{Folding, Lanes};
@@ -172,7 +173,6 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> Operator for LocalAggregate<R,
                 self.send_groups(usize::MAX, down)?;
             }
         }
-        self.budget.set_revocable(self.groups.segments(), 0);
         Ok(())
     }
 
