@@ -14,6 +14,7 @@ use crate::summary::JobSummary;
 use forebay_memory::plan::{BufferTimeout, Mode};
 use forebay_memory::{Error, Plan, Result};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -106,6 +107,14 @@ impl Environment {
             return Err(Error::config(format!(
                 "job \"{name}\": parallelism {widest} is over job.max_parallelism ({max_parallelism}), the number of key \
                  groups; lower the one or raise the other"
+            )));
+        }
+        let mut uids = BTreeSet::new();
+        if let Some(uid) =
+            (graph.nodes.iter().filter_map(|node| node.uid.as_ref())).find(|uid| !uids.insert(*uid))
+        {
+            return Err(Error::config(format!(
+                "job \"{name}\": two operators have the uid \"{uid}\", by which their state is found; give each its own"
             )));
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

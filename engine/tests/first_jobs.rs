@@ -449,3 +449,18 @@ fn a_group_larger_than_its_budget_is_refused_or_finds_room_elsewhere() {
     );
     assert!(message.contains("raise memory.managed_size"), "{message}");
 }
+
+#[test]
+fn a_uid_is_one_operators() {
+    let environment = environment(64, 4096);
+    let numbers = environment
+        .source("numbers", generate(10, |index| index))
+        .uid("a");
+    numbers.map(|number| number).uid("a").blackhole();
+    let error = environment.plan("twins").expect_err("the uid is there twice");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(
+        error.to_string().contains("two operators have the uid \"a\""),
+        "{error}"
+    );
+}
