@@ -53,8 +53,11 @@ impl MachineLimits {
     /// # Errors
     /// Where the operating system refuses the memory.
     pub fn measure(threads: usize) -> Result<MachineLimits> {
-        let ram = Container::detect()?.ram.map_or(MOST_BYTES, |ram| ram.bytes() / 8);
-        let count = (ram.min(MOST_BYTES) as usize / SEGMENT).max(2 * threads);
+        let container = Container::detect()?;
+        let eighth = container
+            .available()
+            .map_or(MOST_BYTES, |(size, _)| size.bytes() / 8);
+        let count = (eighth.min(MOST_BYTES) as usize / SEGMENT).max(2 * threads);
         MachineLimits::measure_with(threads, count, SLICE)
     }
 

@@ -229,6 +229,8 @@ fn histogram() -> Histogram<u64> {
 impl SinkWriter for WideWriter {
     type In = Wide;
 
+    const TAKES_BATCHES: bool = true;
+
     fn write(&mut self, row: &Wide) -> Result<()> {
         self.mine.records += 1;
         self.mine.hash = self.mine.hash.wrapping_add(row.hash());

@@ -100,6 +100,8 @@ impl<R: Update> Sink for KeySink<R> {
 impl<R: Update> SinkWriter for KeyWriter<R> {
     type In = R;
 
+    const TAKES_BATCHES: bool = true;
+
     #[inline(always)]
     fn write(&mut self, row: R::View<'_>) -> Result<()> {
         let (hash, number) = R::parts(row);
