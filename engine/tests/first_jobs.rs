@@ -3,7 +3,7 @@
 use forebay::aggregate::{avg, count, max, min, sum};
 use forebay::record::{first, itself, second};
 use forebay::source::{from_items, generate};
-use forebay::{Environment, ErrorKind, Mode, Runtime};
+use forebay::{Environment, ErrorKind, JobStatus, Mode, Runtime};
 use forebay_memory::Plan;
 use std::collections::BTreeMap;
 
@@ -462,5 +462,49 @@ fn a_uid_is_one_operators() {
     assert!(
         error.to_string().contains("two operators have the uid \"a\""),
         "{error}"
+    );
+}
+
+#[test]
+fn a_job_that_runs_and_one_that_fails_tell_what_they_spilled() {
+    let job = |last: fn((u64, u64)) -> (u64, u64)| {
+        let environment = environment(8, 4096).with_parallelism(1);
+        environment
+            .source("pairs", generate(150_000, |index| (index, index)))
+            .map(last)
+            .key_by(first())
+            .count()
+            .blackhole();
+        environment.execute_async("spills").expect("the job starts")
+    };
+    let spilled = |job: &forebay::JobHandle| -> u64 {
+        let tasks = job.metrics();
+        tasks
+            .iter()
+            .flat_map(|task| &task.operators)
+            .map(|operator| operator.spilled_bytes_written)
+            .sum()
+    };
+    let running = job(|pair| pair);
+    let mut seen = 0;
+    while running.status() == JobStatus::Running {
+        seen = seen.max(spilled(&running));
+        std::thread::yield_now();
+    }
+    assert!(seen > 0, "nothing was told before the end");
+    running.wait().expect("the job runs");
+    let failing = job(|pair| match pair.0 {
+        149_999 => panic!("the last one"),
+        _ => pair,
+    });
+    while failing.status() != JobStatus::Over {
+        std::thread::yield_now();
+    }
+    // The aggregation did not fail itself: what it told last is known.
+    let told = failing.metrics();
+    assert!(told.iter().any(|task| !task.operators.is_empty()), "{told:?}");
+    assert_eq!(
+        failing.wait().expect_err("a function panics").kind(),
+        ErrorKind::User
     );
 }

@@ -23,6 +23,9 @@ use std::time::Duration;
 /// Batches moved in one poll: enough to make the poll's own cost small, few enough that they stay in L2.
 const BATCHES_A_POLL: usize = 8;
 
+/// How often operators of a task that goes on report; they do also when it ends or fails.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
 /// What a poll of a task found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Polled {
@@ -90,6 +93,8 @@ pub struct Task {
     /// How long rows may be held back to fill a batch, and since when some may be.
     flush_timeout: Option<Duration>,
     flushed: Instant,
+    /// When the operators last reported.
+    reported: Instant,
 }
 
 impl Task {
@@ -117,6 +122,7 @@ impl Task {
             activity: Activity::Busy,
             flush_timeout,
             flushed: since,
+            reported: since,
         }
     }
 
@@ -128,8 +134,18 @@ impl Task {
         let start = self.clock.now();
         self.metrics
             .add_time(self.activity, start.saturating_sub(self.since));
-        let polled = self.advance(start)?;
+        let result = self.advance(start);
         let end = self.clock.now();
+        if end >= self.reported + REPORT_INTERVAL
+            || !matches!(
+                result,
+                Ok(Polled::Progress | Polled::WaitingForInput(_) | Polled::WaitingForOutput)
+            )
+        {
+            self.report();
+            self.reported = end;
+        }
+        let polled = result?;
         self.metrics.add_time(Activity::Busy, end.saturating_sub(start));
         self.since = end;
         self.activity = match polled {
@@ -139,9 +155,6 @@ impl Task {
         };
         let (rows, bytes) = self.chain.output().sent();
         self.metrics.store_counts(self.records_in, rows, bytes);
-        if polled == Polled::Done {
-            self.report();
-        }
         Ok(polled)
     }
 
