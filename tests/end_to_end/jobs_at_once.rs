@@ -5,6 +5,8 @@ use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, generate
 use forebay::{Environment, ErrorKind, Mode, Result, Runtime};
 use forebay_memory::Plan;
 use std::collections::BTreeMap;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 
 fn runtime(managed: usize) -> Runtime {
     let plan = Plan::with_segments(managed, 512, 4096).expect("the test's sizes make a plan");
@@ -118,5 +120,51 @@ fn an_idle_job_gives_memory_back_to_one_that_starts() {
     handle.cancel();
     let error = handle.wait().expect_err("the idle job was cancelled");
     assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert_eq!(runtime.manager().outstanding(), 0);
+}
+
+/// So does one that cannot send because its consumer has stopped: giving memory back needs no progress downstream.
+#[test]
+fn a_blocked_job_gives_memory_back_to_one_that_starts() {
+    let runtime = runtime(24);
+    let blocked = Environment::new(runtime.clone())
+        .with_parallelism(1)
+        .with_mode(Mode::Streaming);
+    let (go_on, may_go_on) = channel::<()>();
+    let may_go_on = Arc::new(Mutex::new(may_go_on));
+    let counts = blocked
+        .source("pairs", generate(50_000, |index| (index, index)))
+        .key_by(first())
+        .count()
+        .rebalance()
+        .inspect(move |_| {
+            // Until the other end is dropped.
+            let _ = may_go_on.lock().expect("nothing panics here").recv();
+        })
+        .blocking()
+        .collect();
+    let handle = blocked.execute_async("blocked").expect("the job starts");
+    let stopped = || {
+        let tasks = handle.metrics();
+        let aggregate = tasks.iter().find(|task| task.task.starts_with("aggregate"));
+        aggregate.map(|task| task.records_in)
+    };
+    let mut before = None;
+    while runtime.manager().stats().managed_held <= 16 || stopped() != before {
+        before = stopped();
+        std::thread::yield_now();
+    }
+    let next = Environment::new(runtime.clone()).with_parallelism(1);
+    let next_counts = next
+        .source("pairs", generate(5000, |index| (index, index)))
+        .group_by(first())
+        .count()
+        .collect();
+    next.execute("next").expect("the blocked job gives the minimum back");
+    assert_eq!(next_counts.take().len(), 5000);
+    assert!(counts.take().is_empty(), "the blocked job went on");
+    drop(go_on);
+    handle.wait().expect("the blocked job goes on");
+    assert_eq!(counts.take().len(), 50_000);
     assert_eq!(runtime.manager().outstanding(), 0);
 }

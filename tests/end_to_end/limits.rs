@@ -145,6 +145,38 @@ fn a_job_spills_through_threads_where_io_uring_is_refused() {
 }
 
 #[test]
+fn a_record_over_the_largest_size_fails_the_job_where_it_was_made() {
+    let runtime = runtime(64, 256, simulated(SimulatedFaults::default()));
+    let most = runtime.plan().record.max_size;
+    for (length, fits) in [(most - 100, true), (most + 1, false)] {
+        let environment = Environment::new(runtime.clone()).with_parallelism(2);
+        let lengths = environment
+            .source("numbers", generate(100, |index| index))
+            .map(move |number| match number {
+                70 => "x".repeat(length),
+                _ => String::new(),
+            })
+            .name("texts")
+            .rebalance()
+            .map(|text| text.len() as u64)
+            .collect();
+        match environment.execute("large") {
+            Ok(_) => {
+                assert!(fits, "a record of {length} B passed");
+                assert_eq!(lengths.take().iter().sum::<u64>(), length as u64);
+            }
+            Err(error) => {
+                let message = error.to_string();
+                assert!(!fits, "{message}");
+                assert!(message.contains("operator \"texts\""), "{message}");
+                assert!(message.contains("record.max_size"), "{message}");
+            }
+        }
+        assert_eq!(runtime.manager().outstanding(), 0);
+    }
+}
+
+#[test]
 fn empty_inputs_give_empty_results() {
     for mode in [Mode::Batch, Mode::Streaming] {
         let runtime = runtime(64, 256, simulated(SimulatedFaults::default()));
