@@ -2,10 +2,10 @@
 
 use forebay::batch::{Batch, BatchWriter, Batches};
 use forebay::exchange::{
-    ChannelLimits, Exchange, Forward, Gate, GateRead, GateReader, HashRouter, Output, SendState, Wake,
+    ChannelLimits, Exchange, Forward, Gate, GateRead, GateReader, HashRouter, Output, Router, SendState, Wake,
 };
 use forebay::record::itself;
-use forebay_memory::{MemoryManager, SegmentSource};
+use forebay_memory::{MemoryManager, NetworkPool, SegmentSource};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,46 +29,64 @@ fn read(gate: &mut GateReader, into: &mut Vec<u64>) {
     }
 }
 
+/// A forward exchange, or one that scatters rows, over buffers that are just enough.
+fn exchange(network: &NetworkPool, gate: &mut Gate, channels: usize) -> Exchange {
+    let pool = Arc::new(
+        network
+            .local("exchange", channels + 1, channels + 1)
+            .expect("there are more left"),
+    );
+    let router: Box<dyn Router> = match channels {
+        1 => Box::new(Forward(0)),
+        _ => Box::new(HashRouter::<u64, _>::new(itself::<u64>(), 128, channels as u32)),
+    };
+    let channels = (0..channels).map(|_| gate.connect(Arc::new(Nobody))).collect();
+    Exchange::new(router, 8, pool, channels, 2, None)
+}
+
 #[test]
 fn copies_for_another_consumer_do_not_take_the_buffers_that_would_send_them() {
-    let manager = MemoryManager::with_segments(1, 64, 4096).expect("it is little memory");
-    let network = manager.network();
-    let batches: Arc<dyn SegmentSource> = Arc::new(network.local("task", 8, 8).expect("there are 64"));
-    let limits = ChannelLimits {
-        exclusive: 2,
-        floating: 0,
-    };
-    let mut gates: Vec<Gate> = (0..2).map(|_| Gate::new(limits, Arc::new(Nobody))).collect();
-    let exchanges = gates.iter_mut().map(|gate| {
-        let pool = network
-            .local("exchange", 2, 2)
-            .expect("there are more than 2 left");
-        let channels = vec![gate.connect(Arc::new(Nobody))];
-        Exchange::new(Box::new(Forward(0)), 8, Arc::new(pool), channels, 2, None)
-    });
-    let mut output = Output::new(exchanges.collect());
-    let mut readers: Vec<GateReader> = gates.into_iter().map(Gate::into_reader).collect();
-    let mut arrived = [Vec::new(), Vec::new()];
-    // An operator that cannot be interrupted sends all of this, while the receivers work on other cores.
-    for value in 0..20 {
-        output.send(batch(&batches, value));
-        for (reader, arrived) in readers.iter_mut().zip(&mut arrived) {
-            if value % 3 == 2 {
+    for channels in 1..4 {
+        let manager = MemoryManager::with_segments(1, 64, 4096).expect("it is little memory");
+        let network = manager.network();
+        let batches: Arc<dyn SegmentSource> = Arc::new(network.local("task", 8, 8).expect("there are 64"));
+        let limits = ChannelLimits {
+            exclusive: 2,
+            floating: 0,
+        };
+        let mut gates: Vec<Gate> = (0..2).map(|_| Gate::new(limits, Arc::new(Nobody))).collect();
+        let exchanges = gates.iter_mut().map(|gate| exchange(network, gate, channels));
+        let mut output = Output::new(exchanges.collect());
+        let mut readers: Vec<GateReader> = gates.into_iter().map(Gate::into_reader).collect();
+        let mut arrived = [Vec::new(), Vec::new()];
+        // An operator that cannot be interrupted sends all of this, while the receivers work on other cores.
+        for value in 0..40 {
+            output.send(batch(&batches, value));
+            if value % 4 == 0 {
+                output.flush();
+            }
+            for (reader, arrived) in readers.iter_mut().zip(&mut arrived) {
+                if value % 3 == 2 {
+                    read(reader, arrived);
+                }
+            }
+        }
+        for _ in 0..200 {
+            let state = output.drain();
+            output.flush();
+            if state == SendState::Clear && arrived.iter().all(|arrived| arrived.len() == 40) {
+                break;
+            }
+            for (reader, arrived) in readers.iter_mut().zip(&mut arrived) {
                 read(reader, arrived);
             }
         }
-    }
-    for _ in 0..100 {
-        let state = output.drain();
-        if state == SendState::Clear && arrived.iter().all(|arrived| arrived.len() == 20) {
-            break;
+        for mut arrived in arrived {
+            if channels > 1 {
+                arrived.sort_unstable();
+            }
+            assert_eq!(arrived, (0..40).collect::<Vec<_>>(), "{channels} channels");
         }
-        for (reader, arrived) in readers.iter_mut().zip(&mut arrived) {
-            read(reader, arrived);
-        }
-    }
-    for arrived in arrived {
-        assert_eq!(arrived, (0..20).collect::<Vec<_>>());
     }
 }
 
