@@ -4,7 +4,8 @@ use forebay::record::first;
 use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, generate};
 use forebay::{Environment, ErrorKind, Mode, Result, Runtime};
 use forebay_memory::Plan;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
@@ -45,6 +46,34 @@ fn jobs_side_by_side_give_what_they_give_alone() {
     });
     assert_eq!(runtime.manager().outstanding(), 0);
     assert_eq!(runtime.spill().used_bytes(), 0);
+}
+
+/// The threads that a function runs on.
+#[derive(Clone, Default)]
+struct Workers(Arc<Mutex<BTreeSet<PathBuf>>>);
+
+impl Workers {
+    /// A function of an operator that notes its thread.
+    fn note(&self) -> impl FnMut((u64, u64)) + Clone + Send + 'static {
+        let (workers, mut is_noted) = (self.clone(), false);
+        move |_| {
+            if !std::mem::replace(&mut is_noted, true) {
+                let thread = std::fs::read_link("/proc/thread-self").expect("/proc is there");
+                workers.0.lock().expect("nothing panics here").insert(thread);
+            }
+        }
+    }
+
+    /// Awake, a worker would see by itself that memory is wanted.
+    fn wait_until_asleep(&self) {
+        let sleeps = |thread: &PathBuf| {
+            let stat = std::fs::read_to_string(Path::new("/proc").join(thread).join("stat"));
+            stat.expect("the worker's thread runs").contains(") S ")
+        };
+        while !self.0.lock().expect("nothing panics here").iter().all(sleeps) {
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// Emits pairs with a key each, and then has nothing more, but does not end.
@@ -90,9 +119,11 @@ fn an_idle_job_gives_memory_back_to_one_that_starts() {
     const PAIRS: u64 = 20_000;
     let runtime = runtime(40);
     let idle = Environment::new(runtime.clone()).with_parallelism(2);
+    let workers = Workers::default();
     idle.source("pairs", ThenIdle(PAIRS))
         .key_by(first())
         .count()
+        .inspect(workers.note())
         .blackhole();
     let handle = idle.execute_async("idle").expect("the job starts");
     let arrived = || -> u64 {
@@ -108,6 +139,7 @@ fn an_idle_job_gives_memory_back_to_one_that_starts() {
         "{:?}",
         runtime.manager()
     );
+    workers.wait_until_asleep();
 
     let next = Environment::new(runtime.clone()).with_parallelism(1);
     let counts = next
@@ -132,10 +164,12 @@ fn a_blocked_job_gives_memory_back_to_one_that_starts() {
         .with_mode(Mode::Streaming);
     let (go_on, may_go_on) = channel::<()>();
     let may_go_on = Arc::new(Mutex::new(may_go_on));
+    let workers = Workers::default();
     let counts = blocked
         .source("pairs", generate(50_000, |index| (index, index)))
         .key_by(first())
         .count()
+        .inspect(workers.note())
         .rebalance()
         .inspect(move |_| {
             // Until the other end is dropped.
@@ -144,16 +178,10 @@ fn a_blocked_job_gives_memory_back_to_one_that_starts() {
         .blocking()
         .collect();
     let handle = blocked.execute_async("blocked").expect("the job starts");
-    let stopped = || {
-        let tasks = handle.metrics();
-        let aggregate = tasks.iter().find(|task| task.task.starts_with("aggregate"));
-        aggregate.map(|task| task.records_in)
-    };
-    let mut before = None;
-    while runtime.manager().stats().managed_held <= 16 || stopped() != before {
-        before = stopped();
+    while runtime.manager().stats().managed_held <= 16 {
         std::thread::yield_now();
     }
+    workers.wait_until_asleep();
     let next = Environment::new(runtime.clone()).with_parallelism(1);
     let next_counts = next
         .source("pairs", generate(5000, |index| (index, index)))
