@@ -148,7 +148,7 @@ pub(crate) fn simulate(
     let statuses: Vec<_> = placed.iter().map(|placed| placed.status.clone()).collect();
     let rivals = simulation.rivals.then(|| Rivals::new(runtime, &mut random));
     let mut run = Run {
-        slots: bells.into_iter().map(|bell| Slot::new(bell)).collect(),
+        slots: bells.into_iter().map(Slot::new).collect(),
         tasks: placed.into_iter().map(Seat::new).collect(),
         rivals: rivals.transpose()?,
         cancel_after: simulation.cancel_after,

@@ -24,12 +24,11 @@ fn needs(seed: u64) -> Needs {
     let (environment, _) = RandomJob::build(Environment::new(runtime), seed);
     let plan = environment.plan("random").expect("the job has a plan");
     let hungry = plan.nodes.iter().filter(|node| node.minimum_segments > 0);
-    let needs = Needs {
+    Needs {
         hungry: hungry.clone().map(|node| node.parallelism).sum(),
         least: hungry.map(|node| node.parallelism * node.minimum_segments).sum(),
         plan: plan.explain(),
-    };
-    needs
+    }
 }
 
 /// How a simulated run is to end.

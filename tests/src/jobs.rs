@@ -227,7 +227,7 @@ impl Builder<'_> {
                 let keys = 1 + self.random.below(1 << magnitude) as u64;
                 let change = move |(key, value): Pair| ((key * 31 + 7) % keys, value ^ 5);
                 let name = self.name("map");
-                let stream = stream.map(move |pair| change(pair)).name(name);
+                let stream = stream.map(change).name(name);
                 let stream = self.maybe_parallel(stream);
                 self.put(stream, records.into_iter().map(change).collect());
             }
@@ -235,7 +235,7 @@ impl Builder<'_> {
                 let bound = self.random.below(5) as u64;
                 let keep = move |(key, value): Pair| hash_u64(key ^ value as u64) % 4 < bound;
                 let name = self.name("filter");
-                let stream = stream.filter(move |pair| keep(pair)).name(name);
+                let stream = stream.filter(keep).name(name);
                 self.put(stream, records.into_iter().filter(|pair| keep(*pair)).collect());
             }
             2 => {
