@@ -188,7 +188,8 @@ fn a_blocked_job_gives_memory_back_to_one_that_starts() {
         .group_by(first())
         .count()
         .collect();
-    next.execute("next").expect("the blocked job gives the minimum back");
+    next.execute("next")
+        .expect("the blocked job gives the minimum back");
     assert_eq!(next_counts.take().len(), 5000);
     assert!(counts.take().is_empty(), "the blocked job went on");
     drop(go_on);

@@ -216,7 +216,9 @@ fn keys_that_no_hash_bit_tells_apart_are_aggregated_in_passes() {
             .with_parallelism(1)
             .with_mode(mode);
         const KEYS: u64 = 6000;
-        let pairs = generate(3 * KEYS, |index| (unhash_u64((0xabcd << 48) | (index % KEYS)), index));
+        let pairs = generate(3 * KEYS, |index| {
+            (unhash_u64((0xabcd << 48) | (index % KEYS)), index)
+        });
         let sums = environment
             .source("pairs", pairs)
             .key_by(first())
