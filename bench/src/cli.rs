@@ -37,6 +37,14 @@ pub enum Command {
         /// The setting, as JSON.
         setting: String,
     },
+    /// Run a workload's steps without an engine and print the rate: a process of its own, as for the oracle.
+    #[command(hide = true)]
+    Bare {
+        /// The setting, as JSON.
+        setting: String,
+        /// The machine's limits, as JSON.
+        limits: String,
+    },
     /// Prove the default plan, start an environment, and exit: what the time to start is measured with.
     #[command(hide = true)]
     Start,

@@ -12,7 +12,7 @@
 //! - [`cli`]: the command line
 //! - [`generate`], [`compare`]: the commands that run nothing
 //! - [`suite`]: which settings a command line means
-//! - [`oracle`]: a workload's result computed plainly, in a process of its own
+//! - [`oracle`]: results computed plainly, and steps without an engine, in a process of their own
 //! - [`run`]: measures settings, compares them with oracle and limits, and prints the table
 
 pub mod setting;

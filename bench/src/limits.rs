@@ -10,6 +10,7 @@
 
 use crate::data::mix;
 use forebay_memory::{Container, MemoryManager, Result, Segment, SegmentSource};
+use serde::{Deserialize, Serialize};
 use std::hint::black_box;
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ const SEGMENT: usize = 1 << 20;
 const MOST_BYTES: u64 = 1 << 30;
 
 /// A rate on one thread and on all.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
     /// One thread.
     pub one: f64,
@@ -33,7 +34,7 @@ pub struct Rates {
 }
 
 /// Measured limits of this machine.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MachineLimits {
     /// How many threads "all" is.
     pub threads: usize,

@@ -31,6 +31,7 @@ fn execute(cli: Cli) -> Result<()> {
         Some(Command::Generate(arguments)) => generate::generate(&arguments),
         Some(Command::Compare { first, second }) => compare::compare(&first, &second),
         Some(Command::Oracle { setting }) => oracle::print_answer(&setting),
+        Some(Command::Bare { setting, limits }) => oracle::print_bare(&setting, &limits),
         Some(Command::Start) => run::start(),
     }
 }

@@ -1,10 +1,13 @@
-//! The oracle: a workload's result computed plainly, in a process of its own, so that its memory and time are in no
-//! figure.
+//! Answers from a process of its own, so that its memory and time are in no figure: a workload's result computed plainly,
+//! and the rate of its steps without an engine.
 
+use crate::limits::MachineLimits;
 use crate::process::own_program;
 use crate::setting::Setting;
-use crate::workload::{self, Answer};
+use crate::workload::{self, Answer, Bare};
 use forebay_memory::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::process::{Command, Stdio};
 
 /// What the hidden command `oracle` does: prints the answer for a setting given as JSON.
@@ -12,32 +15,91 @@ use std::process::{Command, Stdio};
 /// # Errors
 /// Where the setting is none, or the input cannot be read.
 pub fn print_answer(setting: &str) -> Result<()> {
-    let setting: Setting = serde_json::from_str(setting)
-        .map_err(|error| Error::config(format!("oracle: not a setting: {error}")))?;
-    let answer = (workload::find(&setting.workload)?.oracle)(&setting)?;
-    println!(
-        "{}",
-        serde_json::to_string(&answer).expect("an answer is plain data")
-    );
+    let setting: Setting = parse("setting", setting)?;
+    print(&(workload::find(&setting.workload)?.oracle)(&setting)?);
     Ok(())
 }
 
-/// The answer for a setting, from a process of its own.
+/// What the hidden command `bare` does: prints the rate for a setting and limits given as JSON.
+///
+/// # Errors
+/// As [`print_answer`].
+pub fn print_bare(setting: &str, limits: &str) -> Result<()> {
+    let setting: Setting = parse("setting", setting)?;
+    print(&(workload::find(&setting.workload)?.bare)(
+        &setting,
+        &parse("limits", limits)?,
+    )?);
+    Ok(())
+}
+
+/// The answer for a setting.
 ///
 /// # Errors
 /// Where the process cannot be started or fails.
 pub fn ask(setting: &Setting) -> Result<Answer> {
+    ask_process(&["oracle", &json(setting)])
+}
+
+/// The rate of a setting's steps without an engine.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
+    ask_process(&["bare", &json(setting), &json(limits)])
+}
+
+fn ask_process<T: DeserializeOwned>(arguments: &[&str]) -> Result<T> {
     let program = own_program()?;
-    let setting = serde_json::to_string(setting).expect("a setting is plain data");
     let output = Command::new(&program)
-        .args(["oracle", &setting])
+        .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| Error::io(format!("cannot start the oracle, {}", program.display()), error))?;
+        .map_err(|error| {
+            Error::io(
+                format!("cannot start {} {}", program.display(), arguments[0]),
+                error,
+            )
+        })?;
     if !output.status.success() {
-        return Err(Error::config(format!("the oracle failed: {}", output.status)));
+        return Err(Error::config(format!(
+            "the process for \"{}\" failed: {}",
+            arguments[0], output.status
+        )));
     }
-    serde_json::from_slice(&output.stdout)
-        .map_err(|error| Error::corrupt(format!("the oracle's answer is none: {error}")))
+    serde_json::from_slice(&output.stdout).map_err(|error| {
+        Error::corrupt(format!(
+            "what the process for \"{}\" printed is no answer: {error}",
+            arguments[0]
+        ))
+    })
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("settings, limits and answers are plain data")
+}
+
+fn print(value: &impl Serialize) {
+    println!("{}", json(value));
+}
+
+fn parse<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| Error::config(format!("not {what} as JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_setting_is_refused() {
+        assert!(
+            print_answer("{}")
+                .expect_err("no fields")
+                .to_string()
+                .contains("not setting as JSON")
+        );
+        assert!(print_bare("1", "2").is_err());
+    }
 }

@@ -14,7 +14,7 @@ use crate::result::{self, Limit, RunResult, Spread};
 use crate::setting::{Emit, Setting};
 use crate::suite::{self, Row};
 use crate::table::{self, Align};
-use crate::workload::{self, Answer, Outcome};
+use crate::workload::{self, Answer, Bare, Outcome};
 use forebay::Runtime;
 use forebay_memory::spill::{DiskBandwidth, SpillConfig, probe};
 use forebay_memory::{Error, Plan, Result, account};
@@ -86,6 +86,8 @@ fn title(setting: &Setting) -> String {
 
 /// The machine's limits; the disk's are measured when a row has spilled.
 struct Machine {
+    /// How the steps without an engine are measured: in a process of their own, but in tests.
+    ask_bare: fn(&Setting, &MachineLimits) -> Result<Bare>,
     limits: MachineLimits,
     disk: Option<Disk>,
     start_ms: f64,
@@ -112,11 +114,16 @@ impl Machine {
         let start_ms = median(Box::new(|| Ok(process::time_of_child(&["start"])?.as_secs_f64())))?;
         let small_job_ms = median(Box::new(small_job))?;
         Ok(Machine {
+            ask_bare: oracle::ask_bare,
             limits: MachineLimits::measure(threads)?,
             disk: None,
             start_ms,
             small_job_ms,
         })
+    }
+
+    fn bare(&self, setting: &Setting) -> Result<Bare> {
+        (self.ask_bare)(setting, &self.limits)
     }
 
     /// The disk's bandwidth in large transfers, as the spill store makes them.
@@ -306,7 +313,7 @@ fn limit_of(
     plan: &Plan,
     median: f64,
 ) -> Result<Limit> {
-    let bare = (workload::find(&setting.workload)?.bare)(setting, &machine.limits)?;
+    let bare = machine.bare(setting)?;
     let records = outcome.records as f64;
     let mut limits = vec![
         (
@@ -457,6 +464,11 @@ fn table_of(results: &[RunResult]) -> String {
 mod tests {
     use super::*;
 
+    /// In this process: a test's program is not the harness.
+    fn rows_workload_bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
+        (workload::find(&setting.workload)?.bare)(setting, limits)
+    }
+
     #[test]
     fn a_row_becomes_a_result() {
         let arguments = RunArguments {
@@ -476,6 +488,7 @@ mod tests {
             bytes: 0,
         };
         let mut machine = Machine {
+            ask_bare: rows_workload_bare,
             limits,
             disk: None,
             start_ms: 0.0,

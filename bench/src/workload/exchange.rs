@@ -182,8 +182,10 @@ fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
     );
     Ok(Bare {
         rate,
-        name: "in cache",
-        what: "each thread writes and reads its records in a buffer of its own: nothing handed over, no engine",
+        name: "in cache".into(),
+        what:
+            "each thread writes and reads its records in a buffer of its own: nothing handed over, no engine"
+                .into(),
     })
 }
 

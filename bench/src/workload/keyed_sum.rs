@@ -99,8 +99,8 @@ pub fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
     if setting.keys > MOST_KEYS || setting.keys >= setting.records {
         return Ok(Bare {
             rate: limits.random_loads.all,
-            name: "random loads",
-            what: "one load of 8 bytes at random over memory for each record: its entry in the table",
+            name: "random loads".into(),
+            what: "one load of 8 bytes at random over memory for each record: its entry in the table".into(),
         });
     }
     let keys = setting.keys as usize;
@@ -126,8 +126,8 @@ pub fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
         Some(error) => Err(error),
         None => Ok(Bare {
             rate,
-            name: "plain array",
-            what: "each thread adds its records into an array indexed by the key: no hash, no exchange, no engine",
+            name: "plain array".into(),
+            what: "each thread adds its records into an array indexed by the key: no hash, no exchange, no engine".into(),
         }),
     }
 }

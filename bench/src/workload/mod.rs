@@ -82,13 +82,14 @@ pub struct Answer {
 }
 
 /// What the machine does without an engine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Bare {
     /// Records a second.
     pub rate: f64,
     /// What it is called in a table.
-    pub name: &'static str,
+    pub name: String,
     /// What was measured.
-    pub what: &'static str,
+    pub what: String,
 }
 
 /// The workload called `name`.

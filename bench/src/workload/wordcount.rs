@@ -212,8 +212,10 @@ fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
     );
     Ok(Bare {
         rate: rate.max(1.0),
-        name: "words hashed",
-        what: "each thread finds and hashes the words of its part of the text: no table, no exchange, no engine",
+        name: "words hashed".into(),
+        what:
+            "each thread finds and hashes the words of its part of the text: no table, no exchange, no engine"
+                .into(),
     })
 }
 
