@@ -99,7 +99,7 @@ pub(crate) fn lower(
             let (_, stride) = graph.nodes[edge.from]
                 .output
                 .expect("a node with consumers has rows");
-            for sender in 0..senders {
+            for (sender, sent) in exchanges[edge.from].iter_mut().enumerate() {
                 let (router, targets): (Box<dyn Router>, _) = match &edge.router {
                     Some(router) => (router(sender, receivers, options.max_parallelism), 0..receivers),
                     None if senders == receivers => (Box::new(Forward(0)), sender..sender + 1),
@@ -111,7 +111,7 @@ pub(crate) fn lower(
                 let most = channels.len() * (1 + options.limits.exclusive) + options.limits.floating;
                 let owner = format!("exchange from \"{}\" to \"{}\"", names[edge.from], names[id]);
                 let pool = local_pool(network, options, &owner, channels.len() + 1, most)?;
-                exchanges[edge.from][sender].push(Exchange::new(
+                sent.push(Exchange::new(
                     router,
                     stride,
                     Arc::new(pool),

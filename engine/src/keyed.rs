@@ -275,7 +275,7 @@ mod tests {
                     let hash = group << 57;
                     assert_eq!(key_group(hash, 128) as u64, group);
                     if subtask_of(group as u32, 128, parallelism as u32) as usize == index {
-                        for hash in [hash, hash | (1 << 57) - 1] {
+                        for hash in [hash, hash | ((1 << 57) - 1)] {
                             let prefix = hash.checked_shr(64 - bits).unwrap_or(0);
                             assert_eq!(*seen.get_or_insert(prefix), prefix);
                         }

@@ -338,7 +338,7 @@ fn keys_whose_hashes_agree_in_too_many_bits_take_several_passes() {
             .source(
                 "pairs",
                 generate(30_000, |index| {
-                    (unhash_u64(0xabcd << 48 | index % 10_000), index as i64)
+                    (unhash_u64((0xabcd << 48) | (index % 10_000)), index as i64)
                 }),
             )
             .key_by(first())
@@ -349,7 +349,7 @@ fn keys_whose_hashes_agree_in_too_many_bits_take_several_passes() {
         let mut expected: BTreeMap<u64, i64> = BTreeMap::new();
         (0..30_000u64).for_each(|index| {
             *expected
-                .entry(unhash_u64(0xabcd << 48 | index % 10_000))
+                .entry(unhash_u64((0xabcd << 48) | (index % 10_000)))
                 .or_default() += index as i64
         });
         assert!(sums == expected, "{mode:?}");

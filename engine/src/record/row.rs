@@ -131,7 +131,7 @@ pub trait Record: Sized + Send + Sync + 'static {
             let part = row_part_at::<Self>();
             let size = row.len();
             assert!(
-                size >= part + Self::SIZE && size >= MAX_ALIGN && size <= layout::MAX_ROW_SIZE,
+                size >= part + Self::SIZE && (MAX_ALIGN..=layout::MAX_ROW_SIZE).contains(&size),
                 "a row is written into as many bytes as row_size says, at most 128 MiB"
             );
             // The padding at the row's end, with what is written over it: one store, where the exact bytes are a call.
