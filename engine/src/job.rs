@@ -402,6 +402,8 @@ impl JobHandle {
                 let _ = thread.join();
             }
         }
+        // The thread of a function that does not return is left alone: it has been waited for.
+        self.threads.clear();
         result
     }
 }

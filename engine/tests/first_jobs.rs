@@ -508,3 +508,34 @@ fn a_job_that_runs_and_one_that_fails_tell_what_they_spilled() {
         ErrorKind::User
     );
 }
+
+#[test]
+fn a_group_that_outgrows_its_budget_fails_the_job_and_is_never_split() {
+    for mode in [Mode::Batch, Mode::Streaming] {
+        let environment = environment(8, 4096).with_parallelism(1).with_mode(mode);
+        let joined = environment
+            .source("parts", generate(600, |_| (7u64, "x".repeat(100))))
+            .key_by(first())
+            .reduce(|left, right| (left.0, format!("{}{}", left.1, right.1)))
+            .collect();
+        let error = environment
+            .execute("grows")
+            .expect_err("60 KB do not fit in 32 KiB");
+        assert_eq!(error.kind(), ErrorKind::Memory);
+        assert!(error.to_string().contains("raise memory.managed_size"), "{error}");
+        drop(joined);
+        assert_eq!(environment.runtime().manager().outstanding(), 0);
+    }
+}
+
+#[test]
+fn the_mean_of_large_integers_does_not_overflow() {
+    let environment = environment(64, 4096).with_parallelism(1);
+    let means = environment
+        .source("pairs", generate(4, |_| (1u64, i64::MAX)))
+        .key_by(first())
+        .aggregate(avg(second()))
+        .collect();
+    environment.execute("means").expect("the job runs");
+    assert_eq!(means.take(), [(1, i64::MAX as f64)]);
+}

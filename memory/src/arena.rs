@@ -187,7 +187,7 @@ impl Arena {
     }
 
     /// A free block, or `None` where all are out. Its bytes are initialized but unspecified.
-    pub fn take(&self) -> Option<Block> {
+    pub(crate) fn take(&self) -> Option<Block> {
         let shared = &*self.shared;
         let mut state = shared.lock();
         let index = loop {
@@ -230,10 +230,10 @@ impl Arena {
     }
 
     /// Takes a block of this arena back.
-    pub fn give_back(&self, block: Block) {
+    pub(crate) fn give_back(&self, block: Block) {
         let shared = &*self.shared;
         let index = block.id().0;
-        debug_assert_eq!(
+        assert_eq!(
             block.as_ptr(),
             shared.address(index).as_ptr(),
             "the block is from another arena"

@@ -63,6 +63,7 @@ impl SegmentWriter {
     pub fn put(&mut self, mut segment: Segment) -> Option<Segment> {
         let before = self.take();
         let size = segment.len();
+        assert!(size >= SEGMENT_HEADER_SIZE, "a segment is larger than its header");
         self.start = segment.as_mut_ptr();
         // SAFETY: every segment is larger than its header, and `size` is its end.
         unsafe {

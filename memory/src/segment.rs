@@ -2,8 +2,8 @@
 //!
 //! # Interface
 //! A [`SegmentSource`] hands out [`Segment`]s; dropping one returns its [`Block`] to its [`SegmentHome`].
-//! [`Segment::freeze`] makes it a counted read-only [`SharedSegment`]; [`Segment::rehome`] moves it to
-//! another account.
+//! [`Segment::freeze`] makes it a counted read-only [`SharedSegment`]; [`Segment::swap_blocks`] moves
+//! its bytes to another account.
 //!
 //! # Invariants
 //! I1. A block is in exactly one place: in a segment, or with its home. The types forbid a second release:
@@ -98,7 +98,15 @@ pub struct Segment {
 
 impl Segment {
     /// A segment over `block` that goes back to `home`.
-    pub fn new(block: Block, home: Arc<dyn SegmentHome>) -> Self {
+    ///
+    /// # Safety
+    /// `home` is the home that the block was made for: it keeps the block's memory mapped as long as it lives.
+    pub unsafe fn from_block(block: Block, home: Arc<dyn SegmentHome>) -> Self {
+        Segment::new(block, home)
+    }
+
+    /// As [`Segment::from_block`], whose promise every caller in this crate keeps: its homes hold the arena.
+    pub(crate) fn new(block: Block, home: Arc<dyn SegmentHome>) -> Self {
         Segment {
             block: ManuallyDrop::new(block),
             home: ManuallyDrop::new(home),
@@ -110,24 +118,27 @@ impl Segment {
         self.block.id
     }
 
-    /// The same bytes, which will go back to `home`. The caller keeps both accounts' counts true.
-    pub fn rehome(self, home: Arc<dyn SegmentHome>) -> Segment {
-        Segment::new(self.into_block(), home)
-    }
-
     /// Exchanges the bytes of two segments without copying them: each keeps its account.
+    ///
+    /// # Panics
+    /// Where the two are not of one arena: a block goes home to the arena that it is from.
     pub fn swap_blocks(&mut self, other: &mut Segment) {
+        let base = |block: &Block| {
+            (
+                block
+                    .start
+                    .addr()
+                    .get()
+                    .wrapping_sub(block.id.0 as usize * block.len as usize),
+                block.len,
+            )
+        };
+        assert_eq!(
+            base(&self.block),
+            base(&other.block),
+            "segments of one arena change places"
+        );
         std::mem::swap(&mut self.block, &mut other.block);
-    }
-
-    /// The block alone, for a home that keeps it; nothing is released.
-    pub fn into_block(self) -> Block {
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: `this` is never dropped, so both fields are taken out exactly once.
-        unsafe {
-            ManuallyDrop::drop(&mut this.home);
-            ManuallyDrop::take(&mut this.block)
-        }
     }
 
     /// A read-only segment that several may hold; the last holder gives it back.
@@ -157,7 +168,7 @@ impl DerefMut for Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // SAFETY: drop runs once, and `into_block` forgets the segment, so each field is taken once.
+        // SAFETY: drop runs once, so each field is taken once.
         let (block, home) = unsafe {
             (
                 ManuallyDrop::take(&mut self.block),
@@ -226,16 +237,26 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_that_moved_goes_to_its_new_home_with_its_bytes() {
+    fn segments_of_one_arena_change_places_and_keep_their_homes() {
         let (arena, first, second) = homes();
-        let mut segment = Segment::new(arena.take().unwrap(), first.clone());
-        let id = segment.id();
-        segment.fill(7);
-        let segment = segment.rehome(second.clone());
-        assert!(segment.id() == id && segment.iter().all(|&byte| byte == 7));
-        drop(segment);
+        let mut left = Segment::new(arena.take().unwrap(), first.clone());
+        let mut right = Segment::new(arena.take().unwrap(), second.clone());
+        let ids = (left.id(), right.id());
+        left.fill(7);
+        left.swap_blocks(&mut right);
+        assert!((right.id(), left.id()) == ids && right.iter().all(|&byte| byte == 7));
+        drop(right);
         assert_eq!((first.1.load(SeqCst), second.1.load(SeqCst)), (0, 1));
-        assert_eq!(Arc::strong_count(&first), 1, "the old home is let go");
+    }
+
+    #[test]
+    #[should_panic(expected = "segments of one arena change places")]
+    fn segments_of_two_arenas_do_not_change_places() {
+        let (one, home, _) = homes();
+        let (other, other_home, _) = homes();
+        let mut left = Segment::new(one.take().unwrap(), home);
+        let mut right = Segment::new(other.take().unwrap(), other_home);
+        left.swap_blocks(&mut right);
     }
 
     #[test]
@@ -252,16 +273,5 @@ mod tests {
         segment[0] = 8;
         drop(segment);
         assert_eq!(home.1.load(SeqCst), 1);
-    }
-
-    #[test]
-    fn a_block_taken_out_is_not_released() {
-        let (arena, home, _) = homes();
-        let block = Segment::new(arena.take().unwrap(), home.clone()).into_block();
-        assert_eq!(
-            (home.1.load(SeqCst), Arc::strong_count(&home), block.size()),
-            (0, 1, 4096)
-        );
-        arena.give_back(block);
     }
 }

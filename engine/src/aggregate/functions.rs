@@ -67,7 +67,7 @@ over_field! {
     Sum, sum
 }
 over_field! {
-    /// The mean of a field.
+    /// The mean of a field; of integers without overflow.
     Avg, avg
 }
 over_field! {
@@ -105,20 +105,20 @@ impl<R: Record, T: Summand> Aggregate<R> for Sum<R, T> {
 
 impl<R: Record, T: Summand> Aggregate<R> for Avg<R, T> {
     type Out = f64;
-    const LANES: usize = T::LANES + 1;
+    const LANES: usize = 3;
 
     #[inline(always)]
     fn fold(&self, lanes: &mut [u64], row: &[u8], _: bool) {
         let (count, sum) = lanes.split_at_mut(1);
         count[0] += 1;
-        T::add(sum, self.field.read(row));
+        T::add_wide(sum, self.field.read(row));
     }
 
     #[inline(always)]
     fn merge(&self, lanes: &mut [u64], other: &[u64], _: bool) {
         let (count, sum) = lanes.split_at_mut(1);
         count[0] += other[0];
-        T::add_state(sum, &other[1..]);
+        T::add_wide_state(sum, &other[1..]);
     }
 
     fn finish(&self, lanes: &[u64]) -> f64 {

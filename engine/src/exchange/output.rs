@@ -311,6 +311,9 @@ impl Exchange {
                 }
             }
             self.holds_rows = self.writers.iter().any(|writer| writer.rows_written() > 0);
+            if !self.holds_rows {
+                self.deadline = None;
+            }
         }
     }
 

@@ -155,13 +155,13 @@ impl Worker {
         self.parker.parked.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if let Round::Waiting(until) = self.round() {
-            match until {
-                None => std::thread::park(),
-                Some(until) => {
-                    let now = self.clock.now();
-                    if until > now {
-                        std::thread::park_timeout(until - now);
-                    }
+            // Until a wake has cleared the flag: the thread's token may be another's, or eaten by a user's function that
+            // parks the thread itself.
+            while self.parker.parked.load(Ordering::Acquire) {
+                match until.map(|until| until.saturating_sub(self.clock.now())) {
+                    None => std::thread::park(),
+                    Some(left) if left.is_zero() => break,
+                    Some(left) => std::thread::park_timeout(left),
                 }
             }
         }

@@ -39,8 +39,8 @@ const REMOVED: u16 = 2;
 pub(super) const OUT_OF_LINE: u32 = 1 << 31;
 /// Set in the value word of a removed entry.
 const DEAD: u32 = 1 << 30;
-/// The largest size of a key or value.
-pub(super) const MOST_SIZE: usize = (1 << 30) - 1;
+/// The largest size of a key or value: one less than what the words of [`NO_ENTRY`] say, so that it equals no key.
+pub(super) const MOST_SIZE: usize = (1 << 30) - 2;
 
 /// How pages of one table are laid out.
 #[derive(Clone, Copy)]

@@ -76,7 +76,8 @@ impl SegmentSource for TestSource {
             start.as_ptr().write_bytes(0xa5, self.size);
             Block::from_raw(start, self.size as u32, SegmentId(0))
         };
-        Some(Segment::new(block, self.home.clone()))
+        // SAFETY: the home frees the block's memory when it takes it back, not before.
+        Some(unsafe { Segment::from_block(block, self.home.clone()) })
     }
 }
 

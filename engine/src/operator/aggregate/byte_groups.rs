@@ -229,6 +229,11 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for ByteGroups<R, K> {
         &mut self.keys.chunk
     }
 
+    fn has(&self, place: usize) -> bool {
+        let key = KeyBatch::new(&self.keys.buffer, &self.keys.spans).key(place);
+        self.table.contains(self.keys.chunk.hashes[place], key)
+    }
+
     fn chunk_changed(&mut self) {
         self.keys.chunk_changed();
     }
@@ -407,6 +412,11 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for RowGroups<R, K> {
 
     fn chunk(&mut self) -> &mut Chunk {
         &mut self.keys.chunk
+    }
+
+    fn has(&self, place: usize) -> bool {
+        let key = KeyBatch::new(&self.keys.buffer, &self.keys.spans).key(place);
+        self.table.contains(self.keys.chunk.hashes[place], key)
     }
 
     fn chunk_changed(&mut self) {

@@ -279,6 +279,11 @@ where
     ) -> Result<()> {
         let chunk = self.groups.chunk();
         let (number, hash) = (chunk.number_at(place), chunk.hashes[place]);
+        if self.groups.has(place) {
+            // Its group is in memory and has grown beyond what there is: no pass has more.
+            self.groups.entry(number, hash, |_| {}, &mut self.entry);
+            return Err(self.too_small());
+        }
         let folding = &mut self.folding;
         self.groups.entry(
             number,
@@ -365,7 +370,7 @@ where
     fn too_small(&self) -> Error {
         let budget = &self.source.budget;
         Error::memory(format!(
-            "{}: a group of {} does not fit in the {} segments that its budget may have; raise memory.managed_size",
+            "{}: a group of {} or more does not fit in the {} segments that its budget may have; raise memory.managed_size",
             budget.owner(),
             ByteSize(self.entry.len() as u64),
             budget.maximum()
@@ -496,6 +501,8 @@ where
                     };
                 }
                 Phase::Sending(mut cursor) => {
+                    // Groups that are being sent cannot leave.
+                    self.source.budget.set_revocable(0, 1);
                     let (results, writer, ready) = (&mut self.results, &mut self.writer, &mut self.ready);
                     self.groups.visit(&mut cursor, GROUPS_A_STEP, |key, state| {
                         if let Some(full) = results.write(key, state, writer) {
@@ -530,7 +537,7 @@ where
 
     fn yield_memory(&mut self) -> Result<()> {
         let wanted = self.source.budget.revocation_wanted();
-        if wanted > 0 && matches!(self.phase, Phase::Folding) {
+        if wanted > 0 && matches!(self.phase, Phase::Folding | Phase::Reading(_)) {
             let target = self.held().saturating_sub(wanted);
             while self.held() > target && !self.groups.is_empty() && self.overflow.is_none() {
                 self.make_room()?;

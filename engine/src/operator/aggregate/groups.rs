@@ -36,6 +36,9 @@ pub(crate) trait Groups<R: Record, K: KeyFields<R>>: Send + 'static {
     /// The keys of the chunk.
     fn chunk(&mut self) -> &mut Chunk;
 
+    /// Whether the key at this place of the chunk has a group.
+    fn has(&self, place: usize) -> bool;
+
     /// Called when keys have been taken out of the chunk.
     fn chunk_changed(&mut self) {}
 
@@ -211,6 +214,10 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
 
     fn chunk(&mut self) -> &mut Chunk {
         &mut self.chunk
+    }
+
+    fn has(&self, place: usize) -> bool {
+        self.table.contains(self.chunk.hashes[place])
     }
 
     #[inline(always)]
