@@ -288,6 +288,12 @@ impl Run {
         let polled = poll_caught(&mut seat.placed.task)?;
         let after = seat.placed.status.metrics.snapshot().records_in;
         seat.last = Some(polled);
+        let now = self.clock.now();
+        assert!(
+            seat.deadline().is_none_or(|until| until > now),
+            "a task waits for a time that has passed, and would be polled for ever; {}",
+            self.describe("")
+        );
         let code = match polled {
             Polled::Progress => 1,
             Polled::WaitingForInput(None) => 2,

@@ -319,6 +319,8 @@ impl Exchange {
 
     fn tick(&mut self, now: Instant) {
         if !self.holds_rows {
+            // Another flush was earlier; a deadline that stayed would keep an idle task awake.
+            self.deadline = None;
             return;
         }
         match (self.deadline, self.timeout) {
