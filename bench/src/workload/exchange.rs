@@ -59,19 +59,16 @@ impl Wide {
         self.body[WORDS - 1] = (random >> 32) as u32;
     }
 
-    /// A hash of every byte: products of neighbouring words, each word shifted by a constant of its own.
+    /// A hash of every byte and its place: a sum of the words, and the sum of those sums (Fletcher's), mixed.
     #[inline(always)]
     fn hash(&self) -> u64 {
-        let mut sum = u64::from(self.key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        for (place, pair) in self.body.as_chunks::<2>().0.iter().enumerate() {
-            let shift = 0x9e37_79b9u32.wrapping_mul(place as u32 + 1);
-            let (first, second) = (
-                pair[0].wrapping_add(shift),
-                pair[1].wrapping_add(shift.rotate_left(16)),
-            );
-            sum = sum.wrapping_add(u64::from(first) * u64::from(second));
+        let (mut sum, mut sums) = (u64::from(self.key), 0u64);
+        for pair in self.body.as_chunks::<2>().0 {
+            sum = sum.wrapping_add(u64::from(pair[0]) | u64::from(pair[1]) << 32);
+            sums = sums.wrapping_add(sum);
         }
-        sum ^ (sum >> 32)
+        let mixed = (sums ^ sum.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed ^ (mixed >> 32)
     }
 }
 
