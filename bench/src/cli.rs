@@ -59,6 +59,17 @@ pub enum SuiteName {
     Full,
 }
 
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressForm {
+    /// A bar and a line that are drawn again and again, on a terminal; nothing elsewhere.
+    Auto,
+    /// A line a second, wherever standard error goes.
+    Lines,
+    /// Nothing.
+    Off,
+}
+
 /// Options of `run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunArguments {
@@ -119,9 +130,23 @@ pub struct RunArguments {
     /// Records scheduled a second, where latency is measured (exchange); 0 is as fast as possible.
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub rate: Option<u64>,
-    /// No progress bar, only the table.
-    #[arg(long)]
+    /// How progress is shown on standard error while rows are measured.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: ProgressForm,
+    /// No progress, only the table.
+    #[arg(long, conflicts_with = "progress")]
     pub quiet: bool,
+}
+
+impl RunArguments {
+    /// How progress is shown.
+    pub fn progress(&self) -> ProgressForm {
+        if self.quiet {
+            ProgressForm::Off
+        } else {
+            self.progress
+        }
+    }
 }
 
 impl Default for RunArguments {

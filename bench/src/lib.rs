@@ -4,12 +4,12 @@
 //!
 //! - [`setting`]: everything that determines one run
 //! - [`data`]: input, each record a function of seed and index
+//! - [`cli`]: the command line
 //! - [`table`], [`progress`]: what the user sees
 //! - [`process`], [`scratch`]: memory, processor time and files of this process
 //! - [`limits`]: what the machine can do at best
 //! - [`result`]: what was measured, as JSON
 //! - [`workload`]: jobs, their oracles, and the same steps without an engine
-//! - [`cli`]: the command line
 //! - [`generate`], [`compare`]: the commands that run nothing
 //! - [`suite`]: which settings a command line means
 //! - [`oracle`]: results computed plainly, and steps without an engine, in a process of their own
@@ -17,6 +17,7 @@
 
 pub mod setting;
 pub mod data;
+pub mod cli;
 pub mod table;
 pub mod progress;
 pub mod process;
@@ -24,7 +25,6 @@ pub mod scratch;
 pub mod limits;
 pub mod result;
 pub mod workload;
-pub mod cli;
 pub mod generate;
 pub mod compare;
 pub mod suite;

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            forebay::interrupted().map_or(ExitCode::FAILURE, ExitCode::from)
         }
     }
 }

@@ -1,5 +1,6 @@
-//! The progress bar: on standard error, and only where that is a terminal.
+//! The progress of a suite: which row is measured, and how many have been. What a row's job does, the engine shows.
 
+use crate::cli::ProgressForm;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
@@ -10,29 +11,36 @@ pub struct Progress {
     total: usize,
     done: usize,
     start: Instant,
-    visible: bool,
+    form: ProgressForm,
 }
 
 impl Progress {
-    /// A bar of `total` steps, invisible where `quiet` or standard error is no terminal.
-    pub fn new(total: usize, quiet: bool) -> Self {
-        let visible = !quiet && std::io::stderr().is_terminal();
+    /// The progress of `total` steps.
+    pub fn new(total: usize, form: ProgressForm) -> Self {
+        let form = match form {
+            ProgressForm::Auto if !std::io::stderr().is_terminal() => ProgressForm::Off,
+            form => form,
+        };
         Progress {
             total,
             done: 0,
             start: Instant::now(),
-            visible,
+            form,
         }
     }
 
     /// Says what is being done now.
     pub fn begin(&self, what: &str) {
-        if self.visible {
-            let seconds = self.start.elapsed().as_secs();
-            eprint!("\r\x1b[2K{}", line(self.done, self.total, seconds, what));
-            // A bar that cannot be shown is no reason to fail.
-            let _ = std::io::stderr().flush();
-        }
+        let mut out = std::io::stderr();
+        // Progress that cannot be shown is no reason to fail.
+        let _ = match self.form {
+            ProgressForm::Off => Ok(()),
+            ProgressForm::Lines => writeln!(out, "{}/{} {what}", self.done + 1, self.total),
+            ProgressForm::Auto => {
+                let seconds = self.start.elapsed().as_secs();
+                write!(out, "\r\x1b[2K{}", line(self.done, self.total, seconds, what)).and_then(|()| out.flush())
+            }
+        };
     }
 
     /// Counts a step.
@@ -42,7 +50,7 @@ impl Progress {
 
     /// Clears the bar, so that other output can be printed.
     pub fn clear(&self) {
-        if self.visible {
+        if self.form == ProgressForm::Auto {
             eprint!("\r\x1b[2K");
         }
     }

@@ -5,7 +5,7 @@
 //! For each row: write its input; make a runtime of its plan; run once unmeasured, then as often as asked for, with the
 //! peak of resident memory reset before; then, outside of every figure, the oracle and the loops that give the limits.
 
-use crate::cli::RunArguments;
+use crate::cli::{ProgressForm, RunArguments};
 use crate::limits::MachineLimits;
 use crate::oracle;
 use crate::process;
@@ -27,14 +27,19 @@ use std::time::Instant;
 pub fn run(arguments: &RunArguments) -> Result<()> {
     let rows = suite::rows(arguments)?;
     let start = Instant::now();
-    let mut progress = Progress::new(rows.len() + 1, arguments.quiet);
+    let mut progress = Progress::new(rows.len() + 1, arguments.progress());
     progress.begin("measuring this machine");
     let mut machine = Machine::measure(&rows)?;
+    let shown = match arguments.progress() {
+        ProgressForm::Auto => forebay::Progress::Terminal,
+        ProgressForm::Lines => forebay::Progress::Lines,
+        ProgressForm::Off => forebay::Progress::Off,
+    };
     progress.step();
     let mut results = Vec::new();
     for row in &rows {
         progress.begin(&title(&row.setting));
-        results.push(measure(row, arguments.verify, &mut machine)?);
+        results.push(measure(row, arguments.verify, shown, &mut machine)?);
         progress.step();
         // After every row, so that an interrupted suite has left what it measured.
         if let Some(path) = &arguments.json {
@@ -192,7 +197,7 @@ fn small_job() -> Result<f64> {
 }
 
 /// Measures a row.
-fn measure(row: &Row, verify: bool, machine: &mut Machine) -> Result<RunResult> {
+fn measure(row: &Row, verify: bool, shown: forebay::Progress, machine: &mut Machine) -> Result<RunResult> {
     let mut setting = Setting {
         output: None,
         ..row.setting.clone()
@@ -202,7 +207,10 @@ fn measure(row: &Row, verify: bool, machine: &mut Machine) -> Result<RunResult> 
     let plan = workload::plan(&setting)?;
     let runtime = Runtime::new(plan.clone())?;
     let once = |setting: &Setting| -> Result<Outcome> {
-        (workload.run)(&workload::environment(&runtime, setting), setting)
+        let environment = workload::environment(&runtime, setting)
+            .with_progress(shown)
+            .cancel_on_interrupt()?;
+        (workload.run)(&environment, setting)
     };
     if row.warm_up {
         once(&setting)?;
@@ -494,7 +502,7 @@ mod tests {
             start_ms: 0.0,
             small_job_ms: 0.0,
         };
-        let result = measure(&rows[0], false, &mut machine).expect("it runs");
+        let result = measure(&rows[0], false, forebay::Progress::Off, &mut machine).expect("it runs");
         assert_eq!(
             (result.records, result.result_records, result.seconds.len()),
             (10_000, 100, 2)

@@ -6,8 +6,10 @@
 
 use crate::exchange::ChannelLimits;
 use crate::graph::{Graph, Node};
+use crate::interrupt;
 use crate::job::{JobHandle, JobOptions, launch};
 use crate::plan::JobPlan;
+use crate::progress::Progress;
 use crate::runtime::Runtime;
 use crate::simulator::{Simulation, SimulationReport, simulate};
 use crate::summary::JobSummary;
@@ -27,6 +29,8 @@ struct Inner {
     graph: RefCell<Graph>,
     mode: Cell<Mode>,
     parallelism: Cell<usize>,
+    is_interruptible: Cell<bool>,
+    progress: Cell<Progress>,
 }
 
 /// A job being built. Clones are the same job.
@@ -43,6 +47,8 @@ impl Environment {
             graph: RefCell::default(),
             mode: Cell::new(plan.job.mode),
             parallelism: Cell::new(plan.job.parallelism),
+            is_interruptible: Cell::new(false),
+            progress: Cell::new(Progress::Off),
             runtime,
         };
         Environment {
@@ -72,6 +78,28 @@ impl Environment {
     /// The same environment with another default parallelism.
     pub fn with_parallelism(self, parallelism: usize) -> Self {
         self.inner.parallelism.set(parallelism.max(1));
+        self
+    }
+
+    /// The same environment with jobs that Ctrl-C cancels, and SIGTERM. Their [`wait`](JobHandle::wait) answers `Cancelled` when
+    /// they have given back everything, and [`interrupted`](crate::interrupted) says how the program is to exit; a second signal
+    /// meanwhile ends the process at once, with exit code 130 (143 for SIGTERM). While none of them runs, signals do what
+    /// they did before.
+    ///
+    /// This installs handlers for the whole process, which stay. Without this call the engine installs none: a program with
+    /// handlers of its own calls [`JobHandle::canceller`] from them.
+    ///
+    /// # Errors
+    /// `Io` where the operating system refuses a handler.
+    pub fn cancel_on_interrupt(self) -> Result<Self> {
+        interrupt::watch()?;
+        self.inner.is_interruptible.set(true);
+        Ok(self)
+    }
+
+    /// The same environment with jobs that show their progress on standard error while they run.
+    pub fn with_progress(self, progress: Progress) -> Self {
+        self.inner.progress.set(progress);
         self
     }
 
@@ -137,6 +165,8 @@ impl Environment {
             },
             cancel_timeout: plan.cancel.timeout,
             patience: START_PATIENCE,
+            is_interruptible: self.inner.is_interruptible.get(),
+            progress: self.inner.progress.get(),
         })
     }
 

@@ -14,7 +14,9 @@ use crate::exchange::{ChannelLimits, Exchange, Forward, Gate, Output, Rebalance,
 use crate::graph::{Factory, Graph, Node, OperatorContext, SubtaskSourceFactory};
 use crate::metrics::{TaskMetrics, TaskSnapshot};
 use crate::operator::{Chain, ChainLink};
+use crate::interrupt;
 use crate::plan::JobPlan;
+use crate::progress::{Progress, ProgressLine};
 use crate::runtime::Runtime;
 use crate::source::Subtask;
 use crate::summary::JobSummary;
@@ -41,6 +43,9 @@ pub(crate) struct JobOptions {
     pub(crate) cancel_timeout: Duration,
     /// How long the job waits, before it starts, for other jobs to give back what its minimums were lent to them.
     pub(crate) patience: Duration,
+    /// Whether SIGINT and SIGTERM cancel it; their handlers are installed.
+    pub(crate) is_interruptible: bool,
+    pub(crate) progress: Progress,
 }
 
 impl JobOptions {
@@ -309,7 +314,14 @@ pub(crate) fn launch(
             }
         }
     }
+    let interrupts = options.is_interruptible.then(|| {
+        let (control, job) = (control.clone(), options.name.clone());
+        interrupt::Guard::new(move |signal| control.cancel(&format!("job \"{job}\" was interrupted by {signal}")))
+    });
+    let progress = ProgressLine::start(&options.name, options.progress, control.clone(), clock.clone());
     Ok(JobHandle {
+        progress,
+        interrupts,
         control,
         threads,
         clock,
@@ -334,6 +346,8 @@ pub enum JobStatus {
 ///
 /// Dropping the handle cancels the job and waits for it.
 pub struct JobHandle {
+    progress: Option<ProgressLine>,
+    interrupts: Option<interrupt::Guard>,
     control: Arc<JobControl>,
     threads: Vec<JoinHandle<()>>,
     clock: Arc<dyn Clock>,
@@ -404,6 +418,8 @@ impl JobHandle {
         }
         // The thread of a function that does not return is left alone: it has been waited for.
         self.threads.clear();
+        self.progress = None;
+        self.interrupts = None;
         result
     }
 }

@@ -31,7 +31,9 @@
 //! | [`task`] | the state machine that is polled, and the threads that poll it |
 //! | [`source`], [`sink`] | where records come from and go to |
 //! | [`plan`], `graph` | a job as data, and with its closures |
-//! | `runtime`, `summary`, `job` | what jobs share; what one did; from graph to running tasks |
+//! | `runtime`, `summary` | what jobs share; what one did |
+//! | `interrupt`, `progress` | signals that cancel jobs; what a running job shows of itself |
+//! | `job` | from graph to running tasks |
 //! | [`simulator`] | a job's tasks on one thread, in an order drawn from a seed |
 //! | `environment`, `stream`, `keyed` | the API that builds jobs |
 //!
@@ -64,6 +66,8 @@ pub mod plan;
 mod graph;
 mod runtime;
 mod summary;
+mod interrupt;
+mod progress;
 mod job;
 pub mod simulator;
 mod environment;
@@ -73,7 +77,9 @@ mod keyed;
 pub use environment::Environment;
 pub use forebay_memory::plan::Mode;
 pub use forebay_memory::{Error, ErrorKind, Result};
+pub use interrupt::interrupted;
 pub use job::{JobHandle, JobStatus};
+pub use progress::Progress;
 pub use runtime::Runtime;
 pub use stream::{KeyedStream, Stream};
 pub use summary::JobSummary;

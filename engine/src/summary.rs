@@ -40,8 +40,18 @@ impl JobSummary {
     }
 }
 
+/// A count in thousands, millions or billions.
+pub(crate) fn count(count: f64) -> String {
+    match count {
+        _ if count >= 1e9 => format!("{:.1} G", count / 1e9),
+        _ if count >= 1e6 => format!("{:.1} M", count / 1e6),
+        _ if count >= 1e3 => format!("{:.1} K", count / 1e3),
+        _ => format!("{count:.0}"),
+    }
+}
+
 /// Bytes in the largest unit that leaves at least one before the point.
-fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;
