@@ -38,7 +38,8 @@ impl Progress {
             ProgressForm::Lines => writeln!(out, "{}/{} {what}", self.done + 1, self.total),
             ProgressForm::Auto => {
                 let seconds = self.start.elapsed().as_secs();
-                write!(out, "\r\x1b[2K{}", line(self.done, self.total, seconds, what)).and_then(|()| out.flush())
+                write!(out, "\r\x1b[2K{}", line(self.done, self.total, seconds, what))
+                    .and_then(|()| out.flush())
             }
         };
     }

@@ -52,7 +52,11 @@ impl Watch {
         self.signal.store(signal, Ordering::Release);
         self.armed.store(true, Ordering::Release);
         let name = signal_name(signal).unwrap_or("a signal");
-        tracing::warn!(signal = name, "cancelling {} jobs; a second signal ends the process at once", jobs.len());
+        tracing::warn!(
+            signal = name,
+            "cancelling {} jobs; a second signal ends the process at once",
+            jobs.len()
+        );
         for (_, cancel) in &*jobs {
             cancel(name);
         }

@@ -12,9 +12,9 @@ use crate::batch::Batches;
 use crate::clock::{Clock, RealClock};
 use crate::exchange::{ChannelLimits, Exchange, Forward, Gate, Output, Rebalance, Router, Wake};
 use crate::graph::{Factory, Graph, Node, OperatorContext, SubtaskSourceFactory};
+use crate::interrupt;
 use crate::metrics::{TaskMetrics, TaskSnapshot};
 use crate::operator::{Chain, ChainLink};
-use crate::interrupt;
 use crate::plan::JobPlan;
 use crate::progress::{Progress, ProgressLine};
 use crate::runtime::Runtime;
@@ -316,7 +316,9 @@ pub(crate) fn launch(
     }
     let interrupts = options.is_interruptible.then(|| {
         let (control, job) = (control.clone(), options.name.clone());
-        interrupt::Guard::new(move |signal| control.cancel(&format!("job \"{job}\" was interrupted by {signal}")))
+        interrupt::Guard::new(move |signal| {
+            control.cancel(&format!("job \"{job}\" was interrupted by {signal}"))
+        })
     });
     let progress = ProgressLine::start(&options.name, options.progress, control.clone(), clock.clone());
     Ok(JobHandle {

@@ -78,7 +78,9 @@ impl ProgressLine {
                 bar.finish_and_clear();
             }
         };
-        let thread = std::thread::Builder::new().name("forebay-progress".into()).spawn(show);
+        let thread = std::thread::Builder::new()
+            .name("forebay-progress".into())
+            .spawn(show);
         Some(ProgressLine {
             running: Some(running),
             thread: Some(thread.ok()?),
@@ -126,7 +128,11 @@ impl Sample {
     }
 
     fn add(&mut self, is_source: bool, task: &TaskSnapshot) {
-        *(if is_source { &mut self.read } else { &mut self.processed }) += task.records_in;
+        *(if is_source {
+            &mut self.read
+        } else {
+            &mut self.processed
+        }) += task.records_in;
         self.spilled += task
             .operators
             .iter()

@@ -100,7 +100,10 @@ impl Interrupted {
 
     fn wait_for(&mut self, expected: &str) {
         let mut lines = self.lines.by_ref().map_while(Result::ok);
-        assert!(lines.any(|line| line == expected), "the child ended before \"{expected}\"");
+        assert!(
+            lines.any(|line| line == expected),
+            "the child ended before \"{expected}\""
+        );
     }
 
     fn interrupt(&self) {
