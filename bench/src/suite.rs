@@ -108,7 +108,7 @@ impl Builder<'_> {
         change(&mut arguments);
         let mut row = row(workload, &arguments);
         if row.setting.rate > 0 {
-            // Its length is fixed by its schedule; it warms up on its own first percent.
+            // Its length is fixed by its schedule, and its first records are not measured.
             (row.repeats, row.warm_up) = (1, false);
         }
         self.rows.push(row);

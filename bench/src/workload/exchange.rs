@@ -25,6 +25,8 @@ pub const WORKLOAD: Workload = Workload {
     help: "Record i has key mix(i) (its low 32 bits) and 96 bytes that depend on it. Sources write rows in place.\n\
            --rate N schedules N records a second over all sources and reports p50 to p99.9 and the most, each measured\n\
            from the record's scheduled time, so that a stall counts for every record it delays; --records bounds it.\n\
+           Records due in the first 500 ms, or the first quarter of a shorter schedule, warm up and are in no percentile:\n\
+           threads start and memory is touched for the first time during them.\n\
            Try: --rate 1M --records 5M --parallelism 16 --mode streaming --set network.buffer_timeout=1ms",
     records: 20_000_000,
     keys: 0,
@@ -114,6 +116,7 @@ fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
         total: total.clone(),
         start: start.clone(),
         rate: setting.rate,
+        measured_from: warm_up(records, setting.rate),
     };
     stream.key_by(Wide::key).ungroup().sink("read every byte", sink);
     let summary = environment.execute("exchange")?;
@@ -197,13 +200,34 @@ struct WideSink {
     total: Arc<Mutex<Folded>>,
     start: Arc<OnceLock<Instant>>,
     rate: u64,
+    /// The first record whose latency counts.
+    measured_from: u64,
 }
 
 struct WideWriter {
     total: Arc<Mutex<Folded>>,
     mine: Answer,
-    /// Where latency is measured: its histogram in nanoseconds, when the schedule began, and its rate.
-    latency: Option<(Histogram<u64>, Arc<OnceLock<Instant>>, u64)>,
+    latency: Option<Latencies>,
+}
+
+/// Where latency is measured.
+struct Latencies {
+    /// In nanoseconds.
+    histogram: Histogram<u64>,
+    /// When the schedule began.
+    start: Arc<OnceLock<Instant>>,
+    rate: u64,
+    /// The first record that counts.
+    measured_from: u64,
+}
+
+/// The longest warm-up of a schedule: threads have started, and memory has been touched, long before it is over.
+const LONGEST_WARM_UP: Duration = Duration::from_millis(500);
+
+/// How many records of a schedule come before those whose latency is measured.
+fn warm_up(records: u64, rate: u64) -> u64 {
+    let longest = u128::from(rate) * LONGEST_WARM_UP.as_millis() / 1000;
+    (records / 4).min(longest as u64)
 }
 
 impl Sink for WideSink {
@@ -211,7 +235,12 @@ impl Sink for WideSink {
     type Writer = WideWriter;
 
     fn writer(&self, _: Subtask) -> Result<WideWriter> {
-        let latency = (self.rate > 0).then(|| (histogram(), self.start.clone(), self.rate));
+        let latency = (self.rate > 0).then(|| Latencies {
+            histogram: histogram(),
+            start: self.start.clone(),
+            rate: self.rate,
+            measured_from: self.measured_from,
+        });
         Ok(WideWriter {
             total: self.total.clone(),
             mine: Answer::default(),
@@ -242,16 +271,20 @@ impl SinkWriter for WideWriter {
         self.mine.hash = rows
             .iter()
             .fold(self.mine.hash, |sum, row| sum.wrapping_add(row.hash()));
-        if let Some((histogram, start, rate)) = &mut self.latency {
+        if let Some(latencies) = &mut self.latency {
             // One reading of the clock for a batch, after it was processed: no record of it was done earlier.
-            let start = start
+            let start = latencies
+                .start
                 .get()
                 .expect("the first record is scheduled before it arrives");
             let now = start.elapsed();
             for row in rows {
                 let index = u64::from(row.body[0]) | u64::from(row.body[1]) << 32;
-                let latency = now.saturating_sub(due(index, *rate));
-                histogram.saturating_record((latency.as_nanos() as u64).max(1));
+                if index >= latencies.measured_from {
+                    let latency = now.saturating_sub(due(index, latencies.rate));
+                    let nanos = latency.as_nanos() as u64;
+                    latencies.histogram.saturating_record(nanos.max(1));
+                }
             }
         }
         Ok(())
@@ -261,9 +294,9 @@ impl SinkWriter for WideWriter {
         let mut total = self.total.lock().expect("folding does not panic");
         total.answer.records += self.mine.records;
         total.answer.hash = total.answer.hash.wrapping_add(self.mine.hash);
-        if let Some((mine, ..)) = &self.latency {
+        if let Some(mine) = &self.latency {
             let all = total.latency.get_or_insert_with(histogram);
-            all.add(mine)
+            all.add(&mine.histogram)
                 .map_err(|error| Error::user(format!("latency histograms: {error}")))?;
         }
         Ok(())
@@ -358,5 +391,12 @@ mod tests {
         assert_eq!(due(0, 1_000_000), Duration::ZERO);
         assert_eq!(due(5_000_000, 1_000_000), Duration::from_secs(5));
         assert_eq!(due(1, 3), Duration::from_nanos(333_333_333));
+    }
+
+    #[test]
+    fn the_first_half_second_is_not_measured() {
+        assert_eq!(warm_up(5_000_000, 1_000_000), 500_000);
+        assert_eq!(warm_up(1_000_000, 1_000_000), 250_000, "a quarter of one second");
+        assert_eq!(warm_up(5_000_000, 0), 0, "no schedule");
     }
 }
