@@ -16,7 +16,6 @@ use crate::summary::JobSummary;
 use forebay_memory::plan::{BufferTimeout, Mode};
 use forebay_memory::{Error, Plan, Result};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -137,14 +136,7 @@ impl Environment {
                  groups; lower the one or raise the other"
             )));
         }
-        let mut uids = BTreeSet::new();
-        if let Some(uid) =
-            (graph.nodes.iter().filter_map(|node| node.uid.as_ref())).find(|uid| !uids.insert(*uid))
-        {
-            return Err(Error::config(format!(
-                "job \"{name}\": two operators have the uid \"{uid}\", by which their state is found; give each its own"
-            )));
-        }
+        graph.check_uids(name)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(JobOptions {
             name: name.to_string(),
@@ -218,6 +210,7 @@ impl Environment {
             )));
         }
         let plan = self.describe(&graph, &options);
+        warn_about_uids(&graph, &options);
         tracing::info!(job = name, "{}", plan.explain());
         tracing::debug!(job = name, "memory plan\n{}", self.inner.runtime.plan().explain());
         launch(&graph, options, plan, self.inner.runtime.clone())
@@ -236,6 +229,23 @@ impl Environment {
         let options = self.options(&graph, name)?;
         let plan = self.describe(&graph, &options);
         simulate(&graph, options, &plan, &self.inner.runtime, simulation)
+    }
+}
+
+/// Warns, once for the job, about operators whose state would not be found again after a change of the job. Batch jobs keep
+/// none beyond their end.
+fn warn_about_uids(graph: &Graph, options: &JobOptions) {
+    let names = graph.names();
+    let nameless: Vec<&str> = (graph.nodes.iter().zip(&names))
+        .filter(|(node, _)| options.is_streaming && node.is_stateful() && node.uid.is_none())
+        .map(|(_, name)| &**name)
+        .collect();
+    if !nameless.is_empty() {
+        tracing::warn!(
+            job = options.name,
+            operators = nameless.join(", "),
+            "operators with state have no uid: what identifies them changes with the job's shape; give each one with .uid()"
+        );
     }
 }
 
@@ -269,6 +279,68 @@ fn settings_of(mut arguments: impl Iterator<Item = String>) -> Result<(Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::first;
+    use crate::source::generate;
+    use std::fmt::{Debug, Write};
+    use std::sync::{Arc, Mutex};
+    use tracing::field::{Field, Visit};
+
+    /// Keeps the fields of warnings, a line each.
+    struct Warnings(Arc<Mutex<Vec<String>>>);
+
+    struct Line(String);
+
+    impl Visit for Line {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            write!(self.0, "{}={value:?} ", field.name()).expect("a string takes everything");
+        }
+    }
+
+    impl tracing::Subscriber for Warnings {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() == tracing::Level::WARN
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut line = Line(String::new());
+            event.record(&mut line);
+            self.0.lock().expect("keeping lines does not panic").push(line.0);
+        }
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    fn warnings(mode: Mode, uid: Option<&str>) -> Vec<String> {
+        let plan = Plan::with_segments(64, 128, 4096).expect("the test's sizes make a plan");
+        let environment = Environment::new(Runtime::new(plan).expect("it is little memory"))
+            .with_mode(mode)
+            .with_parallelism(1);
+        let pairs = environment.source("pairs", generate(10, |index| (index.to_string(), index)));
+        let counts = pairs.key_by(first()).count().name("counts");
+        let counts = match uid {
+            Some(uid) => counts.uid(uid),
+            None => counts,
+        };
+        counts.distinct().uid("distinct counts").blackhole();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        tracing::subscriber::with_default(Warnings(lines.clone()), || {
+            environment.execute("counting").expect("the job runs");
+        });
+        std::mem::take(&mut *lines.lock().expect("keeping lines does not panic"))
+    }
+
+    #[test]
+    fn a_streaming_job_is_warned_once_about_state_without_a_uid() {
+        let lines = warnings(Mode::Streaming, None);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("operators=\"counts\""), "{lines:?}");
+        assert_eq!(warnings(Mode::Streaming, Some("a")), Vec::<String>::new());
+        assert_eq!(warnings(Mode::Batch, None), Vec::<String>::new());
+    }
 
     #[test]
     fn settings_are_found_among_other_arguments() {

@@ -10,8 +10,8 @@ use crate::plan::{ExchangeKind, JobPlan, PlanEdge, PlanNode};
 use crate::record::Schema;
 use crate::source::Subtask;
 use crate::task::SourceDriver;
-use forebay_memory::{Budget, Result, SpillStore};
-use std::collections::BTreeSet;
+use forebay_memory::{Budget, Error, Result, SpillStore};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What an operator's factory is given.
@@ -86,6 +86,18 @@ pub(crate) struct Node {
     pub(crate) factory: Factory,
 }
 
+impl Node {
+    /// Whether it keeps what it has made of its records for as long as the job runs. (What is bounded sends it on.)
+    pub(crate) fn is_stateful(&self) -> bool {
+        self.minimum_segments > 0 && self.maximum_segments == usize::MAX
+    }
+
+    /// What identifies the node, number `id`, across versions of the job: its uid, or one made of its kind and place.
+    pub(crate) fn identity(&self, id: usize) -> String {
+        self.uid.clone().unwrap_or_else(|| format!("{}-{id}", self.kind))
+    }
+}
+
 /// A job being built.
 #[derive(Default)]
 pub(crate) struct Graph {
@@ -96,6 +108,32 @@ impl Graph {
     pub(crate) fn add(&mut self, node: Node) -> usize {
         self.nodes.push(node);
         self.nodes.len() - 1
+    }
+
+    /// Checks that no two nodes are identified by the same uid.
+    ///
+    /// # Errors
+    /// `Config`, naming the uid and both nodes.
+    pub(crate) fn check_uids(&self, job: &str) -> Result<()> {
+        let names = self.names();
+        let mut owners: BTreeMap<String, usize> = BTreeMap::new();
+        for (id, node) in self.nodes.iter().enumerate() {
+            let uid = node.identity(id);
+            if uid.trim().is_empty() {
+                return Err(Error::config(format!(
+                    "job \"{job}\": the uid of \"{}\" is empty; give it one that says what it is",
+                    names[id]
+                )));
+            }
+            if let Some(other) = owners.insert(uid.clone(), id) {
+                return Err(Error::config(format!(
+                    "job \"{job}\": two operators have the uid \"{uid}\", \"{}\" and \"{}\"; their state is found by it, so \
+                     give each its own",
+                    names[other], names[id]
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The parallelism of each node.
@@ -170,7 +208,7 @@ impl Graph {
         let chained = self.chained_to(parallelism);
         let nodes = self.nodes.iter().enumerate().map(|(id, node)| PlanNode {
             id,
-            uid: node.uid.clone().unwrap_or_else(|| format!("{}-{id}", node.kind)),
+            uid: node.identity(id),
             has_own_uid: node.uid.is_some(),
             name: names[id].to_string(),
             kind: node.kind.to_string(),

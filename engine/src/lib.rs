@@ -81,5 +81,5 @@ pub use interrupt::interrupted;
 pub use job::{JobHandle, JobStatus};
 pub use progress::Progress;
 pub use runtime::Runtime;
-pub use stream::{KeyedStream, Stream};
+pub use stream::{KeyedStream, Stream, StreamEnd};
 pub use summary::JobSummary;

@@ -322,10 +322,10 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     }
 
     /// Ends the stream in a sink.
-    pub fn sink<T: Sink<In = O>>(self, name: impl Into<String>, mut sink: T) {
+    pub fn sink<T: Sink<In = O>>(self, name: impl Into<String>, mut sink: T) -> StreamEnd {
         let (environment, inputs) = self.into_edges();
         sink.prepare(environment.runtime().plan());
-        environment.add(Node {
+        let node = environment.add(Node {
             kind: "sink",
             name: Some(name.into()),
             uid: None,
@@ -340,6 +340,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
                 Ok(Box::new(SinkOperator::new(sink.writer(context.subtask)?)))
             })),
         });
+        StreamEnd { environment, node }
     }
 
     /// Ends the stream in a vector, which is complete when the job is over. For small results: it is on the user's heap.
@@ -350,24 +351,59 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     }
 
     /// Ends the stream by printing what `format` makes of each record, a line each.
-    pub fn print<F>(self, format: F)
+    pub fn print<F>(self, format: F) -> StreamEnd
     where
         F: for<'a> Fn(O::View<'a>) -> String + Clone + Send + 'static,
     {
-        self.sink("print", Print::new(format));
+        self.sink("print", Print::new(format))
     }
 
     /// Ends the stream by dropping it.
-    pub fn blackhole(self) {
-        self.sink("blackhole", Blackhole::new());
+    pub fn blackhole(self) -> StreamEnd {
+        self.sink("blackhole", Blackhole::new())
     }
 
     /// Ends the stream in a function, a clone of it in each subtask.
-    pub fn for_each<F>(self, function: F)
+    pub fn for_each<F>(self, function: F) -> StreamEnd
     where
         F: for<'a> FnMut(O::View<'a>) -> Result<()> + Clone + Send + 'static,
     {
-        self.sink("for_each", ForEach::new(function));
+        self.sink("for_each", ForEach::new(function))
+    }
+}
+
+/// The sink that a stream ends in, a node of the job like any other. It is there whether or not anything is set.
+pub struct StreamEnd {
+    environment: Environment,
+    node: usize,
+}
+
+impl StreamEnd {
+    /// Names the sink: in plans, summaries and messages.
+    pub fn name(self, name: impl Into<String>) -> StreamEnd {
+        let name = name.into();
+        self.with_node(|node| node.name = Some(name))
+    }
+
+    /// Identifies the sink across versions of the job: its state is found by it.
+    pub fn uid(self, uid: impl Into<String>) -> StreamEnd {
+        let uid = uid.into();
+        self.with_node(|node| node.uid = Some(uid))
+    }
+
+    /// Sets the number of the sink's subtasks. Where the stream has another number, its records are spread evenly over them.
+    pub fn parallelism(self, parallelism: usize) -> StreamEnd {
+        self.with_node(|node| node.parallelism = Some(parallelism.max(1)))
+    }
+
+    /// Runs the sink on helper threads (`exec.helper_threads`), where it may block.
+    pub fn blocking(self) -> StreamEnd {
+        self.with_node(|node| node.is_blocking = true)
+    }
+
+    fn with_node(self, change: impl FnOnce(&mut Node)) -> StreamEnd {
+        self.environment.change(self.node, change);
+        self
     }
 }
 

@@ -452,25 +452,58 @@ fn a_group_larger_than_its_budget_is_refused_or_finds_room_elsewhere() {
 
 #[test]
 fn a_uid_is_one_operators() {
-    let environment = environment(64, 4096);
-    let numbers = environment
-        .source("numbers", generate(10, |index| index))
-        .uid("a");
-    numbers.map(|number| number).uid("a").blackhole();
-    let error = environment.plan("twins").expect_err("the uid is there twice");
-    assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(
-        error.to_string().contains("two operators have the uid \"a\""),
-        "{error}"
+    let refusal = |build: fn(forebay::Stream<u64>)| {
+        let environment = environment(64, 4096);
+        let numbers = environment.source("numbers", generate(10, |index| index));
+        build(numbers.uid("a"));
+        let error = environment.plan("twins").expect_err("the uid is wrong");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        error.to_string()
+    };
+    let twice = "job \"twins\": two operators have the uid \"a\", \"numbers\" and";
+    let operators = refusal(|numbers| drop(numbers.map(|number| number).uid("a").blackhole()));
+    assert!(operators.starts_with(&format!("{twice} \"map\"")), "{operators}");
+    let sink = refusal(|numbers| drop(numbers.blackhole().name("nothing").uid("a")));
+    assert!(sink.starts_with(&format!("{twice} \"nothing\"")), "{sink}");
+    // What an operator without one is called may not be another's.
+    let automatic = refusal(|numbers| drop(numbers.map(|number| number).name("m").blackhole().uid("map-1")));
+    assert!(automatic.contains("uid \"map-1\", \"m\" and \"blackhole\""), "{automatic}");
+    let empty = refusal(|numbers| drop(numbers.blackhole().uid("")));
+    assert!(empty.contains("the uid of \"blackhole\" is empty"), "{empty}");
+}
+
+#[test]
+fn a_sink_has_a_name_a_uid_and_a_parallelism() {
+    let environment = environment(64, 4096).with_parallelism(1);
+    let (sink, collected) = forebay::sink::Collect::new();
+    environment
+        .source("numbers", generate(10_000, |index| index))
+        .sink("collect", sink)
+        .name("all")
+        .uid("everything")
+        .parallelism(3)
+        .blocking();
+    let plan = environment.plan("named").expect("the job is one");
+    let node = plan.nodes.last().expect("the sink is the last");
+    assert_eq!(
+        (&*node.name, &*node.uid, node.has_own_uid, node.parallelism, node.chained_to),
+        ("all", "everything", true, 3, None)
     );
+    assert!(node.detail.contains("helper threads"), "{}", node.detail);
+    let summary = environment.execute("named").expect("the job runs");
+    let subtasks = summary.tasks.iter().filter(|task| task.task == "all" && task.records_in > 0);
+    assert_eq!(subtasks.count(), 3, "records are spread over all");
+    let mut numbers = collected.take();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..10_000).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_job_that_runs_and_one_that_fails_tell_what_they_spilled() {
-    let job = |last: fn((u64, u64)) -> (u64, u64)| {
+    let job = |records: u64, last: fn((u64, u64)) -> (u64, u64)| {
         let environment = environment(8, 4096).with_parallelism(1);
         environment
-            .source("pairs", generate(150_000, |index| (index, index)))
+            .source("pairs", generate(records, |index| (index % 150_000, index)))
             .map(last)
             .key_by(first())
             .count()
@@ -485,24 +518,21 @@ fn a_job_that_runs_and_one_that_fails_tell_what_they_spilled() {
             .map(|operator| operator.spilled_bytes_written)
             .sum()
     };
-    let running = job(|pair| pair);
-    let mut seen = 0;
-    while running.status() == JobStatus::Running {
-        seen = seen.max(spilled(&running));
+    let running = job(u64::MAX, |pair| pair);
+    while spilled(&running) == 0 {
+        assert_eq!(running.status(), JobStatus::Running);
         std::thread::yield_now();
     }
-    assert!(seen > 0, "nothing was told before the end");
-    running.wait().expect("the job runs");
-    let failing = job(|pair| match pair.0 {
+    drop(running);
+    let failing = job(150_000, |pair| match pair.0 {
         149_999 => panic!("the last one"),
         _ => pair,
     });
     while failing.status() != JobStatus::Over {
         std::thread::yield_now();
     }
-    // The aggregation did not fail itself: what it told last is known.
-    let told = failing.metrics();
-    assert!(told.iter().any(|task| !task.operators.is_empty()), "{told:?}");
+    // The aggregation did not fail itself: it tells what it did when its task is dropped.
+    assert!(spilled(&failing) > 0, "{:?}", failing.metrics());
     assert_eq!(
         failing.wait().expect_err("a function panics").kind(),
         ErrorKind::User

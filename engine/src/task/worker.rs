@@ -100,6 +100,7 @@ impl Worker {
         }
         // Tasks give back everything they hold before the job counts as over. A destructor that panics is the user's.
         let tasks = std::mem::take(&mut self.tasks);
+        tasks.iter().for_each(|(_, task)| task.report());
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(tasks))) {
             self.control.fail(Error::user(format!(
                 "dropping a task panicked: {}",
