@@ -467,7 +467,10 @@ fn a_uid_is_one_operators() {
     assert!(sink.starts_with(&format!("{twice} \"nothing\"")), "{sink}");
     // What an operator without one is called may not be another's.
     let automatic = refusal(|numbers| drop(numbers.map(|number| number).name("m").blackhole().uid("map-1")));
-    assert!(automatic.contains("uid \"map-1\", \"m\" and \"blackhole\""), "{automatic}");
+    assert!(
+        automatic.contains("uid \"map-1\", \"m\" and \"blackhole\""),
+        "{automatic}"
+    );
     let empty = refusal(|numbers| drop(numbers.blackhole().uid("")));
     assert!(empty.contains("the uid of \"blackhole\" is empty"), "{empty}");
 }
@@ -486,12 +489,21 @@ fn a_sink_has_a_name_a_uid_and_a_parallelism() {
     let plan = environment.plan("named").expect("the job is one");
     let node = plan.nodes.last().expect("the sink is the last");
     assert_eq!(
-        (&*node.name, &*node.uid, node.has_own_uid, node.parallelism, node.chained_to),
+        (
+            &*node.name,
+            &*node.uid,
+            node.has_own_uid,
+            node.parallelism,
+            node.chained_to
+        ),
         ("all", "everything", true, 3, None)
     );
     assert!(node.detail.contains("helper threads"), "{}", node.detail);
     let summary = environment.execute("named").expect("the job runs");
-    let subtasks = summary.tasks.iter().filter(|task| task.task == "all" && task.records_in > 0);
+    let subtasks = summary
+        .tasks
+        .iter()
+        .filter(|task| task.task == "all" && task.records_in > 0);
     assert_eq!(subtasks.count(), 3, "records are spread over all");
     let mut numbers = collected.take();
     numbers.sort_unstable();
