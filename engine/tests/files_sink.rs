@@ -237,7 +237,7 @@ fn a_path_that_cannot_be_a_directory_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::Io);
     assert_eq!(
         scratch.mask(&error.to_string()),
-        "file sink: cannot list directory \"DIR/out\": Not a directory (os error 20)"
+        "file sink: cannot enter directory \"DIR/out\": Not a directory (os error 20)"
     );
     let error =
         write(FileSink::text(scratch.path("out/below")), 1, 10).expect_err("a file has nothing below");
@@ -269,6 +269,88 @@ fn files_that_cannot_have_their_names_are_not_published() {
         "file sink: cannot rename a file to \"DIR/out/part-0-2\": Is a directory (os error 21)"
     );
     assert_eq!(scratch.names("out"), [".hidden", "part-0-2"]);
+}
+
+#[test]
+fn overwriting_that_fails_half_way_leaves_the_old_files() {
+    let scratch = Scratch::new("half-way");
+    for number in 0..2 {
+        scratch.write(&format!("out/part-0-{number}"), format!("old {number}"));
+    }
+    scratch.write("out/part-7-0", "old 7");
+    let blocker = scratch.path("out/part-0-2");
+    let environment = environment(1);
+    environment
+        .source("lines", generate(100, |index| format!("line {index}")))
+        .inspect(move |line: &str| {
+            if line == "line 50" {
+                fs::create_dir_all(blocker.join("x")).expect("a directory");
+            }
+        })
+        .sink("text", FileSink::text(scratch.path("out")).roll_at(100).overwrite());
+    let error = environment.execute("write").expect_err("a name is taken");
+    assert!(error.to_string().contains("cannot rename a file to"), "{error}");
+    assert_eq!(scratch.names("out"), ["part-0-0", "part-0-1", "part-0-2", "part-7-0"]);
+    for (name, content) in [("part-0-0", "old 0"), ("part-0-1", "old 1"), ("part-7-0", "old 7")] {
+        let found = fs::read_to_string(scratch.path("out").join(name)).expect("it is there");
+        assert_eq!(found, content);
+    }
+}
+
+/// What a killed process leaves is removed by the next sink in the directory; what a living one writes is not.
+#[test]
+fn hidden_files_of_a_killed_process_are_removed_and_those_of_others_are_not() {
+    const VARIABLE: &str = "FOREBAY_TEST_KILLED_DIRECTORY";
+    let endless = |directory: &Path| {
+        let environment = environment(2);
+        environment
+            .source("lines", generate(u64::MAX, |index| format!("line {index}")))
+            .sink("text", FileSink::text(directory).roll_at(5000).append());
+        environment.execute_async("endless").expect("the job starts")
+    };
+    let in_progress = |directory: &Path| {
+        let is_hidden = |name: &String| name.ends_with(".in-progress");
+        names(directory).into_iter().filter(is_hidden).collect::<Vec<_>>()
+    };
+    if let Ok(directory) = std::env::var(VARIABLE) {
+        let job = endless(Path::new(&directory));
+        while in_progress(Path::new(&directory)).len() < 4 {
+            std::thread::yield_now();
+        }
+        println!("\nwriting");
+        let _ = job.wait();
+        return;
+    }
+    let scratch = Scratch::new("killed");
+    let out = scratch.path("out");
+    fs::create_dir_all(&out).expect("a scratch directory");
+    let mut child = Command::new(std::env::current_exe().expect("the test's own program"))
+        .args(["--exact", "hidden_files_of_a_killed_process_are_removed_and_those_of_others_are_not"])
+        .arg("--nocapture")
+        .env(VARIABLE, &out)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the test runs itself");
+    let said = std::io::BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut lines = std::io::BufRead::lines(said).map_while(Result::ok);
+    assert!(lines.any(|line| line == "writing"), "the child writes");
+    let living = endless(&out);
+    child.kill().expect("the child runs");
+    child.wait().expect("the child was started here");
+    let dead: Vec<String> = in_progress(&out)
+        .into_iter()
+        .filter(|name| name.contains(&format!(".{:x}-", child.id())))
+        .collect();
+    assert!(dead.len() >= 4, "{dead:?}");
+    while in_progress(&out).len() < dead.len() + 2 {
+        std::thread::yield_now();
+    }
+    write(FileSink::text(&out).append(), 1, 10).expect("the directory is there");
+    let left = names(&out);
+    assert!(!left.iter().any(|name| dead.contains(name)), "{left:?}");
+    assert!(!in_progress(&out).is_empty(), "the living job has lost its files");
+    drop(living);
+    assert_eq!(names(&out), ["part-0-0"], "one job has written all that it had");
 }
 
 #[test]

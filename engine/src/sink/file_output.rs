@@ -7,14 +7,19 @@
 //!
 //! # Invariants
 //! - A file under a final name is whole: it was renamed after it was written.
+//! - All files are published or none: where one cannot have its name, those before it go, and what they replaced comes back.
 //! - What was not published is removed when its writer, or the output, is dropped: after success, failure and cancellation
-//!   alike. Only a killed process leaves hidden files; they end in `.in-progress`.
+//!   alike. Only a killed process leaves hidden files, and the next sink in the directory settles them (`file_writers`).
+//!
+//! # Algorithm
+//! To publish: (1) old files that are to be replaced get hidden names, (2) a file is made that says *committed*, (3) new files get
+//! their names, (4) old files and that file are removed. Up to (2) everything can be undone; after it, completed.
 
+use super::file_writers::{Writer, remove};
 use forebay_memory::{Error, Result};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 /// What becomes of files that a sink's directory already has.
@@ -38,18 +43,19 @@ pub(super) struct OutputOptions {
 /// The files of one sink in one job.
 pub(super) struct Output {
     options: OutputOptions,
-    /// Tells the hidden files of this output from those of others.
-    id: String,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    is_open: bool,
+    /// The output as others in the directory see it, once it is open.
+    writer: Option<Writer>,
+    /// Whether something is left that the next writer in the directory has to settle.
+    is_unsettled: bool,
     /// Whether the directory was made for this output.
     is_made: bool,
-    /// Files to be removed when the new ones are published.
-    replaced: Vec<PathBuf>,
+    /// Names of files to be removed when the new ones are published.
+    replaced: Vec<String>,
     /// The first number that files of this output have.
     first_number: u64,
     written: Vec<PartFile>,
@@ -81,15 +87,8 @@ impl PartFile {
 
 impl Output {
     pub(super) fn new(options: OutputOptions) -> Output {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let id = format!(
-            "{:x}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
         Output {
             options,
-            id,
             state: Mutex::default(),
         }
     }
@@ -108,15 +107,16 @@ impl Output {
     /// Makes the directory ready; the first call does it.
     pub(super) fn open(&self) -> Result<()> {
         let mut state = self.state();
-        if state.is_open {
+        if state.writer.is_some() {
             return Ok(());
         }
         let directory = &self.options.directory;
         if !directory.exists() {
             fs::create_dir_all(directory).map_err(|error| self.fault("make directory", directory, error))?;
-            (state.is_made, state.is_open) = (true, true);
-            return Ok(());
+            state.is_made = true;
         }
+        let entered = Writer::enter(directory).map_err(|error| self.fault("enter directory", directory, error))?;
+        state.writer = Some(entered);
         let entries =
             fs::read_dir(directory).map_err(|error| self.fault("list directory", directory, error))?;
         for entry in entries {
@@ -142,25 +142,23 @@ impl Output {
                         directory.display()
                     )));
                 }
-                (Existing::Replace, Some(_)) => state.replaced.push(entry.path()),
+                (Existing::Replace, Some(_)) => state.replaced.push(name.into_owned()),
                 (Existing::Keep, number) => {
                     let next = number.map_or(0, |number| number + 1);
                     state.first_number = state.first_number.max(next);
                 }
             }
         }
-        state.is_open = true;
         Ok(())
     }
 
     /// Begins file number `number` of a subtask.
     pub(super) fn create(&self, subtask: usize, number: u64) -> Result<(File, PartFile)> {
-        let number = self.state().first_number + number;
+        let state = self.state();
+        let number = state.first_number + number;
         let name = format!("part-{subtask}-{number}{}", self.options.suffix);
-        let hidden = self
-            .options
-            .directory
-            .join(format!(".{name}.{}.in-progress", self.id));
+        let writer = state.writer.as_ref().expect("files are created after open");
+        let hidden = writer.hidden(&name);
         let file = File::create_new(&hidden).map_err(|error| self.fault("create", &hidden, error))?;
         let part = PartFile {
             hidden,
@@ -193,32 +191,85 @@ impl Output {
         if state.finished < parallelism {
             return Ok(());
         }
+        self.publish(&mut state)
+    }
+
+    /// Gives all files their names, or none.
+    fn publish(&self, state: &mut State) -> Result<()> {
+        let directory = &self.options.directory;
         let mut written = std::mem::take(&mut state.written);
-        for index in 0..written.len() {
-            let path = self.path(&written[index]);
-            if let Err(error) = fs::rename(&written[index].hidden, &path) {
-                // All or nothing: those before it go too.
-                for part in &written[..index] {
-                    let _ = fs::remove_file(self.path(part));
-                }
-                return Err(self.fault("rename a file to", &path, error));
+        let replaced = std::mem::take(&mut state.replaced);
+        let writer = state.writer.as_ref().expect("files are created after open");
+        let moved = self.publish_files(writer, &mut written, &replaced);
+        if let Err(error) = moved {
+            if undo(directory, writer, &mut written, &replaced).is_err() {
+                state.is_unsettled = true;
             }
-            written[index].is_published = true;
+            return Err(error);
         }
-        for path in std::mem::take(&mut state.replaced) {
-            let is_new = |part: &PartFile| path.file_name() == Some(part.name().as_ref());
-            if !written.iter().any(is_new) {
-                fs::remove_file(&path).map_err(|error| self.fault("remove", &path, error))?;
-            }
-        }
-        if self.options.syncs {
-            File::open(&self.options.directory)
-                .and_then(|directory| directory.sync_all())
-                .map_err(|error| self.fault("sync directory", &self.options.directory, error))?;
+        // All is in place; what cannot be cleaned up is left to the next writer in the directory.
+        let cleaned = (replaced.iter().map(|name| writer.replaced(name)))
+            .chain([writer.committed()])
+            .try_for_each(|path| remove(&path));
+        if let Err(error) = cleaned {
+            tracing::warn!(directory = %directory.display(), "file sink: cannot remove replaced files: {error}");
+            state.is_unsettled = true;
         }
         state.is_made = false;
         Ok(())
     }
+
+    fn publish_files(&self, writer: &Writer, written: &mut [PartFile], replaced: &[String]) -> Result<()> {
+        let directory = &self.options.directory;
+        for name in replaced {
+            let old = directory.join(name);
+            match fs::rename(&old, writer.replaced(name)) {
+                // Somebody else has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                moved => moved.map_err(|error| self.fault("move away", &old, error))?,
+            }
+        }
+        let committed = writer.committed();
+        File::create_new(&committed)
+            .and_then(|_| self.sync_directory())
+            .map_err(|error| self.fault("create", &committed, error))?;
+        for part in written {
+            let path = directory.join(&part.name);
+            fs::rename(&part.hidden, &path).map_err(|error| self.fault("rename a file to", &path, error))?;
+            part.is_published = true;
+        }
+        self.sync_directory()
+            .map_err(|error| self.fault("sync directory", directory, error))
+    }
+
+    /// Writes the directory's names to the device, where that was asked for.
+    fn sync_directory(&self) -> io::Result<()> {
+        match self.options.syncs {
+            true => File::open(&self.options.directory)?.sync_all(),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Takes back what [`Output::publish_files`] has done so far: new files lose their names, old ones have theirs again.
+fn undo(directory: &Path, writer: &Writer, written: &mut [PartFile], replaced: &[String]) -> io::Result<()> {
+    if let Err(error) = remove(&writer.committed()) {
+        // Whoever settles the directory will find it committed, and needs every file.
+        written.iter_mut().for_each(|part| part.is_published = true);
+        return Err(error);
+    }
+    for part in written.iter_mut().filter(|part| part.is_published) {
+        fs::rename(directory.join(&part.name), &part.hidden)?;
+        part.is_published = false;
+    }
+    for name in replaced {
+        match fs::rename(writer.replaced(name), directory.join(name)) {
+            // It was not moved away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            restored => restored?,
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Output {
@@ -228,6 +279,9 @@ impl Drop for Output {
             .get_mut()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         state.written.clear();
+        if let Some(writer) = state.writer.as_ref().filter(|_| !state.is_unsettled) {
+            writer.leave();
+        }
         if state.is_made {
             // Only where it is empty, and it was not there before.
             let _ = fs::remove_dir(&self.options.directory);

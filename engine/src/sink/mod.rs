@@ -6,6 +6,7 @@
 
 mod basic;
 mod operator;
+mod file_writers;
 mod file_output;
 mod file;
 mod csv;
