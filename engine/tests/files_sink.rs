@@ -287,11 +287,21 @@ fn overwriting_that_fails_half_way_leaves_the_old_files() {
                 fs::create_dir_all(blocker.join("x")).expect("a directory");
             }
         })
-        .sink("text", FileSink::text(scratch.path("out")).roll_at(100).overwrite());
+        .sink(
+            "text",
+            FileSink::text(scratch.path("out")).roll_at(100).overwrite(),
+        );
     let error = environment.execute("write").expect_err("a name is taken");
     assert!(error.to_string().contains("cannot rename a file to"), "{error}");
-    assert_eq!(scratch.names("out"), ["part-0-0", "part-0-1", "part-0-2", "part-7-0"]);
-    for (name, content) in [("part-0-0", "old 0"), ("part-0-1", "old 1"), ("part-7-0", "old 7")] {
+    assert_eq!(
+        scratch.names("out"),
+        ["part-0-0", "part-0-1", "part-0-2", "part-7-0"]
+    );
+    for (name, content) in [
+        ("part-0-0", "old 0"),
+        ("part-0-1", "old 1"),
+        ("part-7-0", "old 7"),
+    ] {
         let found = fs::read_to_string(scratch.path("out").join(name)).expect("it is there");
         assert_eq!(found, content);
     }
@@ -325,7 +335,10 @@ fn hidden_files_of_a_killed_process_are_removed_and_those_of_others_are_not() {
     let out = scratch.path("out");
     fs::create_dir_all(&out).expect("a scratch directory");
     let mut child = Command::new(std::env::current_exe().expect("the test's own program"))
-        .args(["--exact", "hidden_files_of_a_killed_process_are_removed_and_those_of_others_are_not"])
+        .args([
+            "--exact",
+            "hidden_files_of_a_killed_process_are_removed_and_those_of_others_are_not",
+        ])
         .arg("--nocapture")
         .env(VARIABLE, &out)
         .stdout(std::process::Stdio::piped())

@@ -115,7 +115,8 @@ impl Output {
             fs::create_dir_all(directory).map_err(|error| self.fault("make directory", directory, error))?;
             state.is_made = true;
         }
-        let entered = Writer::enter(directory).map_err(|error| self.fault("enter directory", directory, error))?;
+        let entered =
+            Writer::enter(directory).map_err(|error| self.fault("enter directory", directory, error))?;
         state.writer = Some(entered);
         let entries =
             fs::read_dir(directory).map_err(|error| self.fault("list directory", directory, error))?;

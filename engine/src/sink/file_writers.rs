@@ -132,7 +132,13 @@ fn settle_writer(directory: &Path, id: &str, names: &[String]) -> io::Result<()>
     let was_committed = names.contains(&committed);
     for hidden in names {
         // `.<name>.<id>.in-progress`, `.<name>.<id>.replaced`
-        let of = |suffix: &str| hidden.strip_prefix('.')?.strip_suffix(suffix)?.strip_suffix(id)?.strip_suffix('.');
+        let of = |suffix: &str| {
+            hidden
+                .strip_prefix('.')?
+                .strip_suffix(suffix)?
+                .strip_suffix(id)?
+                .strip_suffix('.')
+        };
         let path = directory.join(hidden);
         match (of(IN_PROGRESS), of(REPLACED)) {
             (Some(name), _) if was_committed => fs::rename(&path, directory.join(name))?,
@@ -241,7 +247,9 @@ mod tests {
         ] {
             directory.write(name, content);
         }
-        Writer::enter(&directory.0).expect("the directory is writable").leave();
+        Writer::enter(&directory.0)
+            .expect("the directory is writable")
+            .leave();
         assert_eq!(directory.files(), ["part-0-0=new", "part-0-1=new"]);
     }
 
@@ -254,7 +262,9 @@ mod tests {
         assert_eq!(directory.files().len(), 2, "{:?}", directory.files());
         // It dies: what it has is not its own any more.
         drop(living);
-        Writer::enter(&directory.0).expect("the directory is writable").leave();
+        Writer::enter(&directory.0)
+            .expect("the directory is writable")
+            .leave();
         assert_eq!(directory.files(), Vec::<String>::new());
     }
 }
