@@ -11,7 +11,9 @@
 //!    only when it was woken or its time has come. The first finds wrong orders, the second lost wake-ups.
 //! 3. Between steps time passes, and rivals take segments of both pools and give them back, which makes the arbiter ask
 //!    the job's operators for theirs; the target of the managed pool is lowered and raised.
-//! 4. Where every task waits, for nothing that time brings, the job is dead: the simulator panics with the state of
+//! 4. A task that waits must name a time at which it sends the rows that it holds for receivers with credits, within the
+//!    buffer timeout; one that does not is a panic.
+//! 5. Where every task waits, for nothing that time brings, the job is dead: the simulator panics with the state of
 //!    every task.
 //!
 //! # Invariants
@@ -152,6 +154,7 @@ pub(crate) fn simulate(
         tasks: placed.into_iter().map(Seat::new).collect(),
         rivals: rivals.transpose()?,
         cancel_after: simulation.cancel_after,
+        buffer_timeout: options.buffer_timeout,
         name: options.name,
         clock,
         random,
@@ -220,7 +223,7 @@ impl Seat {
 
     fn deadline(&self) -> Option<Instant> {
         match self.last {
-            Some(Polled::WaitingForInput(until)) => until,
+            Some(Polled::WaitingForInput(until) | Polled::WaitingForOutput(until)) => until,
             _ => None,
         }
     }
@@ -264,6 +267,7 @@ struct Run {
     slots: Vec<Slot>,
     rivals: Option<Rivals>,
     cancel_after: Option<u64>,
+    buffer_timeout: Option<Duration>,
     name: String,
     clock: Arc<SimulatedClock>,
     random: Random,
@@ -294,12 +298,25 @@ impl Run {
             "a task waits for a time that has passed, and would be polled for ever; {}",
             self.describe("")
         );
+        let is_waiting = !matches!(polled, Polled::Progress | Polled::Done);
+        let due = self.tasks[task].deadline();
+        if let Some(timeout) = self.buffer_timeout
+            && is_waiting
+            && due.is_none_or(|due| due > now + timeout)
+        {
+            assert!(
+                !self.tasks[task].placed.task.holds_sendable_rows(),
+                "task {task} waits, and rows that their receivers could take wait with it longer than {timeout:?}; {}",
+                self.describe("")
+            );
+        }
         let code = match polled {
             Polled::Progress => 1,
             Polled::WaitingForInput(None) => 2,
             Polled::WaitingForInput(Some(_)) => 3,
-            Polled::WaitingForOutput => 4,
+            Polled::WaitingForOutput(None) => 4,
             Polled::Done => 5,
+            Polled::WaitingForOutput(Some(_)) => 6,
         };
         self.schedule = hash::hash_u64(self.schedule ^ (task as u64) << 3 ^ code);
         let moved = after > before || matches!(polled, Polled::Progress | Polled::Done);
@@ -433,10 +450,10 @@ impl Run {
                 slot.tasks.remove(slot.next);
                 return Ok(());
             }
-            Some(Polled::WaitingForInput(until)) => {
+            Some(Polled::WaitingForInput(until) | Polled::WaitingForOutput(until)) => {
                 slot.earliest = slot.earliest.into_iter().chain(until).min();
             }
-            Some(Polled::WaitingForOutput) | None => {}
+            None => {}
         }
         slot.next += 1;
         Ok(())

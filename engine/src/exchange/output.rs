@@ -44,6 +44,8 @@ pub enum SendState {
 struct Lane {
     channel: Arc<Channel>,
     backlog: VecDeque<Batch>,
+    /// The time of rows in the buffer being filled has passed, but what is in the backlog goes before them.
+    is_overdue: bool,
 }
 
 impl Lane {
@@ -125,6 +127,7 @@ impl Exchange {
             .map(|channel| Lane {
                 channel,
                 backlog: VecDeque::new(),
+                is_overdue: false,
             })
             .collect();
         Exchange {
@@ -270,8 +273,12 @@ impl Exchange {
     }
 
     fn drain(&mut self) -> SendState {
-        for lane in &mut self.lanes {
+        for (lane, writer) in self.lanes.iter_mut().zip(&mut self.writers) {
             lane.drain();
+            if lane.is_overdue && lane.backlog.is_empty() {
+                lane.is_overdue = false;
+                ship_filling(lane, writer);
+            }
         }
         if !self.parked.is_empty() {
             // The flag goes up before the pool is tried, so that a buffer given back in between wakes us.
@@ -293,13 +300,22 @@ impl Exchange {
     }
 
     fn flush(&mut self) {
-        if self.holds_rows {
-            for (lane, writer) in self.lanes.iter_mut().zip(&mut self.writers) {
-                ship_filling(lane, writer);
-            }
-            self.holds_rows = false;
+        for (lane, writer) in self.lanes.iter_mut().zip(&mut self.writers) {
+            ship_filling(lane, writer);
         }
-        self.deadline = None;
+        (self.holds_rows, self.deadline) = (false, None);
+    }
+
+    /// Hands over what is due, but for channels with a backlog: there it would only wait, and more rows may still join it.
+    fn flush_due(&mut self) {
+        for (lane, writer) in self.lanes.iter_mut().zip(&mut self.writers) {
+            if lane.backlog.is_empty() {
+                ship_filling(lane, writer);
+            } else {
+                lane.is_overdue = writer.rows_written() > 0;
+            }
+        }
+        (self.holds_rows, self.deadline) = (false, None);
     }
 
     /// Sends the buffers whose receivers have nothing to do.
@@ -317,6 +333,11 @@ impl Exchange {
         }
     }
 
+    fn holds_sendable_rows(&self) -> bool {
+        let mut lanes = self.lanes.iter().zip(&self.writers);
+        lanes.any(|(lane, writer)| lane.backlog.is_empty() && writer.rows_written() > 0)
+    }
+
     fn tick(&mut self, now: Instant) {
         if !self.holds_rows {
             // Another flush was earlier; a deadline that stayed would keep an idle task awake.
@@ -324,8 +345,8 @@ impl Exchange {
             return;
         }
         match (self.deadline, self.timeout) {
-            (Some(deadline), _) if now >= deadline => self.flush(),
-            (None, Some(timeout)) if timeout.is_zero() => self.flush(),
+            (Some(deadline), _) if now >= deadline => self.flush_due(),
+            (None, Some(timeout)) if timeout.is_zero() => self.flush_due(),
             (None, Some(timeout)) => self.deadline = Some(now + timeout),
             _ => {}
         }
@@ -414,6 +435,11 @@ impl Output {
             .iter()
             .filter_map(|exchange| exchange.deadline)
             .min()
+    }
+
+    /// Whether rows are held for channels in which nothing waits before them.
+    pub fn holds_sendable_rows(&self) -> bool {
+        self.exchanges.iter().any(Exchange::holds_sendable_rows)
     }
 
     /// Sends everything and ends every channel; called again until it is clear.

@@ -11,6 +11,7 @@
 //!    no input, or has been some for `network.buffer_timeout`, flush what operators hold back; where there is none, also
 //!    buffers whose receivers are idle.
 //! 4. Finishing: after the last input, finish the operators; then end the output.
+//! 5. Whatever was found, blocked outputs included, send the buffers whose time has come.
 
 use crate::clock::{Clock, Instant};
 use crate::exchange::{GateRead, GateReader, SendState};
@@ -33,8 +34,8 @@ pub enum Polled {
     Progress,
     /// Nothing to do until input comes, or until a time.
     WaitingForInput(Option<Instant>),
-    /// Nothing to do until the output has room.
-    WaitingForOutput,
+    /// Nothing to do until the output has room, or until a time.
+    WaitingForOutput(Option<Instant>),
     /// The task is complete.
     Done,
 }
@@ -139,7 +140,7 @@ impl Task {
         if end >= self.reported + REPORT_INTERVAL
             || !matches!(
                 result,
-                Ok(Polled::Progress | Polled::WaitingForInput(_) | Polled::WaitingForOutput)
+                Ok(Polled::Progress | Polled::WaitingForInput(_) | Polled::WaitingForOutput(_))
             )
         {
             self.report();
@@ -150,7 +151,7 @@ impl Task {
         self.since = end;
         self.activity = match polled {
             Polled::WaitingForInput(_) => Activity::Idle,
-            Polled::WaitingForOutput => Activity::Backpressured,
+            Polled::WaitingForOutput(_) => Activity::Backpressured,
             Polled::Progress | Polled::Done => Activity::Busy,
         };
         let (rows, bytes) = self.chain.output().sent();
@@ -161,37 +162,40 @@ impl Task {
     fn advance(&mut self, now: Instant) -> Result<Polled> {
         // First, so that others get memory back also from a task whose consumer has stopped.
         self.chain.yield_memory()?;
-        if self.chain.output().drain() == SendState::Blocked {
-            return Ok(Polled::WaitingForOutput);
-        }
-        match self.phase {
-            Phase::Running => {
-                let polled = self.run(now)?;
-                self.flush_late(now)?;
-                self.chain.output().tick(now);
-                let deadline = self.chain.output().deadline();
-                Ok(match polled {
-                    Polled::WaitingForInput(until) => {
-                        Polled::WaitingForInput(until.into_iter().chain(deadline).min())
+        let polled = if self.chain.output().drain() == SendState::Blocked {
+            Polled::WaitingForOutput(None)
+        } else {
+            match self.phase {
+                Phase::Running => {
+                    let polled = self.run(now)?;
+                    self.flush_late(now)?;
+                    polled
+                }
+                Phase::Finishing => {
+                    if self.chain.finish()? == Finish::Done {
+                        self.phase = Phase::Ending;
                     }
-                    other => other,
-                })
-            }
-            Phase::Finishing => {
-                if self.chain.finish()? == Finish::Done {
-                    self.phase = Phase::Ending;
+                    Polled::Progress
                 }
-                Ok(Polled::Progress)
+                Phase::Ending => match self.chain.output().end() {
+                    SendState::Blocked => Polled::WaitingForOutput(None),
+                    SendState::Clear => {
+                        self.phase = Phase::Done;
+                        Polled::Done
+                    }
+                },
+                Phase::Done => Polled::Done,
             }
-            Phase::Ending => Ok(match self.chain.output().end() {
-                SendState::Blocked => Polled::WaitingForOutput,
-                SendState::Clear => {
-                    self.phase = Phase::Done;
-                    Polled::Done
-                }
-            }),
-            Phase::Done => Ok(Polled::Done),
-        }
+        };
+        // Also where one receiver blocks the output: rows for the others have their time.
+        let output = self.chain.output();
+        output.tick(now);
+        let sooner = |until: Option<Instant>| until.into_iter().chain(output.deadline()).min();
+        Ok(match polled {
+            Polled::WaitingForInput(until) => Polled::WaitingForInput(sooner(until)),
+            Polled::WaitingForOutput(until) => Polled::WaitingForOutput(sooner(until)),
+            other => other,
+        })
     }
 
     /// Sends rows that operators hold back, where input has not run out for so long that they would be late. What a few
@@ -271,6 +275,12 @@ impl Task {
         Ok(Polled::Progress)
     }
 
+    /// Whether the output holds rows for receivers that could take them: for the simulator, which looks for rows that wait
+    /// longer than they may.
+    pub(crate) fn holds_sendable_rows(&mut self) -> bool {
+        self.chain.output().holds_sendable_rows()
+    }
+
     /// Stores what the operators know about themselves.
     pub fn report(&self) {
         let operators = self.chain.links().iter().map(|link| {
@@ -291,6 +301,122 @@ impl Task {
             (Some((name, position)), _) => (format!("operator \"{name}\""), position),
             (None, TaskInput::Source(source)) => (format!("source \"{}\"", self.name), source.position()),
             (None, TaskInput::Gate(_)) => (format!("task of \"{}\"", self.name), self.records_in),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+    use crate::clock::SimulatedClock;
+    use crate::exchange::{ChannelLimits, Exchange, Gate, Output, Route, Router, Wake};
+    use forebay_memory::{MemoryManager, SegmentSource};
+
+    const TIMEOUT: Duration = Duration::from_millis(1);
+
+    struct NoWake;
+
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    /// Sends a row to the receiver that it names.
+    struct ByValue;
+
+    impl Router for ByValue {
+        fn route(&mut self, batch: &Batch, targets: &mut Vec<u16>) -> Route {
+            targets.clear();
+            targets.extend(batch.rows::<u64>().map(|row| row as u16));
+            Route::Each
+        }
+
+        fn name(&self) -> &'static str {
+            "by value"
+        }
+    }
+
+    /// Emits a row for receiver 1, and then batches for receiver 0 as long as somebody takes them.
+    struct OneForTheOther {
+        emitted: u64,
+    }
+
+    impl SourceDriver for OneForTheOther {
+        fn poll(&mut self, down: &mut Downstream<'_>, _: Instant) -> Result<SourceStatus> {
+            let rows = match self.emitted {
+                0 => vec![1; 8],
+                _ => vec![0; 64 * 8],
+            };
+            let bytes: Vec<u8> = rows.iter().flat_map(|row: &u64| row.to_le_bytes()).collect();
+            self.emitted += rows.len() as u64;
+            down.send(Batch::from_rows_on_heap(&bytes, rows.len()))?;
+            Ok(SourceStatus::More)
+        }
+
+        fn flush(&mut self, _: &mut Downstream<'_>) -> Result<()> {
+            Ok(())
+        }
+
+        fn position(&self) -> u64 {
+            self.emitted
+        }
+    }
+
+    #[test]
+    fn rows_of_other_receivers_do_not_wait_for_a_slow_one() {
+        let manager = MemoryManager::with_segments(1, 8, 4096).expect("it is small");
+        let pool = manager.network().local("exchange", 3, 8).expect("there are 8");
+        let limits = ChannelLimits {
+            exclusive: 1,
+            floating: 0,
+        };
+        let mut gates = [
+            Gate::new(limits, Arc::new(NoWake)),
+            Gate::new(limits, Arc::new(NoWake)),
+        ];
+        let channels = gates.each_mut().map(|gate| gate.connect(Arc::new(NoWake)));
+        let [_slow, idle] = gates.map(Gate::into_reader);
+        let mut idle = idle;
+        assert_eq!(pool.segment_size(), 4096);
+        let exchange = Exchange::new(
+            Box::new(ByValue),
+            8,
+            Arc::new(pool),
+            channels.to_vec(),
+            1,
+            Some(TIMEOUT),
+        );
+        let clock = SimulatedClock::new();
+        let mut task = Task::new(
+            "source".into(),
+            TaskInput::Source(Box::new(OneForTheOther { emitted: 0 })),
+            Chain::new(Vec::new(), Output::new(vec![exchange])),
+            clock.clone(),
+            TaskMetrics::new("source".into(), 0),
+            Some(TIMEOUT),
+        );
+        let mut polls = 0;
+        let until = loop {
+            match task.poll().expect("nothing fails") {
+                Polled::WaitingForOutput(until) => break until,
+                _ => polls += 1,
+            }
+            assert!(polls < 1000, "receiver 0 takes nothing, so its sender is blocked");
+        };
+        assert!(matches!(idle.read(), GateRead::Empty));
+        assert_eq!(until, Some(TIMEOUT), "rows are held for receiver 1");
+        clock.advance(TIMEOUT);
+        assert_eq!(
+            task.poll().expect("nothing fails"),
+            Polled::WaitingForOutput(None),
+            "what is left cannot leave"
+        );
+        match idle.read() {
+            GateRead::Batch(batch, credit) => {
+                assert_eq!(batch.len(), 8);
+                idle.used(credit);
+            }
+            _ => panic!("receiver 1 gets its rows when the timeout has passed"),
         }
     }
 }

@@ -129,10 +129,9 @@ impl Worker {
             self.parker.current.store(0, Ordering::Relaxed);
             match polled {
                 Ok(Polled::Progress) => progress = true,
-                Ok(Polled::WaitingForInput(until)) => {
+                Ok(Polled::WaitingForInput(until) | Polled::WaitingForOutput(until)) => {
                     earliest = earliest.into_iter().chain(until).min();
                 }
-                Ok(Polled::WaitingForOutput) => {}
                 Ok(Polled::Done) => {
                     progress = true;
                     self.tasks.remove(index);
