@@ -102,6 +102,15 @@ impl<R: Record, T: Record> Field<R, T> {
             None => None,
         }
     }
+
+    /// Where the place of its bytes lies in every row, if it is a string or bytes that cannot be null.
+    pub const fn bytes_layout(&self) -> Option<BytesColumn> {
+        if T::IS_BYTES {
+            Some(BytesColumn { offset: self.offset })
+        } else {
+            None
+        }
+    }
 }
 
 impl<R: Record, T: Record> fmt::Debug for Field<R, T> {
@@ -138,6 +147,25 @@ impl IntegerColumn {
             (_, false) => row[at] as u64,
             (_, true) => row[at] as i8 as u64,
         }
+    }
+}
+
+/// Where a string or bytes say, in every row of a type, which part of the row they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BytesColumn {
+    /// The offset, from the row's start, of the two words that say it.
+    pub offset: usize,
+}
+
+impl BytesColumn {
+    /// Where the bytes start in a row and how many they are, without looking at them.
+    ///
+    /// # Panics
+    /// When the row ends before it says that.
+    #[inline(always)]
+    pub fn place(self, row: &[u8]) -> (usize, usize) {
+        let word = u64::from_le_bytes(take(row, self.offset));
+        (word as u32 as usize, (word >> 32) as usize)
     }
 }
 

@@ -13,7 +13,7 @@ use std::fmt;
 
 use forebay_memory::hash::{hash_bytes, hash_u64};
 
-use super::field::{Field, IntegerColumn};
+use super::field::{BytesColumn, Field, IntegerColumn};
 use super::row::Record;
 
 /// A field of `R`, or a tuple of up to 8 of them, used as a key.
@@ -39,6 +39,11 @@ pub trait KeyFields<R: Record>: Copy + Send + Sync + fmt::Debug + 'static {
 
     /// Where the key lies in a row, if it is one integer (or `bool`, timestamp, date) of up to 64 bits.
     fn as_u64_column(&self) -> Option<IntegerColumn> {
+        None
+    }
+
+    /// Where the key's canonical bytes lie in a row, if it is one string or bytes.
+    fn as_bytes_column(&self) -> Option<BytesColumn> {
         None
     }
 
@@ -122,6 +127,10 @@ impl<R: Record, T: Record> KeyFields<R> for Field<R, T> {
 
     fn as_u64_column(&self) -> Option<IntegerColumn> {
         self.integer_layout()
+    }
+
+    fn as_bytes_column(&self) -> Option<BytesColumn> {
+        self.bytes_layout()
     }
 }
 

@@ -66,7 +66,9 @@ pub mod derive;
 
 pub use decimal::{Decimal, ParseDecimalError};
 pub use enums::EnumRecord;
-pub use field::{Field, IntegerColumn, TupleRecord, element, first, fourth, itself, second, third};
+pub use field::{
+    BytesColumn, Field, IntegerColumn, TupleRecord, element, first, fourth, itself, second, third,
+};
 pub use forebay_derive::Record;
 pub use from_text::BytesText;
 pub(crate) use from_text::{RowBuilder, TextColumn, text_columns};

@@ -23,19 +23,51 @@ const SIZE: usize = 12;
 fn write(bytes: &[u8], row: &mut [u8], at: usize, tail: usize) -> usize {
     let end = tail + bytes.len();
     assert!(end <= MAX_ROW_SIZE, "a row has at most 128 MiB");
-    let prefix = match bytes.first_chunk::<4>() {
-        Some(prefix) => *prefix,
-        None => {
-            let mut prefix = [0; 4];
-            prefix[..bytes.len()].copy_from_slice(bytes);
-            prefix
-        }
-    };
     put(row, at, (tail as u32).to_le_bytes());
     put(row, at + 4, (bytes.len() as u32).to_le_bytes());
+    let prefix = match bytes.first_chunk::<4>() {
+        Some(prefix) => *prefix,
+        None => few(bytes),
+    };
     put(row, at + 8, prefix);
-    row[tail..end].copy_from_slice(bytes);
+    copy(&mut row[tail..end], bytes);
     end
+}
+
+/// Up to three bytes, and zeros behind them.
+#[inline(always)]
+fn few(bytes: &[u8]) -> [u8; 4] {
+    match *bytes {
+        [] => [0; 4],
+        [a] => [a, 0, 0, 0],
+        [a, b] => [a, b, 0, 0],
+        [a, b, c, ..] => [a, b, c, 0],
+    }
+}
+
+/// Copies bytes, short ones by two stores that may overlap: a call costs more than they do.
+#[inline(always)]
+fn copy(to: &mut [u8], from: &[u8]) {
+    fn ends<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
+        let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else {
+            return false;
+        };
+        if let Some(to) = to.first_chunk_mut::<N>() {
+            *to = *first;
+        }
+        if let Some(to) = to.last_chunk_mut::<N>() {
+            *to = *last;
+        }
+        true
+    }
+    assert_eq!(to.len(), from.len(), "bytes are copied to as many");
+    match from.len() {
+        17.. => to.copy_from_slice(from),
+        8.. => _ = ends::<8>(to, from),
+        4.. => _ = ends::<4>(to, from),
+        2.. => _ = ends::<2>(to, from),
+        _ => _ = ends::<1>(to, from),
+    }
 }
 
 #[inline(always)]
@@ -103,6 +135,7 @@ impl Record for String {
     const SIZE: usize = SIZE;
     const ALIGN: usize = 4;
     const VARIES: bool = true;
+    const IS_BYTES: bool = true;
 
     fn data_type() -> DataType {
         DataType::String
@@ -176,6 +209,7 @@ impl Record for Vec<u8> {
     const SIZE: usize = SIZE;
     const ALIGN: usize = 4;
     const VARIES: bool = true;
+    const IS_BYTES: bool = true;
 
     fn data_type() -> DataType {
         DataType::Bytes
@@ -236,5 +270,23 @@ impl Record for Vec<u8> {
     #[inline]
     fn encode_normalized(view: &[u8], out: &mut Vec<u8>) {
         encode_normalized(view, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_every_length_are_copied_whole() {
+        for length in 0..40usize {
+            let from: Vec<u8> = (1..=length as u8).collect();
+            let mut to = vec![0; length];
+            copy(&mut to, &from);
+            assert_eq!(to, from);
+            let known = length.min(3);
+            assert_eq!(few(&from[..known])[..known], from[..known]);
+            assert!(few(&from[..known])[known..].iter().all(|byte| *byte == 0));
+        }
     }
 }

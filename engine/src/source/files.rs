@@ -165,17 +165,15 @@ impl FileInput {
         }
         paths.sort_unstable();
         paths.dedup();
+        let found = look_at(&paths);
         let mut files = Vec::with_capacity(paths.len());
-        for path in paths {
-            match std::fs::metadata(&path) {
-                Ok(data) if data.is_dir() => self.unreadable(Error::config(format!(
+        for (path, found) in paths.into_iter().zip(found) {
+            match found {
+                Ok(Found::Directory) => self.unreadable(Error::config(format!(
                     "\"{}\" is a directory; name its files, with {0}/* or {0}/**",
                     path.display()
                 )))?,
-                Ok(data) => files.push(InputFile {
-                    size: if data.is_file() { data.len() } else { 0 },
-                    path,
-                }),
+                Ok(Found::File(size)) => files.push(InputFile { path, size }),
                 Err(error) => self.unreadable(cannot_read(&path, error))?,
             }
         }
@@ -190,6 +188,46 @@ impl FileInput {
         }
         Err(error)
     }
+}
+
+/// What a path leads to.
+#[derive(Clone, Copy)]
+enum Found {
+    Directory,
+    /// Its size; 0 of what is no regular file.
+    File(u64),
+}
+
+/// What each path leads to. Tens of thousands of looks take longer than starting threads, and nothing else can be done
+/// before they are known.
+fn look_at(paths: &[PathBuf]) -> Vec<std::io::Result<Found>> {
+    const PATHS_A_THREAD: usize = 2048;
+    const MOST_THREADS: usize = 8;
+    let look = |paths: &[PathBuf]| -> Vec<_> {
+        let found = |path| {
+            std::fs::metadata(path).map(|data| match (data.is_dir(), data.is_file()) {
+                (true, _) => Found::Directory,
+                (false, true) => Found::File(data.len()),
+                (false, false) => Found::File(0),
+            })
+        };
+        paths.iter().map(found).collect()
+    };
+    let most = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(MOST_THREADS));
+    let part = paths.len().div_ceil(most).max(PATHS_A_THREAD);
+    if paths.len() <= part {
+        return look(paths);
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = paths
+            .chunks(part)
+            .map(|part| scope.spawn(move || look(part)))
+            .collect();
+        let looked = threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("looking at files does not panic"));
+        looked.collect()
+    })
 }
 
 pub(super) fn cannot_read(path: &Path, error: std::io::Error) -> Error {

@@ -285,21 +285,22 @@ impl Walk<'_> {
                 }
                 Ok(())
             }
-            Component::Pattern(tokens) => self.list(base, |walk, entry| {
-                if !matches(tokens, &entry.file_name().to_string_lossy()) {
-                    return Ok(());
-                }
-                let path = base.join(entry.file_name());
-                match (is_directory(entry, true), rest.is_empty()) {
-                    (false, true) => walk.found.push(path),
-                    (true, false) => return walk.descend(&path, rest),
-                    _ => {}
-                }
-                Ok(())
-            }),
+            Component::Pattern(tokens) => {
+                self.list(base, |walk, entry| walk.enter(base, entry, tokens, rest))
+            }
             Component::Directories => {
-                self.descend(base, rest)?;
+                // Its own entries and those of directories below in one listing.
+                let own = match rest {
+                    [Component::Pattern(tokens), rest @ ..] => Some((tokens, rest)),
+                    _ => {
+                        self.descend(base, rest)?;
+                        None
+                    }
+                };
                 self.list(base, |walk, entry| {
+                    if let Some((tokens, rest)) = own {
+                        walk.enter(base, entry, tokens, rest)?;
+                    }
                     let name = entry.file_name();
                     if name.as_encoded_bytes().starts_with(b".") || !is_directory(entry, false) {
                         return Ok(());
@@ -308,6 +309,19 @@ impl Walk<'_> {
                 })
             }
         }
+    }
+
+    /// Takes an entry of a directory, or goes down into it, where it matches.
+    fn enter(&mut self, base: &Path, entry: &DirEntry, tokens: &[Token], rest: &[Component]) -> Result<()> {
+        if !matches(tokens, &entry.file_name().to_string_lossy()) {
+            return Ok(());
+        }
+        match (is_directory(entry, true), rest.is_empty()) {
+            (false, true) => self.found.push(base.join(entry.file_name())),
+            (true, false) => return self.descend(&base.join(entry.file_name()), rest),
+            _ => {}
+        }
+        Ok(())
     }
 
     fn list(&mut self, base: &Path, mut each: impl FnMut(&mut Self, &DirEntry) -> Result<()>) -> Result<()> {

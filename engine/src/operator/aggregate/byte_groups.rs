@@ -108,6 +108,22 @@ impl<R: Record, K: KeyFields<R>> KeyChunk<R, K> {
         at
     }
 
+    /// Makes the keys of the rows that begin at `starts` the chunk. Not for integer keys.
+    fn take_rows_at(&mut self, bytes: &[u8], starts: &[u32]) {
+        self.clear();
+        let keys = self.keys;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for start in starts {
+            let rest = &bytes[*start as usize..];
+            let row = &rest[..R::row_size_at(rest)];
+            self.add_key(keys.key_bytes(R::read_row(row), &mut scratch));
+        }
+        self.scratch = scratch;
+        self.close();
+        self.chunk.hashes.resize(starts.len(), 0);
+        KeyBatch::new(&self.buffer, &self.spans).hash_into(&mut self.chunk.hashes);
+    }
+
     fn take_entries(&mut self, block: &[u8], states: &mut Vec<Range<u32>>) -> usize {
         self.clear();
         states.clear();
@@ -205,6 +221,11 @@ impl<R: Record, K: KeyFields<R>> ByteGroups<R, K> {
     /// How many groups there are.
     pub(crate) fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// Makes the keys of the rows of a batch that begin at `starts` the chunk. Not for integer keys.
+    pub(crate) fn take_rows_at(&mut self, bytes: &[u8], starts: &[u32]) {
+        self.keys.take_rows_at(bytes, starts);
     }
 }
 

@@ -8,6 +8,7 @@ mod groups;
 mod byte_groups;
 mod partitions;
 mod grouped;
+mod short_groups;
 mod local;
 
 pub(crate) use byte_groups::{ByteGroups, RowGroups};
