@@ -243,7 +243,7 @@ impl Task {
                         SourceStatus::Idle(until) => {
                             source.flush(&mut self.chain.downstream())?;
                             self.chain.flush()?;
-                            self.chain.output().flush_to_idle();
+                            self.chain.output().flush_to_idle(now);
                             return Ok(Polled::WaitingForInput(until));
                         }
                         SourceStatus::Done => {
@@ -261,7 +261,7 @@ impl Task {
                     }
                     GateRead::Empty => {
                         self.chain.flush()?;
-                        self.chain.output().flush_to_idle();
+                        self.chain.output().flush_to_idle(now);
                         gate.waits();
                         return Ok(Polled::WaitingForInput(None));
                     }

@@ -4,9 +4,12 @@
 //! [`Worker::run`] returns when every task is done or the job stops. [`Parker`] is how others wake it.
 //!
 //! # Algorithm
-//! Poll each task once, in order. After a round without progress: spin a little (a wake-up across virtual cores costs
-//! 5 to 20 µs), then say so in the parker, look once more, and park until woken or until the earliest time that a task
-//! waits for. A wake that comes between the last look and the parking is not lost: it has left its token.
+//! Poll each task once, in order. After a round without progress:
+//! 1. Where a task has something to do within [`NAP`], sleep for that long. What comes meanwhile wakes nobody, and is found after it: a
+//!    worker to which work trickles in sleeps between small heaps of it instead of turning round for every record.
+//! 2. Otherwise spin for [`SPIN`] (a wake-up across virtual cores costs 5 to 20 µs), then say so in the parker, look once
+//!    more, and park until woken or until the earliest time that a task waits for. A wake that comes between the last
+//!    look and the parking is not lost: it has left its token.
 
 use super::control::JobControl;
 use super::poll::{Polled, Task};
@@ -20,10 +23,15 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::thread::Thread;
+use std::time::Duration;
 
-/// Rounds without progress before a worker parks, each of [`SPINS_A_ROUND`] pauses: about 20 µs.
-const ROUNDS_BEFORE_PARKING: u32 = 64;
+/// How long a worker without progress turns round before it parks.
+const SPIN: Duration = Duration::from_micros(40);
+/// Pauses between two of those rounds.
 const SPINS_A_ROUND: u32 = 16;
+/// How long a worker sleeps where a task has something to do so soon: as long as the kernel adds to a timer anyway (its
+/// slack), so shorter ones would not be shorter.
+const NAP: Duration = Duration::from_micros(50);
 
 /// Where a worker sleeps, and how it is woken.
 #[derive(Default)]
@@ -86,16 +94,24 @@ impl Worker {
     /// Polls the tasks until all are done or the job stops, and drops them.
     pub fn run(mut self) {
         let _ = self.parker.thread.set(std::thread::current());
-        let mut idle_rounds = 0;
+        let mut spins_until = None;
         loop {
-            match self.round() {
+            let until = match self.round() {
                 Round::Over => break,
-                Round::Progress => idle_rounds = 0,
-                Round::Waiting(_) if idle_rounds < ROUNDS_BEFORE_PARKING => {
-                    idle_rounds += 1;
-                    (0..SPINS_A_ROUND).for_each(|_| std::hint::spin_loop());
+                Round::Progress => {
+                    spins_until = None;
+                    continue;
                 }
-                Round::Waiting(_) => self.park(),
+                Round::Waiting(until) => until,
+            };
+            let now = self.clock.now();
+            if until.is_some_and(|until| until < now + NAP) {
+                // Nobody is told, so nobody pays for waking it.
+                std::thread::park_timeout(NAP);
+            } else if now < *spins_until.get_or_insert(now + SPIN) {
+                (0..SPINS_A_ROUND).for_each(|_| std::hint::spin_loop());
+            } else {
+                self.park();
             }
         }
         // Tasks give back everything they hold before the job counts as over. A destructor that panics is the user's.
