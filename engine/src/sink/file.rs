@@ -94,7 +94,9 @@ where
 ///
 /// The directory is made where there is none; where it has files, the job fails before it starts, unless
 /// [`overwrite`](FileSink::overwrite) or [`append`](FileSink::append) says otherwise. Files appear under their names when
-/// every subtask has written everything; a job that fails or is cancelled before leaves nothing.
+/// every subtask has written everything, all of them or none; a job that fails or is cancelled before leaves nothing. What a killed
+/// process leaves under hidden names is removed by the next sink in the directory (completed, where it was killed while files got their
+/// names); a sink that is at work is known by a lock on a hidden file.
 pub struct FileSink<F> {
     pub(super) format: F,
     options: OutputOptions,
