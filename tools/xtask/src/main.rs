@@ -1,4 +1,4 @@
-//! `cargo xtask tidy` and `cargo xtask ci`: the project's own checks, the same for a person and for the server.
+//! `cargo xtask tidy`, `ci` and `sanitize`: the project's own checks, the same for a person and for the server.
 
 mod source;
 mod layers;
@@ -10,13 +10,16 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask tidy                 checks what compilers do not: layers, unsafe code, file headers, lengths
-       cargo xtask ci [--without-tests]  formatting, tidy, clippy, documentation, tests; prints each with its time";
+       cargo xtask sanitize             the tests of memory/ under AddressSanitizer
+       cargo xtask ci [--without-tests]  all of that, and formatting, clippy, fuzz targets, documentation, tests;
+                                        prints each with its time";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let root = workspace();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["tidy"] => tidy(&root),
+        ["sanitize"] => ci::sanitize(&root),
         ["ci"] => ci::run(&root, true),
         ["ci", "--without-tests"] => ci::run(&root, false),
         _ => {
