@@ -20,7 +20,7 @@ use crate::progress::{Progress, ProgressLine};
 use crate::runtime::Runtime;
 use crate::source::Subtask;
 use crate::summary::JobSummary;
-use crate::task::{JobControl, Parker, Task, TaskInput, TaskStatus, Worker};
+use crate::task::{caught, JobControl, Parker, Task, TaskInput, TaskStatus, Worker};
 use forebay_memory::network::DEFAULT_OVERDRAFT;
 use forebay_memory::{LocalPool, NetworkPool, PressureMonitor, Result};
 use std::sync::Arc;
@@ -145,7 +145,10 @@ pub(crate) fn lower(
             .into();
         let node = &graph.nodes[head];
         let source: Option<SubtaskSourceFactory> = match &node.factory {
-            Factory::Source { splits, .. } => Some(splits(parallelism[head])?),
+            Factory::Source { splits, .. } => Some(caught(
+                || format!("source \"{}\", its splits", names[head]),
+                || splits(parallelism[head]),
+            )?),
             Factory::Operator(_) => None,
         };
         let mut readers = std::mem::take(&mut gates[head])
@@ -195,7 +198,8 @@ pub(crate) fn lower(
                     spill: runtime.spill().clone(),
                     is_streaming: options.is_streaming,
                 };
-                links.push(ChainLink::new(names[*id].clone(), factory(&context)?));
+                let place = || format!("operator \"{}\", subtask {index}", names[*id]);
+                links.push(ChainLink::new(names[*id].clone(), caught(place, || factory(&context))?));
             }
             let operators = links.iter().map(|link| link.name.clone()).collect();
             let chain = Chain::new(links, Output::new(outputs.next().unwrap_or_default()));

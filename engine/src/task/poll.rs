@@ -281,6 +281,11 @@ impl Task {
         self.chain.output().holds_sendable_rows()
     }
 
+    /// The name of the first operator or source.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// Stores what the operators know about themselves.
     pub fn report(&self) {
         let operators = self.chain.links().iter().map(|link| {

@@ -16,7 +16,7 @@ use super::poll::{Polled, Task};
 use crate::clock::{Clock, Instant};
 use crate::exchange::Wake;
 use forebay_memory::account::user_heap_bytes;
-use forebay_memory::{ByteSize, Error, MemoryManager, PressureMonitor};
+use forebay_memory::{ByteSize, Error, ErrorKind, MemoryManager, PressureMonitor};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -117,11 +117,10 @@ impl Worker {
         // Tasks give back everything they hold before the job counts as over. A destructor that panics is the user's.
         let tasks = std::mem::take(&mut self.tasks);
         tasks.iter().for_each(|(_, task)| task.report());
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(tasks))) {
-            self.control.fail(Error::user(format!(
-                "dropping a task panicked: {}",
-                panic_message(&*panic)
-            )));
+        for (_, task) in tasks {
+            if let Err(error) = drop_caught(task) {
+                self.control.fail(error);
+            }
         }
         self.control.worker_left();
     }
@@ -150,7 +149,11 @@ impl Worker {
                 }
                 Ok(Polled::Done) => {
                     progress = true;
-                    self.tasks.remove(index);
+                    let (_, task) = self.tasks.remove(index);
+                    if let Err(error) = drop_caught(task) {
+                        self.control.fail(error);
+                        return Round::Over;
+                    }
                     continue;
                 }
                 Err(error) => {
@@ -204,6 +207,25 @@ pub(crate) fn poll_caught(task: &mut Task) -> Result<Polled, Error> {
             .located())
         }
     }
+}
+
+/// Drops a task; a panic in a destructor, which is the user's, becomes an error.
+fn drop_caught(task: Task) -> Result<(), Error> {
+    let name = task.name().clone();
+    caught(|| format!("task of \"{name}\", when it was dropped"), || {
+        drop(task);
+        Ok(())
+    })
+}
+
+/// Calls a user's function outside of a poll; a panic in it becomes an error, and either says its `place`.
+pub(crate) fn caught<T>(place: impl Fn() -> String, function: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let error = match catch_unwind(AssertUnwindSafe(function)) {
+        Ok(Err(error)) if error.kind() == ErrorKind::User && !error.is_located() => error.within(place()),
+        Ok(result) => return result,
+        Err(panic) => Error::user(format!("{}: a function panicked: {}", place(), panic_message(&*panic))),
+    };
+    Err(error.located())
 }
 
 /// Refuses to go on where the heap has more than the plan gives it.
