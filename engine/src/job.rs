@@ -20,7 +20,7 @@ use crate::progress::{Progress, ProgressLine};
 use crate::runtime::Runtime;
 use crate::source::Subtask;
 use crate::summary::JobSummary;
-use crate::task::{caught, JobControl, Parker, Task, TaskInput, TaskStatus, Worker};
+use crate::task::{JobControl, Parker, Task, TaskInput, TaskStatus, Worker, caught};
 use forebay_memory::network::DEFAULT_OVERDRAFT;
 use forebay_memory::{LocalPool, NetworkPool, PressureMonitor, Result};
 use std::sync::Arc;
@@ -199,7 +199,10 @@ pub(crate) fn lower(
                     is_streaming: options.is_streaming,
                 };
                 let place = || format!("operator \"{}\", subtask {index}", names[*id]);
-                links.push(ChainLink::new(names[*id].clone(), caught(place, || factory(&context))?));
+                links.push(ChainLink::new(
+                    names[*id].clone(),
+                    caught(place, || factory(&context))?,
+                ));
             }
             let operators = links.iter().map(|link| link.name.clone()).collect();
             let chain = Chain::new(links, Output::new(outputs.next().unwrap_or_default()));

@@ -61,7 +61,9 @@ fn a_reduction_panics_in_memory_and_over_what_was_spilled() {
     }
 }
 
-#[derive(Record, Clone, Copy, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
+#[derive(
+    Record, Clone, Copy, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
+)]
 #[record(plain)]
 #[repr(C)]
 struct Number {

@@ -6,5 +6,5 @@ mod worker;
 
 pub use control::{JobControl, TaskStatus};
 pub use poll::{Polled, SourceDriver, SourceStatus, Task, TaskInput};
-pub(crate) use worker::{caught, poll_caught};
 pub use worker::{Parker, Worker};
+pub(crate) use worker::{caught, poll_caught};

@@ -212,18 +212,28 @@ pub(crate) fn poll_caught(task: &mut Task) -> Result<Polled, Error> {
 /// Drops a task; a panic in a destructor, which is the user's, becomes an error.
 fn drop_caught(task: Task) -> Result<(), Error> {
     let name = task.name().clone();
-    caught(|| format!("task of \"{name}\", when it was dropped"), || {
-        drop(task);
-        Ok(())
-    })
+    caught(
+        || format!("task of \"{name}\", when it was dropped"),
+        || {
+            drop(task);
+            Ok(())
+        },
+    )
 }
 
 /// Calls a user's function outside of a poll; a panic in it becomes an error, and either says its `place`.
-pub(crate) fn caught<T>(place: impl Fn() -> String, function: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+pub(crate) fn caught<T>(
+    place: impl Fn() -> String,
+    function: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
     let error = match catch_unwind(AssertUnwindSafe(function)) {
         Ok(Err(error)) if error.kind() == ErrorKind::User && !error.is_located() => error.within(place()),
         Ok(result) => return result,
-        Err(panic) => Error::user(format!("{}: a function panicked: {}", place(), panic_message(&*panic))),
+        Err(panic) => Error::user(format!(
+            "{}: a function panicked: {}",
+            place(),
+            panic_message(&*panic)
+        )),
     };
     Err(error.located())
 }
