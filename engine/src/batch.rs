@@ -271,6 +271,12 @@ impl<R: Record> BatchWriter<R> {
         self.rows == 0
     }
 
+    /// How many rows of fixed size a segment takes, at least one.
+    pub fn rows_a_batch(&self) -> usize {
+        let room = self.batches.source.segment_size().saturating_sub(BATCH_HEADER);
+        room.checked_div(R::STRIDE).unwrap_or(0).max(1)
+    }
+
     /// Appends a row. Returns the batch before it, where that one had no room left for it.
     ///
     /// # Panics

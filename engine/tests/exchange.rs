@@ -91,6 +91,71 @@ fn copies_for_another_consumer_do_not_take_the_buffers_that_would_send_them() {
 }
 
 #[test]
+fn rows_placed_one_by_one_and_rows_of_batches_arrive_in_the_order_of_each_channel() {
+    for channels in [1, 2, 3, 5] {
+        let manager = MemoryManager::with_segments(1, 64, 4096).expect("it is little memory");
+        let network = manager.network();
+        let batches: Arc<dyn SegmentSource> = Arc::new(network.local("task", 8, 8).expect("there are 64"));
+        let limits = ChannelLimits {
+            exclusive: 1,
+            floating: 0,
+        };
+        let mut gates: Vec<Gate> = (0..channels)
+            .map(|_| Gate::new(limits, Arc::new(Nobody)))
+            .collect();
+        let pool = Arc::new(
+            network
+                .local("exchange", channels + 1, channels + 1)
+                .expect("there are more left"),
+        );
+        let router = HashRouter::<u64, _>::new(itself::<u64>(), 128, channels as u32);
+        let way = router.by_integer().expect("a u64 is an integer");
+        let ends = gates.iter_mut().map(|gate| gate.connect(Arc::new(Nobody))).collect();
+        let exchange = Exchange::new(Box::new(router), 8, pool, ends, 1, None);
+        let mut output = Output::new(vec![exchange]);
+        let mut readers: Vec<GateReader> = gates.into_iter().map(Gate::into_reader).collect();
+        let mut arrived = vec![Vec::new(); channels];
+        let (mut next, mut refused, mut turn, total) = (0u64, 0, 0, 50_000);
+        while next < total {
+            let stops = next + 1 + next % 1_700;
+            if next % 7 == 3 && output.has_room() {
+                output.send(batch(&batches, next));
+                next += 1;
+            } else if let Some(mut direct) = output.direct(way.column) {
+                while next < stops.min(total) {
+                    let Some(row) = direct.place(next, 8) else {
+                        refused += 1;
+                        break;
+                    };
+                    row.copy_from_slice(&next.to_le_bytes());
+                    next += 1;
+                }
+            }
+            assert!(output.drain() == SendState::Blocked || output.has_room());
+            let reader = turn % channels;
+            turn += 1;
+            read(&mut readers[reader], &mut arrived[reader]);
+        }
+        assert_eq!(output.sent(), (total, total * 8));
+        while output.end() == SendState::Blocked {
+            for (reader, arrived) in readers.iter_mut().zip(&mut arrived) {
+                read(reader, arrived);
+            }
+        }
+        for (reader, arrived) in readers.iter_mut().zip(&mut arrived) {
+            // What is left is no more than the channel's credits.
+            (0..4).for_each(|_| read(reader, arrived));
+            assert!(matches!(reader.read(), GateRead::End));
+        }
+        assert!(refused > 0, "buffers were scarce");
+        for (channel, arrived) in arrived.iter().enumerate() {
+            let expected: Vec<u64> = (0..total).filter(|key| way.channel(*key) == channel).collect();
+            assert!(*arrived == expected, "channel {channel} of {channels}");
+        }
+    }
+}
+
+#[test]
 fn a_gate_is_empty_only_when_every_channel_is() {
     let manager = MemoryManager::with_segments(1, 64, 4096).expect("it is little memory");
     let batches: Arc<dyn SegmentSource> =

@@ -12,7 +12,7 @@ use forebay::operator::Collector;
 use forebay::record::{Record, first, second};
 use forebay::simulator::Random;
 use forebay::sink::{Collected, HashSink};
-use forebay::source::{from_items, generate, generate_rows};
+use forebay::source::{from_items, generate, generate_keyed, generate_rows};
 use forebay::{Environment, Mode, Stream};
 use forebay_memory::hash::hash_u64;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +27,16 @@ pub type Pair = (u64, i64);
 #[record(plain)]
 struct Numbered {
     index: u64,
+}
+
+/// A plain record that is not copied on the way to its receiver.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Record)]
+#[repr(C)]
+#[record(plain)]
+struct Broad {
+    index: [u64; 9],
+    key: u32,
+    pad: u32,
 }
 
 /// The most records that a stream may have.
@@ -194,7 +204,34 @@ impl Builder<'_> {
         };
         let records: Vec<Pair> = (0..count).map(record).collect();
         let name = self.name("source");
-        let stream = match self.random.below(3) {
+        let stream = match self.random.below(4) {
+            // Rows wide enough to be placed in the buffers of their receivers, under a key of their own.
+            3 => self
+                .environment
+                .source(
+                    name.clone(),
+                    generate_keyed(
+                        count,
+                        Broad::key,
+                        move |index| (hash_u64(index) as u32, index),
+                        |index, row: &mut Broad| {
+                            // Its key is the engine's to write.
+                            row.key = 0;
+                            row.pad = 0;
+                            row.index = [index; 9];
+                        },
+                    ),
+                )
+                .name(name)
+                .key_by(Broad::key)
+                .ungroup()
+                .map(move |row: &Broad| {
+                    let index = row.index[8];
+                    let is_whole = row.index == [index; 9] && row.key == hash_u64(index) as u32;
+                    assert!(is_whole, "row {index} has arrived as it was written");
+                    record(index)
+                })
+                .name("narrowed"),
             0 => self
                 .environment
                 .source(name.clone(), from_items(records.clone()))

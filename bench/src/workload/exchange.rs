@@ -9,7 +9,7 @@ use crate::setting::Setting;
 use forebay::batch::Batch;
 use forebay::record::{PlainRecord, Record};
 use forebay::sink::{Sink, SinkWriter};
-use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, Subtask, generate_rows};
+use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, Subtask, generate_keyed};
 use forebay::{Environment, Result};
 use forebay_memory::Error;
 use hdrhistogram::Histogram;
@@ -53,7 +53,12 @@ impl Wide {
     /// Writes record `index` in place.
     #[inline(always)]
     fn write(&mut self, index: u64) {
-        let random = mix(index);
+        self.write_as(index, mix(index));
+    }
+
+    /// Writes record `index`, whose random number is known.
+    #[inline(always)]
+    fn write_as(&mut self, index: u64, random: u64) {
         self.key = random as u32;
         self.body = BODY;
         self.body[0] = index as u32;
@@ -97,11 +102,16 @@ fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
     let stream = match setting.rate {
         0 => environment.source(
             "generate",
-            generate_rows(records, move |first, rows: &mut [Wide]| {
-                for (index, row) in (first..).zip(rows) {
-                    row.write(start_index.wrapping_add(index));
-                }
-            }),
+            generate_keyed(
+                records,
+                Wide::key,
+                move |index| {
+                    let index = start_index.wrapping_add(index);
+                    let random = mix(index);
+                    (random as u32, (index, random))
+                },
+                |(index, random), row: &mut Wide| row.write_as(index, random),
+            ),
         ),
         rate => environment.source(
             "schedule",

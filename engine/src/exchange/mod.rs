@@ -7,5 +7,5 @@ mod router;
 
 pub use channel::{Channel, ChannelLimits, Message, Wake};
 pub use gate::{Gate, GateRead, GateReader};
-pub use output::{Exchange, Output, SendState};
-pub use router::{Broadcast, Forward, HashRouter, Rebalance, Route, Router};
+pub use output::{Direct, Exchange, Output, SendState};
+pub use router::{Broadcast, ByInteger, Forward, HashRouter, Rebalance, Route, Router};

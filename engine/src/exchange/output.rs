@@ -12,6 +12,8 @@
 //! 2. A full buffer is pushed if its channel has a credit, else it joins the channel's backlog.
 //! 3. Where the pool is dry, the rest of the batch is parked, with the row it has reached, and goes first
 //!    when a receiver gives a buffer back.
+//! 4. A source that knows a record's key before the record has it written straight into the buffer of its channel
+//!    ([`Output::direct`]), without a batch in between.
 //!
 //! # Memory
 //! Least: a buffer being filled for each channel, and one more, which a copy that waits may hold. Usual: one more in each
@@ -22,9 +24,10 @@
 //! I2. Nothing is refused or lost: what cannot be sent is in a backlog or parked.
 
 use super::channel::Channel;
-use super::router::{Route, Router};
+use super::router::{ByInteger, Route, Router};
 use crate::batch::{BATCH_HEADER, Batch, variable_row_size};
 use crate::clock::Instant;
+use crate::record::IntegerColumn;
 use forebay_memory::SegmentSource;
 use forebay_memory::scatter::{SegmentWriter, scatter_rows, scatter_var_rows};
 use std::collections::VecDeque;
@@ -107,6 +110,8 @@ pub struct Exchange {
     /// The buffer being filled for each lane.
     writers: Vec<SegmentWriter>,
     parked: VecDeque<Parked>,
+    /// The lane for which a direct writer found no buffer: nothing is taken until there is one.
+    dry: Option<usize>,
     targets: Vec<u16>,
     most_backlog: usize,
     timeout: Option<Duration>,
@@ -146,6 +151,7 @@ impl Exchange {
             lanes,
             writers,
             parked: VecDeque::new(),
+            dry: None,
             targets: Vec::new(),
             most_backlog,
             timeout,
@@ -158,6 +164,7 @@ impl Exchange {
 
     fn has_room(&self) -> bool {
         self.parked.is_empty()
+            && self.dry.is_none()
             && self
                 .lanes
                 .iter()
@@ -291,10 +298,13 @@ impl Exchange {
                 ship_filling(lane, writer);
             }
         }
-        if !self.parked.is_empty() {
+        if !self.parked.is_empty() || self.dry.is_some() {
             // The flag goes up before the pool is tried, so that a buffer given back in between wakes us.
             for lane in &self.lanes {
                 lane.channel.sender_waits();
+            }
+            if let Some(lane) = self.dry.take() {
+                self.renew(lane);
             }
             while let Some(mut parked) = self.parked.pop_front() {
                 if !self.advance(&mut parked) {
@@ -308,6 +318,23 @@ impl Exchange {
         } else {
             SendState::Blocked
         }
+    }
+
+    /// Gives a lane an empty buffer in place of its full one; false where there is none to be had.
+    fn renew(&mut self, lane: usize) -> bool {
+        let writer = &mut self.writers[lane];
+        if writer.remaining() < self.stride {
+            ship_filling(&mut self.lanes[lane], writer);
+        }
+        if writer.is_vacant() {
+            match self.pool.try_take() {
+                Some(segment) => {
+                    writer.put(segment);
+                }
+                None => self.dry = Some(lane),
+            }
+        }
+        self.dry.is_none()
     }
 
     fn flush(&mut self) {
@@ -378,6 +405,8 @@ impl Exchange {
     }
 
     fn end(&mut self) -> SendState {
+        // No row will come that would need the buffer.
+        self.dry = None;
         if self.drain() == SendState::Blocked {
             return SendState::Blocked;
         }
@@ -389,6 +418,46 @@ impl Exchange {
             lane.channel.end();
         }
         SendState::Clear
+    }
+}
+
+/// A way past batches: see [`Output::direct`].
+pub struct Direct<'a> {
+    exchange: &'a mut Exchange,
+    way: ByInteger,
+    written: u64,
+    rows: &'a mut u64,
+    bytes: &'a mut u64,
+}
+
+impl Direct<'_> {
+    /// The place of the next row with this key, of `size` bytes, the exchange's stride: the caller writes all of it. `None`
+    /// where its channel has no buffer; the output is blocked then.
+    #[inline(always)]
+    pub fn place(&mut self, key: u64, size: usize) -> Option<&mut [u8]> {
+        let lane = self.way.channel(key);
+        if self.exchange.writers[lane].remaining() < size {
+            return self.place_in_next(lane, size);
+        }
+        self.written += 1;
+        self.exchange.writers[lane].reserve(size)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn place_in_next(&mut self, lane: usize, size: usize) -> Option<&mut [u8]> {
+        if !self.exchange.renew(lane) {
+            return None;
+        }
+        self.written += 1;
+        self.exchange.writers[lane].reserve(size)
+    }
+}
+
+impl Drop for Direct<'_> {
+    fn drop(&mut self) {
+        *self.rows += self.written;
+        *self.bytes += self.written * self.exchange.stride as u64;
     }
 }
 
@@ -408,6 +477,27 @@ impl Output {
             rows: 0,
             bytes: 0,
         }
+    }
+
+    /// A way to write rows of fixed size straight into the buffers of their channels, where all of them go through one
+    /// exchange by the integer at `column` and there is room. What waits goes first.
+    pub fn direct(&mut self, column: IntegerColumn) -> Option<Direct<'_>> {
+        let [exchange] = &mut self.exchanges[..] else {
+            return None;
+        };
+        let way = exchange.router.by_integer().filter(|way| way.column == column)?;
+        let fits = exchange.stride > 0 && BATCH_HEADER + exchange.stride <= exchange.pool.segment_size();
+        if !fits || !exchange.has_room() {
+            return None;
+        }
+        exchange.holds_rows = true;
+        Some(Direct {
+            exchange,
+            way,
+            written: 0,
+            rows: &mut self.rows,
+            bytes: &mut self.bytes,
+        })
     }
 
     /// Whether the output can take a batch without parking it. A caller that cannot wait may send all the same.

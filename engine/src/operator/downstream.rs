@@ -9,8 +9,9 @@
 //! One dynamic call a batch and operator.
 
 use crate::batch::Batch;
-use crate::exchange::Output;
+use crate::exchange::{Direct, Output};
 use crate::metrics::OperatorMetrics;
+use crate::record::IntegerColumn;
 use forebay_memory::{ErrorKind, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -224,6 +225,15 @@ impl Downstream<'_> {
                 }
                 result
             }
+        }
+    }
+
+    /// A way to write rows straight into the buffers of the task's output, where no operator is in between: see
+    /// [`Output::direct`].
+    pub fn direct(&mut self, column: IntegerColumn) -> Option<Direct<'_>> {
+        match self.links {
+            [] => self.output.direct(column),
+            _ => None,
         }
     }
 

@@ -131,6 +131,22 @@ pub struct IntegerColumn {
 }
 
 impl IntegerColumn {
+    /// Writes the integer of a row: the low bytes of `bits`.
+    ///
+    /// # Panics
+    /// When the row ends before it.
+    #[inline(always)]
+    pub fn write(self, row: &mut [u8], bits: u64) {
+        let bytes = bits.to_le_bytes();
+        let at = &mut row[self.offset..];
+        match self.width {
+            8 => at[..8].copy_from_slice(&bytes),
+            4 => at[..4].copy_from_slice(&bytes[..4]),
+            2 => at[..2].copy_from_slice(&bytes[..2]),
+            _ => at[0] = bytes[0],
+        }
+    }
+
     /// The integer of a row, extended to 64 bits by its sign if it is signed.
     ///
     /// # Panics

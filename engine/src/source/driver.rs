@@ -4,11 +4,16 @@ use super::{Source, SourceReader};
 use crate::batch::{Batch, BatchWriter, Batches};
 use crate::clock::Instant;
 use crate::operator::Downstream;
-use crate::record::{PlainRecord, Record};
+use crate::record::{Field, IntegerColumn, PlainRecord, Record};
 use crate::task::{SourceDriver, SourceStatus};
 use crossbeam_queue::SegQueue;
 use forebay_memory::{Error, Result};
 use std::sync::Arc;
+
+/// Rows of so many bytes are worth placing one by one. A copy of 100 bytes costs more than is saved by hashing keys and
+/// choosing channels for a whole batch: 152 against 124 M records/s on two cores. A copy of 16 bytes does not: 130
+/// against 149.
+const LEAST_PLACED: usize = 64;
 
 /// Where a reader puts its records.
 pub struct SourceOutput<'a, 'd, R: Record> {
@@ -78,6 +83,76 @@ impl<R: PlainRecord> SourceOutput<'_, '_, R> {
             self.send(full);
         }
     }
+}
+
+impl<R: PlainRecord> SourceOutput<'_, '_, R> {
+    /// Emits about a batch of records, up to `most`, and answers how many. Record `n` of them has the key that
+    /// `key_of(n)` says, which the engine writes into its field `key`; `fill(rest, row)` writes everything else of it in
+    /// place, from what `key_of` has found besides; what the row holds before that is unspecified. The output is full
+    /// after it.
+    ///
+    /// Where wide records go to the tasks that own their keys, this is the fastest way to emit: the row is made in the
+    /// network buffer of its receiver, and never copied before it is read there.
+    ///
+    /// # Panics
+    /// Where the field is not an integer (or `bool`, timestamp, date) of up to 64 bits.
+    pub fn fill_keyed<T: Record, S>(
+        &mut self,
+        key: Field<R, T>,
+        most: usize,
+        key_of: impl Fn(usize) -> (T, S),
+        fill: impl Fn(S, &mut R),
+    ) -> usize {
+        let column = key
+            .integer_layout()
+            .expect("the key of records that are placed by it is an integer of up to 64 bits");
+        self.is_full = true;
+        if R::STRIDE >= LEAST_PLACED
+            && self.writer.is_empty()
+            && let Some(mut direct) = self.down.direct(column)
+        {
+            let most = most.min(self.writer.rows_a_batch());
+            let mut number = 0;
+            while number < most {
+                let (key, rest) = key_of(number);
+                let bits = T::to_u64(key.view());
+                let Some(row) = direct.place(bits, R::STRIDE) else {
+                    break;
+                };
+                write_keyed::<R, T, S>(row, column, bits, rest, &fill);
+                number += 1;
+            }
+            self.emitted += number as u64;
+            return number;
+        }
+        let (full, bytes) = self.writer.room(most);
+        let filled = bytes.len() / R::STRIDE;
+        for (number, row) in bytes.chunks_exact_mut(R::STRIDE).enumerate() {
+            let (key, rest) = key_of(number);
+            write_keyed::<R, T, S>(row, column, T::to_u64(key.view()), rest, &fill);
+        }
+        self.writer.advance(filled);
+        self.emitted += filled as u64;
+        if let Some(full) = full {
+            self.send(full);
+        }
+        filled
+    }
+}
+
+/// Writes a row in place, its key last: whatever `fill` has put there.
+#[inline(always)]
+fn write_keyed<R: PlainRecord, T: Record, S>(
+    row: &mut [u8],
+    column: IntegerColumn,
+    bits: u64,
+    rest: S,
+    fill: &impl Fn(S, &mut R),
+) {
+    fill(rest, &mut R::rows_mut(row)[0]);
+    // The width is the type's, so that the compiler knows it.
+    let width = T::INTEGER.map_or(column.width, |integer| integer.width);
+    IntegerColumn { width, ..column }.write(row, bits);
 }
 
 /// One subtask of a source.

@@ -1,8 +1,9 @@
 //! Sources that compute or hold their records: functions of an index, and collections.
 
 use super::{Source, SourceOutput, SourceReader, SourceStatus};
-use crate::record::{PlainRecord, Record};
-use forebay_memory::Result;
+use crate::record::{Field, PlainRecord, Record};
+use forebay_memory::{Error, Result};
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -134,6 +135,126 @@ impl<R: PlainRecord, F: Fn(u64, &mut [R]) + Send> SourceReader for GenerateRowsR
             filled
         });
         self.range.start += filled as u64;
+        Ok(SourceStatus::More)
+    }
+}
+
+/// A source of `count` plain records: `key_of(i)` answers the key of the one at index i, which the engine writes into its
+/// field `key`, and whatever else it has found; from that `fill(found, row)` writes the rest of the row in place. A stream
+/// of them that is keyed by that field has each row made where its receiver reads it.
+///
+/// # Examples
+/// ```
+/// use forebay::record::Record;
+/// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+///
+/// #[derive(Clone, Copy, Record, FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// #[repr(C)]
+/// #[record(plain)]
+/// struct Reading {
+///     sensor: u64,
+///     value: i64,
+/// }
+///
+/// let environment = forebay::Environment::local()?;
+/// let source = forebay::source::generate_keyed(
+///     1000,
+///     Reading::sensor,
+///     |index| (index % 10, index as i64),
+///     |value, row: &mut Reading| row.value = value,
+/// );
+/// let sums = environment.source("readings", source).key_by(Reading::sensor).sum(Reading::value).collect();
+/// environment.execute("readings")?;
+/// assert_eq!(sums.take().len(), 10);
+/// # Ok::<(), forebay::Error>(())
+/// ```
+pub fn generate_keyed<R: PlainRecord, T: Record, S, K, F>(
+    count: u64,
+    key: Field<R, T>,
+    key_of: K,
+    fill: F,
+) -> GenerateKeyed<R, T, S, K, F>
+where
+    K: Fn(u64) -> (T, S) + Clone + Send + Sync + 'static,
+    F: Fn(S, &mut R) + Clone + Send + Sync + 'static,
+{
+    GenerateKeyed {
+        count,
+        key,
+        key_of,
+        fill,
+        found: PhantomData,
+    }
+}
+
+/// See [`generate_keyed`].
+pub struct GenerateKeyed<R: Record, T: Record, S, K, F> {
+    count: u64,
+    key: Field<R, T>,
+    key_of: K,
+    fill: F,
+    found: PhantomData<fn() -> S>,
+}
+
+/// Reads a range of a [`GenerateKeyed`].
+pub struct GenerateKeyedReader<R: Record, T: Record, S, K, F> {
+    range: Range<u64>,
+    key: Field<R, T>,
+    key_of: K,
+    fill: F,
+    found: PhantomData<fn() -> S>,
+}
+
+impl<R: PlainRecord, T: Record, S: 'static, K, F> Source for GenerateKeyed<R, T, S, K, F>
+where
+    K: Fn(u64) -> (T, S) + Clone + Send + Sync + 'static,
+    F: Fn(S, &mut R) + Clone + Send + Sync + 'static,
+{
+    type Out = R;
+    type Split = Range<u64>;
+    type Reader = GenerateKeyedReader<R, T, S, K, F>;
+
+    fn splits(&self, parallelism: usize) -> Result<Vec<Range<u64>>> {
+        if self.key.integer_layout().is_none() {
+            return Err(Error::config(format!(
+                "generate_keyed: the key {:?} is not an integer of up to 64 bits; use generate_rows",
+                self.key
+            )));
+        }
+        Ok(split_range(self.count, parallelism))
+    }
+
+    fn reader(&self, split: Range<u64>) -> Result<Self::Reader> {
+        Ok(GenerateKeyedReader {
+            range: split,
+            key: self.key,
+            key_of: self.key_of.clone(),
+            fill: self.fill.clone(),
+            found: PhantomData,
+        })
+    }
+}
+
+impl<R: PlainRecord, T: Record, S: 'static, K, F> SourceReader for GenerateKeyedReader<R, T, S, K, F>
+where
+    K: Fn(u64) -> (T, S) + Send,
+    F: Fn(S, &mut R) + Send,
+{
+    type Out = R;
+
+    fn poll(&mut self, out: &mut SourceOutput<'_, '_, R>) -> Result<SourceStatus> {
+        if self.range.is_empty() {
+            return Ok(SourceStatus::Done);
+        }
+        let left = usize::try_from(self.range.end - self.range.start).unwrap_or(usize::MAX);
+        let first = self.range.start;
+        let emitted = out.fill_keyed(
+            self.key,
+            left,
+            |number| (self.key_of)(first + number as u64),
+            &self.fill,
+        );
+        self.range.start += emitted as u64;
         Ok(SourceStatus::More)
     }
 }

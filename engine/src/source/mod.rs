@@ -26,7 +26,9 @@ pub(crate) use csv_fields::Dialect;
 pub use csv_reader::CsvReader;
 pub use driver::{SourceOutput, SourceTask};
 pub use files::{FileSplit, NotUtf8, Patterns};
-pub use generators::{FromItems, Generate, GenerateRows, from_items, generate, generate_rows};
+pub use generators::{
+    FromItems, Generate, GenerateKeyed, GenerateRows, from_items, generate, generate_keyed, generate_rows,
+};
 pub use text::{TextSource, text, text_blocks};
 pub use text_reader::TextReader;
 
