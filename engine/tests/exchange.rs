@@ -110,7 +110,10 @@ fn rows_placed_one_by_one_and_rows_of_batches_arrive_in_the_order_of_each_channe
         );
         let router = HashRouter::<u64, _>::new(itself::<u64>(), 128, channels as u32);
         let way = router.by_integer().expect("a u64 is an integer");
-        let ends = gates.iter_mut().map(|gate| gate.connect(Arc::new(Nobody))).collect();
+        let ends = gates
+            .iter_mut()
+            .map(|gate| gate.connect(Arc::new(Nobody)))
+            .collect();
         let exchange = Exchange::new(Box::new(router), 8, pool, ends, 1, None);
         let mut output = Output::new(vec![exchange]);
         let mut readers: Vec<GateReader> = gates.into_iter().map(Gate::into_reader).collect();

@@ -172,13 +172,18 @@ mod tests {
     #[test]
     fn a_key_alone_has_the_channel_of_its_rows() {
         type Pair = (u64, i64);
-        for (max_parallelism, parallelism) in [(1, 1), (2, 1), (2, 2), (128, 3), (128, 128), (1 << 15, 1000)] {
+        for (max_parallelism, parallelism) in [(1, 1), (2, 1), (2, 2), (128, 3), (128, 128), (1 << 15, 1000)]
+        {
             let router = HashRouter::<Pair, _>::new(first::<Pair>(), max_parallelism, parallelism);
             let way = router.by_integer().expect("a u64 is an integer");
             for key in (0..5_000u64).chain([u64::MAX, 1 << 63]) {
                 let group = key_group(hash_u64(u64::to_u64(key)), max_parallelism);
                 let expected = subtask_of(group, max_parallelism, parallelism);
-                assert_eq!(way.channel(key), expected as usize, "{key} {parallelism}/{max_parallelism}");
+                assert_eq!(
+                    way.channel(key),
+                    expected as usize,
+                    "{key} {parallelism}/{max_parallelism}"
+                );
             }
         }
     }
