@@ -359,3 +359,42 @@ fn a_panic_loses_no_segment() {
         assert_eq!(source.out(), 0);
     }
 }
+
+/// A table that was told what to expect has its pages at once, and is the same table: also where it was told too little,
+/// too much, or more than there is.
+#[test]
+fn a_table_that_expects_its_entries_does_not_split() {
+    for (expected, entries, segments) in [
+        (20_000, 20_000, 1000),
+        (100, 20_000, 1000),
+        (20_000, 0, 1000),
+        (1, 1, 1000),
+        (0, 10, 1000),
+        (20_000, 2_000, 20),
+    ] {
+        let source = TestSource::new(4096, segments);
+        let mut table = LineTable::new(source.clone(), 1, 3);
+        table.expect(expected);
+        let held = table.segments_held();
+        let hashes: Vec<u64> = (0..entries).map(|key| hash_u64(key) >> 3 | 5 << 61).collect();
+        let progress = table.update_batch(&hashes, |row, lanes, is_new| {
+            assert!(is_new);
+            lanes[0] = row as u64;
+        });
+        assert_eq!((progress.rows, progress.starved), (hashes.len(), false));
+        assert_eq!(table.len(), hashes.len());
+        for (row, &hash) in hashes.iter().enumerate() {
+            assert_eq!(table.get(hash), Some(&[row as u64][..]));
+        }
+        if expected == entries as usize {
+            assert!(
+                table.segments_held() <= held + held / 20,
+                "hardly a page has split: {} of {held}",
+                table.segments_held()
+            );
+        }
+        table.clear();
+        drop(table);
+        assert_eq!(source.out(), 0);
+    }
+}

@@ -4,4 +4,5 @@ mod failing_edges;
 mod failing_functions;
 mod jobs_at_once;
 mod limits;
+mod new_keys;
 mod real_threads;

@@ -140,6 +140,31 @@ impl LineTable {
         }
     }
 
+    /// Makes an empty table as wide as `entries` distinct hashes need, so that it does not grow by splits; with as many
+    /// pages as the source has. The pages fill to their capacity.
+    ///
+    /// # Panics
+    /// Where the table is not empty.
+    pub fn expect(&mut self, entries: usize) {
+        assert!(self.is_empty(), "a table that has entries grows as it needs");
+        let full = self.shape.capacity as usize * 9 / 10;
+        let depth = entries.div_ceil(full).next_power_of_two().ilog2();
+        while self.directory.depth() < depth && self.directory.deepen() {}
+        let depth = self.directory.depth();
+        for prefix in 0..1u64 << depth {
+            let place = if depth == 0 { 0 } else { prefix << (64 - depth) };
+            if !self.directory.is_hole(place, depth) {
+                continue;
+            }
+            let Some(page) = self.fresh_page(place, depth) else {
+                return;
+            };
+            // SAFETY: the page was just taken, so it is live and nobody else refers to it.
+            unsafe { page.header_mut() }.limit = self.shape.capacity;
+            self.directory.link(page, place, depth);
+        }
+    }
+
     /// The values of a hash.
     pub fn get(&self, hash: u64) -> Option<&[u64]> {
         if hash == 0 {

@@ -20,6 +20,7 @@ mod byte_grow;
 pub use blob::{Bytes, Parts};
 pub use byte::{ByteTable, Stored};
 pub use keys::{KeyBatch, KeySpan};
+pub use page::prefetch_line;
 pub use line::{LineTable, MOST_LANES};
 
 /// How far a batch got.

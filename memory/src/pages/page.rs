@@ -116,6 +116,12 @@ impl Page {
     }
 }
 
+/// Asks the processor to bring the line with the first of some bytes into its cache. No bytes, no line.
+#[inline(always)]
+pub fn prefetch_line(bytes: &[u8]) {
+    prefetch(bytes.as_ptr());
+}
+
 /// Asks the processor to bring the line at `address` into its cache; any address may be given.
 #[inline(always)]
 pub(super) fn prefetch(address: *const u8) {

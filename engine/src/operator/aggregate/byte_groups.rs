@@ -218,11 +218,6 @@ impl<R: Record, K: KeyFields<R>> ByteGroups<R, K> {
         }
     }
 
-    /// How many groups there are.
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-
     /// Makes the keys of the rows of a batch that begin at `starts` the chunk. Not for integer keys.
     pub(crate) fn take_rows_at(&mut self, bytes: &[u8], starts: &[u32]) {
         self.keys.take_rows_at(bytes, starts);
@@ -337,8 +332,8 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for ByteGroups<R, K> {
         self.table.segments_held()
     }
 
-    fn is_empty(&self) -> bool {
-        self.table.is_empty()
+    fn len(&self) -> usize {
+        self.table.len()
     }
 
     fn reset(&mut self, skip_bits: u32) {
@@ -496,8 +491,8 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for RowGroups<R, K> {
         self.table.segments_held()
     }
 
-    fn is_empty(&self) -> bool {
-        self.table.is_empty()
+    fn len(&self) -> usize {
+        self.table.len()
     }
 
     fn reset(&mut self, skip_bits: u32) {

@@ -87,11 +87,19 @@ pub(crate) trait Groups<R: Record, K: KeyFields<R>>: Send + 'static {
     /// Segments held.
     fn segments(&self) -> usize;
 
+    /// How many groups there are.
+    fn len(&self) -> usize;
+
     /// Whether there is no group.
-    fn is_empty(&self) -> bool;
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 
     /// Drops every group; the next ones share `skip_bits` bits.
     fn reset(&mut self, skip_bits: u32);
+
+    /// Says how many bytes of entries, of keys that are distinct for the most part, will come to no groups.
+    fn expect(&mut self, _bytes: usize) {}
 }
 
 /// The hashes of a chunk, and the numbers of its keys.
@@ -295,11 +303,15 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
         self.table.segments_held()
     }
 
-    fn is_empty(&self) -> bool {
-        self.table.is_empty()
+    fn len(&self) -> usize {
+        self.table.len()
     }
 
     fn reset(&mut self, skip_bits: u32) {
         self.table = LineTable::new(self.source.clone(), self.table.lanes(), skip_bits);
+    }
+
+    fn expect(&mut self, bytes: usize) {
+        self.table.expect(bytes / (8 + 8 * self.table.lanes()));
     }
 }

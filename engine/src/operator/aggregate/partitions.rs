@@ -1,19 +1,25 @@
-//! Hash partitions that left memory: what is in their buffers, and the blocks in the spill store.
+//! Hash partitions that left the table: what is in their buffers, what is kept in memory, and the blocks in the spill
+//! store.
 //!
 //! # Interface
-//! [`Partitions::open`] marks a partition as spilled; [`Partitions::append`] adds an entry to one; [`Partitions::close`] writes
-//! what is buffered and hands over the blocks of all.
+//! [`Partitions::open`] marks a partition as one that has a log; [`Partitions::append`] adds an entry to one;
+//! [`Partitions::take`] hands one over, and [`Partitions::close`] all of them. Logs are kept in memory from
+//! [`Partitions::keep_logs`] on, for as long as there are segments: then the longest is written.
 //!
 //! # Memory
-//! A segment for each log of a spilled partition, where the source has one; else a few KiB of heap. Block references are on
-//! the heap: 16 to 24 bytes for each segment of entries.
+//! A segment for each log of a partition, where the source has one; else a few KiB of heap. Kept logs take what the source
+//! has. References to blocks and kept segments are on the heap: 16 to 24 bytes for each segment of entries.
 //!
 //! # Layout
 //! Blocks hold whole entries, one after the other, in the form that the groups gave them.
 
+use forebay_memory::pages::prefetch_line;
 use forebay_memory::spill::BlockRef;
 use forebay_memory::{Result, Segment, SegmentSource, SpillHandle};
 use std::sync::Arc;
+
+/// How many times as long as the mean a log may become.
+const UNEVEN: usize = 4;
 
 /// Bytes of a buffer where no segment is to be had.
 const SMALL_BUFFER: usize = 4096;
@@ -51,9 +57,16 @@ impl Buffer {
     }
 }
 
-/// A sequence of entries, in blocks and a buffer.
+/// Whole entries in a segment, and how many bytes they are.
+pub(crate) struct Kept {
+    pub(crate) segment: Segment,
+    pub(crate) filled: usize,
+}
+
+/// A sequence of entries, in blocks, segments and a buffer.
 struct Tail {
     blocks: Vec<BlockRef>,
+    kept: Vec<Kept>,
     buffer: Buffer,
     filled: usize,
 }
@@ -61,22 +74,11 @@ struct Tail {
 impl Tail {
     const EMPTY: Tail = Tail {
         blocks: Vec::new(),
+        kept: Vec::new(),
         buffer: Buffer::None,
         filled: 0,
     };
 
-    #[inline]
-    fn append(&mut self, entry: &[u8], source: &dyn SegmentSource, handle: &mut SpillHandle) -> Result<()> {
-        if self.buffer.bytes().len() < self.filled + entry.len() {
-            self.make_space(entry.len(), source, handle)?;
-        }
-        let filled = self.filled;
-        self.buffer.bytes()[filled..filled + entry.len()].copy_from_slice(entry);
-        self.filled += entry.len();
-        Ok(())
-    }
-
-    #[cold]
     fn make_space(
         &mut self,
         size: usize,
@@ -101,7 +103,25 @@ impl Tail {
         Ok(())
     }
 
+    /// Puts a full buffer aside, with `fresh` in its place.
+    fn keep(&mut self, fresh: Segment) {
+        match std::mem::replace(&mut self.buffer, Buffer::Segment(fresh)) {
+            Buffer::Segment(segment) => self.kept.push(Kept {
+                segment,
+                filled: self.filled,
+            }),
+            Buffer::None | Buffer::Heap(_) => unreachable!("only segments are kept"),
+        }
+        self.filled = 0;
+    }
+
+    /// Whether the buffer could be kept for an entry of this size to find room in the next.
+    fn may_keep(&self, size: usize, segment_size: usize) -> bool {
+        self.filled > 0 && size <= segment_size && matches!(self.buffer, Buffer::Segment(_))
+    }
+
     fn write(&mut self, handle: &mut SpillHandle) -> Result<()> {
+        write_kept(&mut self.kept, &mut self.blocks, handle)?;
         if self.filled > 0 {
             let filled = self.filled;
             self.blocks.push(handle.write(&[&self.buffer.bytes()[..filled]])?);
@@ -111,17 +131,81 @@ impl Tail {
     }
 }
 
+/// Writes what is kept behind the blocks of its log.
+fn write_kept(kept: &mut Vec<Kept>, blocks: &mut Vec<BlockRef>, handle: &mut SpillHandle) -> Result<()> {
+    for Kept { segment, filled } in kept.drain(..) {
+        blocks.push(handle.write(&[&segment[..filled]])?);
+    }
+    Ok(())
+}
+
+/// Copies an entry; the usual sizes without a call.
+#[inline(always)]
+fn copy_short(entry: &[u8], place: &mut [u8]) {
+    macro_rules! copy {
+        ($($size:literal)*) => { match entry.len() {
+            $($size => {
+                let entry: &[u8; $size] = entry.try_into().expect("its size was just seen");
+                place[..$size].copy_from_slice(entry);
+            })*
+            _ => place.copy_from_slice(entry),
+        } };
+    }
+    copy!(16 24 32 40);
+}
+
 /// What a partition left behind.
 pub(crate) struct Spilled {
     /// Blocks of states.
     pub(crate) states: Vec<BlockRef>,
+    /// States in memory.
+    pub(crate) kept: Vec<Kept>,
     /// Blocks of changes.
     pub(crate) changes: Vec<BlockRef>,
+}
+
+impl Spilled {
+    /// The bytes of its entries.
+    pub(crate) fn bytes(&self) -> usize {
+        let kept: usize = self.kept.iter().map(|kept| kept.filled).sum();
+        let blocks = self.states.iter().chain(&self.changes);
+        kept + blocks.map(BlockRef::raw_bytes).sum::<usize>()
+    }
+
+    /// Writes what is in memory, and gives its segments back.
+    pub(crate) fn write_kept(&mut self, handle: &mut SpillHandle) -> Result<()> {
+        write_kept(&mut self.kept, &mut self.states, handle)
+    }
 }
 
 struct Partition {
     states: Tail,
     changes: Tail,
+}
+
+impl Partition {
+    /// Writes the buffers, or keeps that of the states; what the partition is then.
+    fn close(mut self, keeps: bool, handle: &mut SpillHandle) -> Result<Spilled> {
+        let states = &mut self.states;
+        if keeps && matches!(states.buffer, Buffer::Segment(_)) {
+            if states.filled > 0
+                && let Buffer::Segment(segment) = std::mem::replace(&mut states.buffer, Buffer::None)
+            {
+                states.kept.push(Kept {
+                    segment,
+                    filled: states.filled,
+                });
+            }
+        } else {
+            states.write(handle)?;
+        }
+        self.changes.write(handle)?;
+        Ok(Spilled {
+            states: self.states.blocks,
+            kept: self.states.kept,
+            changes: self.changes.blocks,
+        })
+    }
 }
 
 /// The spilled ones among `2^bits` partitions of the hash.
@@ -130,6 +214,10 @@ pub(crate) struct Partitions {
     bits: u32,
     list: Vec<Option<Partition>>,
     spilled: usize,
+    keeps: bool,
+    /// Segments put aside, in all since the start: their mean length is what logs are compared with.
+    put_aside: usize,
+    is_uneven: bool,
     source: Arc<dyn SegmentSource>,
 }
 
@@ -142,8 +230,16 @@ impl Partitions {
             bits,
             list,
             spilled: 0,
+            keeps: false,
+            put_aside: 0,
+            is_uneven: false,
             source,
         }
+    }
+
+    /// Keeps states in memory for as long as the source has segments, or no longer. What is kept stays.
+    pub(crate) fn keep_logs(&mut self, keeps: bool) {
+        self.keeps = keeps;
     }
 
     /// Bits of the hash that tell partitions apart.
@@ -195,14 +291,93 @@ impl Partitions {
         entry: &[u8],
         handle: &mut SpillHandle,
     ) -> Result<()> {
+        let tail = self.tail(partition, log);
+        if tail.buffer.bytes().len() < tail.filled + entry.len() {
+            self.make_space(partition, log, entry.len(), handle)?;
+        }
+        let tail = self.tail(partition, log);
+        let place = &mut tail.buffer.bytes()[tail.filled..];
+        // There may be a thousand tails: the next entry of this one finds its line in cache.
+        prefetch_line(place.get(64..).unwrap_or(&[]));
+        copy_short(entry, &mut place[..entry.len()]);
+        tail.filled += entry.len();
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn tail(&mut self, partition: usize, log: Log) -> &mut Tail {
         let partition = self.list[partition]
             .as_mut()
             .expect("entries are added to spilled partitions");
-        let tail = match log {
+        match log {
             Log::States => &mut partition.states,
             Log::Changes => &mut partition.changes,
+        }
+    }
+
+    #[cold]
+    fn make_space(
+        &mut self,
+        partition: usize,
+        log: Log,
+        size: usize,
+        handle: &mut SpillHandle,
+    ) -> Result<()> {
+        let source = self.source.clone();
+        let may_keep = self.tail(partition, log).may_keep(size, source.segment_size());
+        if self.keeps && log == Log::States && may_keep {
+            let mut fresh = source.try_take();
+            if fresh.is_none() && self.write_longest(handle)? {
+                fresh = source.try_take();
+            }
+            if let Some(fresh) = fresh {
+                let tail = self.tail(partition, log);
+                tail.keep(fresh);
+                let length = tail.kept.len();
+                self.put_aside += 1;
+                self.is_uneven |= length > UNEVEN * ((self.put_aside >> self.bits) + 4);
+                return Ok(());
+            }
+        }
+        self.tail(partition, log).make_space(size, &*source, handle)
+    }
+
+    /// Writes the longest log that is kept, and gives its segments back; false where nothing is kept.
+    pub(crate) fn write_longest(&mut self, handle: &mut SpillHandle) -> Result<bool> {
+        let longest = self
+            .list
+            .iter_mut()
+            .flatten()
+            .max_by_key(|partition| partition.states.kept.len());
+        let Some(Partition { states, .. }) = longest.filter(|partition| !partition.states.kept.is_empty())
+        else {
+            return Ok(false);
         };
-        tail.append(entry, &*self.source, handle)
+        write_kept(&mut states.kept, &mut states.blocks, handle)?;
+        Ok(true)
+    }
+
+    /// Whether some log has become far longer than others: a few keys have many rows.
+    pub(crate) fn is_uneven(&self) -> bool {
+        self.is_uneven
+    }
+
+    /// A partition all of whose log is in memory, as one that has no log any more; none where there is no such.
+    pub(crate) fn take_kept(&mut self, handle: &mut SpillHandle) -> Result<Option<Spilled>> {
+        let is_kept = |partition: &Option<Partition>| {
+            partition.as_ref().is_some_and(|Partition { states, changes }| {
+                states.blocks.is_empty()
+                    && matches!(states.buffer, Buffer::Segment(_))
+                    && changes.blocks.is_empty()
+                    && changes.filled == 0
+            })
+        };
+        let Some(place) = self.list.iter().position(is_kept) else {
+            return Ok(None);
+        };
+        self.spilled -= 1;
+        let partition = self.list[place].take().expect("the partition was just seen");
+        partition.close(true, handle).map(Some)
     }
 
     /// Writes what is buffered and gives the buffers back. The next entries find new ones, on the heap if there is nothing
@@ -217,19 +392,12 @@ impl Partitions {
         Ok(())
     }
 
-    /// Writes what is buffered; the blocks of every spilled partition.
-    pub(crate) fn close(mut self, handle: &mut SpillHandle) -> Result<Vec<Spilled>> {
-        let mut spilled = Vec::new();
-        for partition in self.list.iter_mut() {
-            if let Some(mut partition) = partition.take() {
-                partition.states.write(handle)?;
-                partition.changes.write(handle)?;
-                spilled.push(Spilled {
-                    states: partition.states.blocks,
-                    changes: partition.changes.blocks,
-                });
-            }
-        }
-        Ok(spilled)
+    /// Writes what is buffered, or keeps it; what every partition left behind.
+    pub(crate) fn close(self, handle: &mut SpillHandle) -> Result<Vec<Spilled>> {
+        let Partitions { list, keeps, .. } = self;
+        list.into_iter()
+            .flatten()
+            .map(|partition| partition.close(keeps, handle))
+            .collect()
     }
 }
