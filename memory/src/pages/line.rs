@@ -140,8 +140,8 @@ impl LineTable {
         }
     }
 
-    /// Makes an empty table as wide as `entries` distinct hashes need, so that it does not grow by splits; with as many
-    /// pages as the source has. The pages fill to their capacity.
+    /// Makes an empty table as wide as `entries` distinct hashes need, so that it does not grow by splits; leaves it as it
+    /// is where the source has not the pages for that. The pages fill to their capacity.
     ///
     /// # Panics
     /// Where the table is not empty.
@@ -157,7 +157,7 @@ impl LineTable {
                 continue;
             }
             let Some(page) = self.fresh_page(place, depth) else {
-                return;
+                return self.clear();
             };
             // SAFETY: the page was just taken, so it is live and nobody else refers to it.
             unsafe { page.header_mut() }.limit = self.shape.capacity;
