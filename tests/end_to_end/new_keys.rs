@@ -73,7 +73,11 @@ fn keys_that_come_again_are_folded() {
 #[test]
 fn a_heavy_key_is_folded() {
     let (peak, _) = check(2000, 300_000, |index| {
-        hash_u64(if index < 40_000 || index % 8 == 0 { index } else { 7 })
+        hash_u64(if index < 40_000 || index % 8 == 0 {
+            index
+        } else {
+            7
+        })
     });
     assert!(peak < 2000, "{peak} segments");
 }

@@ -20,8 +20,8 @@ mod byte_grow;
 pub use blob::{Bytes, Parts};
 pub use byte::{ByteTable, Stored};
 pub use keys::{KeyBatch, KeySpan};
-pub use page::prefetch_line;
 pub use line::{LineTable, MOST_LANES};
+pub use page::prefetch_line;
 
 /// How far a batch got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -436,7 +436,10 @@ where
                 }
             }
             Deferral::Ending => {
-                let partitions = self.partitions.as_mut().expect("rows are put aside in partitions");
+                let partitions = self
+                    .partitions
+                    .as_mut()
+                    .expect("rows are put aside in partitions");
                 match partitions.take_kept(&mut self.handle)? {
                     Some(spilled) => {
                         let mut reading = self.begin_reading(spilled)?;
