@@ -304,6 +304,17 @@ impl<R: Record> BatchWriter<R> {
         full
     }
 
+    /// Counts a row that goes on without being written, so that positions in messages are right.
+    #[inline(always)]
+    pub(crate) fn pass_by(&mut self) {
+        self.rows_before += 1;
+    }
+
+    /// Bytes of a row at most (`record.max_size`).
+    pub(crate) fn max_row_size(&self) -> usize {
+        self.batches.max_row_size
+    }
+
     #[cold]
     fn refuse(&self, view: R::View<'_>) {
         let position = self.rows_before + u64::from(self.rows) + 1;

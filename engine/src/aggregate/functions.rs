@@ -15,6 +15,7 @@ pub fn count() -> Count {
 impl<R: Record> Aggregate<R> for Count {
     type Out = u64;
     const LANES: usize = 1;
+    const READS_ROWS: bool = false;
 
     #[inline(always)]
     fn fold(&self, lanes: &mut [u64], _: &[u8], _: bool) {

@@ -27,6 +27,9 @@ pub trait Aggregate<R: Record>: Clone + Send + Sync + 'static {
     /// 64-bit words of state.
     const LANES: usize;
 
+    /// Whether [`Aggregate::fold`] looks at the row: where it does not, records may be folded that never become one.
+    const READS_ROWS: bool = true;
+
     /// Folds a record's row into the lanes, which are all zero when `is_new`.
     fn fold(&self, lanes: &mut [u64], row: &[u8], is_new: bool);
 
@@ -45,6 +48,7 @@ macro_rules! tuple_aggregate {
         impl<R: Record, $($name: Aggregate<R>),+> Aggregate<R> for ($($name,)+) {
             type Out = ($($name::Out,)+);
             const LANES: usize = 0 $(+ $name::LANES)+;
+            const READS_ROWS: bool = false $(|| $name::READS_ROWS)+;
 
             #[inline(always)]
             fn fold(&self, lanes: &mut [u64], row: &[u8], is_new: bool) {

@@ -5,14 +5,18 @@
 //! input, [`Operator::finish`] is called until it answers [`Finish::Done`]. [`Operator::flush`] sends rows held back to
 //! fill a batch; it is called when the task has no more input at hand.
 //!
+//! What an operator emits goes on as a row in a batch, but for views that the next one takes as they are: an aggregation that
+//! needs the key alone lends a [`ViewTaker`].
+//!
 //! # Cost
-//! One dynamic call a batch and operator.
+//! One dynamic call a batch and operator; one a view where views are taken, which is less than writing and reading its row.
 
 use crate::batch::Batch;
 use crate::exchange::{Direct, Output};
 use crate::metrics::OperatorMetrics;
-use crate::record::IntegerColumn;
+use crate::record::{IntegerColumn, Record};
 use forebay_memory::{ErrorKind, Result};
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,10 +29,37 @@ pub enum Finish {
     Done,
 }
 
+/// The part of an operator that takes views which have not been written as rows. The operator before it in the chain
+/// borrows it ([`Downstream::borrow_taker`]) while it works on a batch.
+pub trait ViewTaker<R: Record>: Send {
+    /// Takes a view. Where it answers false the view is to be sent as a row.
+    fn take(&mut self, view: R::View<'_>) -> bool;
+
+    /// Whether it has something to send and takes little more until it was given back.
+    fn is_full(&self) -> bool;
+
+    /// Views taken since it was borrowed.
+    fn taken(&self) -> u64;
+
+    /// Itself, for its operator.
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+}
+
 /// An operator of a chain. One object serves one subtask.
 pub trait Operator: Send {
     /// Takes a batch.
     fn process(&mut self, batch: Batch, down: &mut Downstream<'_>) -> Result<()>;
+
+    /// Lends what takes views of its input, a `Box<dyn ViewTaker<_>>`, where it has that. Until it comes back the operator
+    /// may be given batches, but is not flushed or finished.
+    fn lend_taker(&mut self) -> Option<Box<dyn Any + Send>> {
+        None
+    }
+
+    /// Takes back what it has lent, by [`ViewTaker::into_any`].
+    fn return_taker(&mut self, _taker: Box<dyn Any + Send>, _down: &mut Downstream<'_>) -> Result<()> {
+        Ok(())
+    }
 
     /// Sends rows that were held back to fill a batch.
     fn flush(&mut self, _down: &mut Downstream<'_>) -> Result<()> {
@@ -209,21 +240,9 @@ impl Downstream<'_> {
                 self.output.send(batch);
                 Ok(())
             }
-            Some((link, rest)) => {
-                link.records_in += batch.len() as u64;
-                let caller = self.active.load(Ordering::Relaxed);
-                self.active.store(self.index + 1, Ordering::Relaxed);
-                let mut down = Downstream {
-                    links: rest,
-                    output: self.output,
-                    index: self.index + 1,
-                    active: self.active,
-                };
-                let result = located(link, |operator| operator.process(batch, &mut down));
-                if result.is_ok() {
-                    self.active.store(caller, Ordering::Relaxed);
-                }
-                result
+            Some(_) => {
+                let rows = batch.len() as u64;
+                self.step(rows, |operator, down| operator.process(batch, down))
             }
         }
     }
@@ -235,6 +254,47 @@ impl Downstream<'_> {
             [] => self.output.direct(column),
             _ => None,
         }
+    }
+
+    /// Runs a step of the next operator, with `rows` more records for it.
+    fn step(
+        &mut self,
+        rows: u64,
+        step: impl FnOnce(&mut dyn Operator, &mut Downstream<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (link, rest) = self.links.split_first_mut().expect("there is a next operator");
+        link.records_in += rows;
+        let caller = self.active.load(Ordering::Relaxed);
+        self.active.store(self.index + 1, Ordering::Relaxed);
+        let mut down = Downstream {
+            links: rest,
+            output: self.output,
+            index: self.index + 1,
+            active: self.active,
+        };
+        let result = located(link, |operator| step(operator, &mut down));
+        if result.is_ok() {
+            self.active.store(caller, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// What takes views of the next operator's input, where it lends that.
+    pub fn borrow_taker<R: Record>(&mut self) -> Option<Box<dyn ViewTaker<R>>> {
+        let taker = self.links.first_mut()?.operator.lend_taker()?;
+        let taker = taker.downcast::<Box<dyn ViewTaker<R>>>();
+        Some(*taker.expect("operators of a chain agree on their records"))
+    }
+
+    /// Gives back what [`Downstream::borrow_taker`] answered.
+    ///
+    /// # Errors
+    /// Those of the operators after this one.
+    pub fn return_taker<R: Record>(&mut self, taker: Box<dyn ViewTaker<R>>) -> Result<()> {
+        let taken = taker.taken();
+        self.step(taken, |operator, down| {
+            operator.return_taker(taker.into_any(), down)
+        })
     }
 
     /// Whether the task's output can take more without parking it.

@@ -8,7 +8,7 @@
 //! # Cost
 //! No allocation and no dynamic call a row.
 
-use super::downstream::{Downstream, Operator};
+use super::downstream::{Downstream, Operator, ViewTaker};
 use crate::batch::{Batch, BatchWriter, Batches};
 use crate::record::Record;
 use forebay_memory::{Error, Result};
@@ -283,13 +283,18 @@ impl<I: Record, O: Record, S: Stage<I, O>> Operator for Fused<I, O, S> {
 pub struct Collector<'a, O: Record> {
     writer: &'a mut BatchWriter<O>,
     full: &'a mut dyn FnMut(Batch),
+    taker: Option<&'a mut dyn ViewTaker<O>>,
 }
 
 impl<O: Record> Collector<'_, O> {
     /// Emits a row.
     #[inline(always)]
     pub fn push(&mut self, row: O::View<'_>) {
-        if let Some(full) = self.writer.push(row) {
+        if let Some(taker) = &mut self.taker
+            && taker.take(O::shorten(row))
+        {
+            self.writer.pass_by();
+        } else if let Some(full) = self.writer.push(row) {
             (self.full)(full);
         }
     }
@@ -339,7 +344,17 @@ struct ToFlatMap<'a, 'd, O: Record, F> {
     function: &'a mut F,
     writer: &'a mut BatchWriter<O>,
     down: &'a mut Downstream<'d>,
+    /// What takes rows of the next operator before they are any.
+    taker: Option<Box<dyn ViewTaker<O>>>,
     failure: Option<Error>,
+}
+
+impl<O: Record, F> ToFlatMap<'_, '_, O, F> {
+    fn return_taker(&mut self) -> Result<()> {
+        self.taker
+            .take()
+            .map_or(Ok(()), |taker| self.down.return_taker(taker))
+    }
 }
 
 impl<M: Record, O: Record, F: FlatMap<M, O>> Emit<M> for ToFlatMap<'_, '_, O, F> {
@@ -356,6 +371,10 @@ impl<M: Record, O: Record, F: FlatMap<M, O>> Emit<M> for ToFlatMap<'_, '_, O, F>
             &mut Collector {
                 writer: self.writer,
                 full: &mut full,
+                taker: self
+                    .taker
+                    .as_deref_mut()
+                    .map(|taker| taker as &mut dyn ViewTaker<O>),
             },
         );
     }
@@ -370,10 +389,12 @@ impl<I: Record, M: Record, O: Record, S: Stage<I, M>, F: FlatMap<M, O>> Operator
     for FusedFlatMap<I, M, O, S, F>
 {
     fn process(&mut self, batch: Batch, down: &mut Downstream<'_>) -> Result<()> {
+        let taker = down.borrow_taker::<O>();
         let mut emit = ToFlatMap {
             function: &mut self.function,
             writer: &mut self.writer,
             down,
+            taker,
             failure: None,
         };
         for row in batch.rows::<I>() {
@@ -382,8 +403,12 @@ impl<I: Record, M: Record, O: Record, S: Stage<I, M>, F: FlatMap<M, O>> Operator
             if let Some(error) = emit.failure.take() {
                 return Err(error);
             }
+            if emit.taker.as_ref().is_some_and(|taker| taker.is_full()) {
+                emit.return_taker()?;
+                emit.taker = emit.down.borrow_taker::<O>();
+            }
         }
-        Ok(())
+        emit.return_taker()
     }
 
     fn flush(&mut self, down: &mut Downstream<'_>) -> Result<()> {

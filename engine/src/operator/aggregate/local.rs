@@ -1,7 +1,7 @@
 //! Aggregation before the exchange: a small table that lives in cache and sends partial results on.
 //!
 //! # Algorithm
-//! 1. A short key has a place in a table that forgets ([`ShortGroups`]): who comes later takes it, and the group that had
+//! 1. A short key has a place in a table that forgets ([`ShortGroups`](super::short_groups::ShortGroups)): who comes later takes it, and the group that had
 //!    it is sent as a partial row (key, lanes).
 //! 2. Longer keys are folded into groups as long as there is room for new ones; when there is none, all these groups are
 //!    sent, and the table starts again.
@@ -15,19 +15,20 @@
 use super::byte_groups::ByteGroups;
 use super::folding::{Folding, Lanes};
 use super::groups::{CHUNK, Groups};
-use super::short_groups::{Evicted, ShortGroups, ShortKey};
+use super::short_front::ShortFront;
 use crate::aggregate::Aggregate;
 use crate::batch::{Batch, BatchWriter, Batches};
 use crate::metrics::OperatorMetrics;
-use crate::operator::{Downstream, Finish, Operator};
+use crate::operator::{Downstream, Finish, Operator, ViewTaker};
 use crate::record::{Field, KeyFields, Record, second};
 use forebay_memory::pages::Cursor;
 use forebay_memory::{Budget, Result};
+use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// Segments of the tables at most: 2 MiB of 32 KiB segments, an L2. With half as many a tenth more leaves as partial rows,
-/// with twice as many an eighth less, and takes as long.
+/// Segments of the tables at most: 2 MiB of 32 KiB segments, an L2. Half of that is 32,768 places for short keys and one
+/// lane: of C sources, 4 words in 100 then take another's place, and 5 with half as many.
 pub(crate) const MOST_SEGMENTS: usize = 64;
 
 /// Rows before it is judged whether the table reduces (Flink's default sample).
@@ -38,7 +39,8 @@ pub(crate) type Partial<K> = (K, Vec<u8>);
 
 /// Folds rows of `R` by `K` before the exchange.
 pub(crate) struct LocalAggregate<R: Record, K: KeyFields<R>, A> {
-    short: ShortGroups,
+    /// Nothing while the operator before has it.
+    short: Option<Box<ShortFront<R, K, A>>>,
     groups: ByteGroups<R, K>,
     keys: K,
     folding: Lanes<A>,
@@ -51,11 +53,9 @@ pub(crate) struct LocalAggregate<R: Record, K: KeyFields<R>, A> {
     partial_rows: u64,
     /// The groups are being sent, and this is how far.
     sending: Cursor,
-    sending_short: usize,
     ready: Vec<Batch>,
     /// Where the rows of a batch begin that have long keys.
     long: Vec<u32>,
-    scratch: Vec<u8>,
     position: u64,
     peak_segments: usize,
 }
@@ -64,7 +64,11 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> LocalAggregate<R, K, A> {
     /// An operator that sends each row on by itself from the start where `is_bypassed`.
     pub(crate) fn new(keys: K, aggregate: A, budget: Budget, batches: Batches, is_bypassed: bool) -> Self {
         LocalAggregate {
-            short: ShortGroups::new(A::LANES),
+            short: Some(Box::new(ShortFront::new(
+                keys,
+                aggregate.clone(),
+                batches.clone(),
+            ))),
             groups: ByteGroups::new(keys, A::LANES, Arc::new(budget.clone()), 0),
             keys,
             folding: Lanes(aggregate),
@@ -75,34 +79,16 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> LocalAggregate<R, K, A> {
             rows: 0,
             partial_rows: 0,
             sending: Cursor::default(),
-            sending_short: 0,
             ready: Vec::new(),
             long: Vec::new(),
-            scratch: Vec::new(),
             position: 0,
             peak_segments: 0,
         }
     }
 
-    /// Sends up to `limit` groups of short keys; true when all are sent, and the table is gone then.
-    fn send_short(&mut self, limit: usize, down: &mut Downstream<'_>) -> Result<bool> {
-        self.peak_segments = self.peak_segments.max(self.budget.held());
-        let (writer, ready, sent, keys) = (
-            &mut self.writer,
-            &mut self.ready,
-            &mut self.partial_rows,
-            self.keys,
-        );
-        let has_more = self.short.visit(&mut self.sending_short, limit, |group| {
-            *sent += 1;
-            write_short(keys, writer, ready, group);
-        });
-        if !has_more {
-            self.short.close();
-            self.sending_short = 0;
-        }
-        self.ready.drain(..).try_for_each(|batch| down.send(batch))?;
-        Ok(!has_more)
+    /// The front, which is here whenever the operator is flushed or finished.
+    fn short(&mut self) -> &mut ShortFront<R, K, A> {
+        self.short.as_mut().expect("what was lent has come back")
     }
 
     /// Sends up to `limit` groups of long keys; true when all are sent, and the table is empty then.
@@ -123,44 +109,21 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> LocalAggregate<R, K, A> {
     }
 
     /// Folds the rows with short keys; `long` gets where the others begin.
-    fn fold_short(&mut self, batch: &Batch, long: &mut Vec<u32>) {
+    fn fold_short(&mut self, batch: &Batch, long: &mut Vec<u32>, down: &mut Downstream<'_>) -> Result<()> {
         long.clear();
-        if !self.short.is_open() {
-            self.short.open(&self.budget, self.budget.maximum() / 2);
+        let most = self.budget.maximum() / 2;
+        if let Some(short) = &mut self.short
+            && short.open(&self.budget, most)
+        {
+            short.fold_rows(batch, long);
+            return short.send_ready(down);
         }
-        let is_open = self.short.is_open();
-        let (keys, bytes) = (self.keys, batch.bytes());
-        let column = keys.as_bytes_column();
         let mut at = 0;
         for _ in 0..batch.len() {
-            let size = R::row_size_at(&bytes[at..]);
-            let row = &bytes[at..at + size];
-            let key = match column {
-                Some(column) => {
-                    let (start, size) = column.place(row);
-                    ShortKey::of(bytes, at + start, size)
-                }
-                None => {
-                    let key = keys.key_bytes(R::read_row(row), &mut self.scratch);
-                    ShortKey::of(key, 0, key.len())
-                }
-            };
-            match key {
-                Some(key) if is_open => {
-                    let (writer, ready, sent) = (&mut self.writer, &mut self.ready, &mut self.partial_rows);
-                    self.short.update(
-                        key,
-                        |lanes, is_new| self.folding.fold_row(lanes, row, is_new),
-                        |group| {
-                            *sent += 1;
-                            write_short(keys, writer, ready, group);
-                        },
-                    );
-                }
-                _ => long.push(at as u32),
-            }
-            at += size;
+            long.push(at as u32);
+            at += R::row_size_at(&batch.bytes()[at..]);
         }
+        Ok(())
     }
 
     /// Folds the rows that begin at these places.
@@ -208,25 +171,31 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> LocalAggregate<R, K, A> {
         write::<K::Key>(&mut self.writer, &mut self.ready, key, lanes);
         self.partial_rows += 1;
     }
-}
 
-/// Writes the partial row of a short key.
-#[inline(always)]
-fn write_short<R: Record, K: KeyFields<R>>(
-    keys: K,
-    writer: &mut BatchWriter<Partial<K::Key>>,
-    ready: &mut Vec<Batch>,
-    group: Evicted<'_>,
-) {
-    group
-        .key
-        .with_bytes(|key| keys.with_key(key, |key| write::<K::Key>(writer, ready, key, group.lanes)))
-        .expect("a table has only canonical keys");
+    /// Judges, after so many rows, whether the tables reduce.
+    fn judge(&mut self, down: &mut Downstream<'_>) -> Result<()> {
+        if self.rows < SAMPLE || self.is_bypassed {
+            return Ok(());
+        }
+        let Some(short) = &mut self.short else {
+            return Ok(());
+        };
+        // Groups still in the tables count as partial rows: they will be.
+        let left = self.groups.len() + short.len();
+        let partial_rows = self.partial_rows + short.take_partial_rows() + left as u64;
+        self.is_bypassed = 2 * partial_rows > self.rows;
+        (self.rows, self.partial_rows) = (0, 0);
+        if self.is_bypassed {
+            self.short().send_groups(usize::MAX, down)?;
+            self.send_groups(usize::MAX, down)?;
+        }
+        Ok(())
+    }
 }
 
 /// Writes a partial row.
 #[inline]
-fn write<K: Record>(
+pub(super) fn write<K: Record>(
     writer: &mut BatchWriter<Partial<K>>,
     ready: &mut Vec<Batch>,
     key: K::View<'_>,
@@ -249,31 +218,46 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> Operator for LocalAggregate<R,
             return self.bypass(&batch, down);
         }
         let mut long = std::mem::take(&mut self.long);
-        self.fold_short(&batch, &mut long);
-        let folded = self.fold_long(batch.bytes(), &long, down);
+        let folded = self
+            .fold_short(&batch, &mut long, down)
+            .and_then(|()| self.fold_long(batch.bytes(), &long, down));
         self.long = long;
         folded?;
         self.ready.drain(..).try_for_each(|batch| down.send(batch))?;
-        if self.rows >= SAMPLE {
-            // Groups still in the tables count as partial rows: they will be.
-            let partial_rows = self.partial_rows + (self.groups.len() + self.short.len()) as u64;
-            self.is_bypassed = 2 * partial_rows > self.rows;
-            (self.rows, self.partial_rows) = (0, 0);
-            if self.is_bypassed {
-                self.send_short(usize::MAX, down)?;
-                self.send_groups(usize::MAX, down)?;
-            }
+        self.judge(down)
+    }
+
+    fn lend_taker(&mut self) -> Option<Box<dyn Any + Send>> {
+        if A::READS_ROWS || self.is_bypassed {
+            return None;
         }
-        Ok(())
+        let most = self.budget.maximum() / 2;
+        let mut short = self.short.take_if(|short| short.open(&self.budget, most))?;
+        short.lent();
+        let taker: Box<dyn ViewTaker<R>> = short;
+        Some(Box::new(taker))
+    }
+
+    fn return_taker(&mut self, taker: Box<dyn Any + Send>, down: &mut Downstream<'_>) -> Result<()> {
+        let mut short = taker
+            .downcast::<ShortFront<R, K, A>>()
+            .expect("an operator gets back what it has lent");
+        self.position += short.taken();
+        self.rows += short.taken();
+        let sent = short.send_ready(down);
+        self.short = Some(short);
+        sent?;
+        self.judge(down)
     }
 
     fn flush(&mut self, down: &mut Downstream<'_>) -> Result<()> {
+        self.short().flush(down)?;
         self.writer.take().map_or(Ok(()), |batch| down.send(batch))
     }
 
     fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
         while down.has_room() {
-            if self.send_short(CHUNK, down)? && self.send_groups(CHUNK, down)? {
+            if self.short().send_groups(CHUNK, down)? && self.send_groups(CHUNK, down)? {
                 self.flush(down)?;
                 return Ok(Finish::Done);
             }

@@ -9,6 +9,7 @@ mod byte_groups;
 mod partitions;
 mod grouped;
 mod short_groups;
+mod short_front;
 mod local;
 
 pub(crate) use byte_groups::{ByteGroups, RowGroups};

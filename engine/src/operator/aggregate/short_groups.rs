@@ -58,10 +58,47 @@ impl ShortKey {
         };
         let words = u128::from_le_bytes(bytes);
         let [low, high] = OWN_BITS[size];
-        Some(ShortKey([
+        Some(ShortKey::sized(
             words as u64 & low,
-            ((words >> 64) as u64 & high) | (size as u64 + 1) << 56,
-        ]))
+            (words >> 64) as u64 & high,
+            size,
+        ))
+    }
+
+    /// The key that is all of `bytes`; nothing where it is too long.
+    #[inline(always)]
+    pub(super) fn of_all(bytes: &[u8]) -> Option<ShortKey> {
+        /// The bytes as a little-endian number, from loads of `N` at both ends that overlap.
+        fn ends<const N: usize>(bytes: &[u8]) -> Option<(u64, u64)> {
+            let number = |bytes: &[u8; N]| {
+                bytes
+                    .iter()
+                    .rev()
+                    .fold(0, |number, byte| number << 8 | u64::from(*byte))
+            };
+            Some((number(bytes.first_chunk()?), number(bytes.last_chunk()?)))
+        }
+        let size = bytes.len();
+        if size > MOST_KEY {
+            return None;
+        }
+        let bits = 8 * size as u32;
+        let (low, high) = if let Some((first, last)) = ends::<8>(bytes) {
+            // Of the last eight bytes, those that are not among the first.
+            (first, last.unbounded_shr(128 - bits))
+        } else if let Some((first, last)) = ends::<4>(bytes) {
+            (first | last << (bits - 32), 0)
+        } else if let Some((first, last)) = ends::<2>(bytes) {
+            (first | last << (bits - 16), 0)
+        } else {
+            (bytes.first().map_or(0, |byte| u64::from(*byte)), 0)
+        };
+        Some(ShortKey::sized(low, high, size))
+    }
+
+    #[inline(always)]
+    fn sized(low: u64, high: u64, size: usize) -> ShortKey {
+        ShortKey([low, high | (size as u64 + 1) << 56])
     }
 
     /// Calls `then` with the key's canonical bytes.
@@ -221,7 +258,7 @@ mod tests {
     use std::collections::HashMap;
 
     fn key(bytes: &[u8]) -> Option<ShortKey> {
-        ShortKey::of(bytes, 0, bytes.len())
+        ShortKey::of_all(bytes)
     }
 
     #[test]
