@@ -4,7 +4,7 @@ use forebay::record::{first, second};
 use forebay::source::{from_items, generate};
 use forebay::{Environment, ErrorKind, Mode, Runtime};
 use forebay_memory::hash::unhash_u64;
-use forebay_memory::spill::{IoChoice, SimulatedDisk, SimulatedFaults, SpillConfig};
+use forebay_memory::spill::{IoChoice, SimulatedDisk, SimulatedFaults, SpillConfig, probe};
 use forebay_memory::{MemoryManager, Plan, SpillStore};
 use std::collections::BTreeMap;
 
@@ -116,7 +116,7 @@ fn a_disk_that_is_full_fails_the_job_and_leaves_nothing() {
 }
 
 #[test]
-fn a_job_spills_through_threads_where_io_uring_is_refused() {
+fn a_job_spills_through_threads_where_that_is_asked_for() {
     let directory = std::env::temp_dir().join(format!("forebay-threads-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
     let config = SpillConfig {
@@ -142,6 +142,144 @@ fn a_job_spills_through_threads_where_io_uring_is_refused() {
     let left = std::fs::read_dir(&directory).expect("it is there").count();
     std::fs::remove_dir_all(&directory).expect("the test made it");
     assert_eq!(left, 0, "files are left");
+}
+
+/// From here on, the kernel refuses io_uring to this thread and those that it starts, as it does under the default
+/// profiles of containers.
+fn refuse_io_uring() {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+    /// The same on every architecture.
+    const IO_URING_SETUP: i64 = 425;
+    const EPERM: u32 = 1;
+    let architecture = std::env::consts::ARCH.try_into().expect("a known architecture");
+    let filter = SeccompFilter::new(
+        BTreeMap::from([(IO_URING_SETUP, Vec::new())]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(EPERM),
+        architecture,
+    );
+    let program: BpfProgram = filter
+        .and_then(TryInto::try_into)
+        .expect("the filter is one call long");
+    apply_filter(&program).expect("a thread may give up calls");
+}
+
+#[test]
+fn a_job_spills_through_threads_where_the_kernel_refuses_io_uring() {
+    let refused = std::thread::spawn(|| {
+        refuse_io_uring();
+        let directory = std::env::temp_dir().join(format!("forebay-refused-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+        let run = |io: IoChoice| {
+            let config = SpillConfig {
+                directories: vec![directory.clone()],
+                io,
+                workspace_bytes: 256 << 10,
+                write_bytes: 16 << 10,
+                ..SpillConfig::default()
+            };
+            let store = SpillStore::open(&config).expect("the directory is there");
+            let runtime = runtime(16, 256, store);
+            let environment = Environment::new(runtime.clone()).with_parallelism(2);
+            let counts = counts(&environment);
+            let result = environment.execute("refused");
+            assert_eq!(runtime.manager().outstanding(), 0);
+            result.map(|summary| (summary, counts.take()))
+        };
+        let (summary, counts) = run(IoChoice::Auto).expect("the job runs");
+        assert!(summary.spilled_bytes_written() > 0, "{summary}");
+        assert_eq!(counts.len(), 15_000);
+        assert!(counts.iter().all(|(_, count)| *count == 2));
+        let probed = probe(&directory, 16 << 10, 2, 64 << 10).expect("the directory is writable");
+        assert_eq!(probed.io, "threads");
+        // Demanded, it is an error of the job that names the key.
+        let error = run(IoChoice::IoUring).expect_err("the kernel refuses");
+        assert_eq!(error.kind(), ErrorKind::Io);
+        let message = error.to_string();
+        assert!(
+            message.contains("spill.io: the kernel refuses io_uring; use auto or threads"),
+            "{message}"
+        );
+        assert!(message.contains("Operation not permitted"), "{message}");
+        let left = std::fs::read_dir(&directory).expect("it is there").count();
+        std::fs::remove_dir_all(&directory).expect("the test made it");
+        assert_eq!(left, 0, "files are left");
+    });
+    if let Err(panic) = refused.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Where the child of the next test spills; set for it alone.
+const FULL: &str = "FOREBAY_TEST_FULL_DIRECTORY";
+
+/// The child of the next test: a job whose spill directory is too small, and one that fits.
+#[test]
+fn spill_to_a_full_file_system() {
+    let Ok(directory) = std::env::var(FULL) else {
+        return;
+    };
+    println!("mounted");
+    let config = SpillConfig {
+        directories: vec![directory.clone().into()],
+        workspace_bytes: 256 << 10,
+        write_bytes: 16 << 10,
+        extent_bytes: 128 << 10,
+        ..SpillConfig::default()
+    };
+    let runtime = runtime(16, 256, SpillStore::open(&config).expect("the directory is there"));
+    for _ in 0..2 {
+        let environment = Environment::new(runtime.clone()).with_parallelism(2);
+        let large = environment.source("large", generate(300_000, |index| (index, index)));
+        large.group_by(first()).count().blackhole();
+        let error = environment.execute("large").expect_err("the disk is full");
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        let message = error.to_string();
+        assert!(message.contains("No space left on device"), "{message}");
+        assert!(message.contains(&directory) && message.contains("spill.directories"), "{message}");
+        assert_eq!(runtime.manager().outstanding(), 0);
+        assert_eq!(runtime.spill().used_bytes(), 0);
+        assert_eq!(std::fs::read_dir(&directory).expect("it is there").count(), 0);
+    }
+    // What the failed jobs had is free again.
+    let environment = Environment::new(runtime).with_parallelism(1);
+    let small = environment.source("small", generate(6000, |index| (index, index)));
+    let counts = small.group_by(first()).count().collect();
+    let summary = environment.execute("small").expect("it fits");
+    assert!(summary.spilled_bytes_written() > 0, "{summary}");
+    assert_eq!(counts.take().len(), 6000);
+    println!("full, and freed");
+}
+
+#[test]
+fn a_file_system_in_memory_that_is_full_fails_the_job_and_leaves_nothing() {
+    let directory = std::env::temp_dir().join(format!("forebay-full-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+    // In a mount namespace of its own, so that the mount goes with the child; mounting needs rights that not all have.
+    let script = "mount -t tmpfs -o size=2m tmpfs \"$0\" && exec \"$1\" --exact limits::spill_to_a_full_file_system --nocapture";
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(&directory)
+        .arg(std::env::current_exe().expect("this test has a path"))
+        .env(FULL, &directory)
+        .output();
+    std::fs::remove_dir(&directory).expect("nothing was written below the mount");
+    let Ok(output) = output else {
+        println!("skipped: unshare cannot be run");
+        return;
+    };
+    let (said, complained) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    if !said.contains("mounted") {
+        println!("skipped: a tmpfs cannot be mounted here: {complained}");
+        return;
+    }
+    assert!(
+        output.status.success() && said.contains("full, and freed"),
+        "{said}\n{complained}"
+    );
 }
 
 #[test]
