@@ -64,7 +64,10 @@ impl Model {
 
     fn free(&self) -> usize {
         let counted: usize = self.sides.iter().map(Side::counted).sum();
-        let orphaned = self.orphans.iter().map(|(required, out)| out.len().max(*required));
+        let orphaned = self
+            .orphans
+            .iter()
+            .map(|(required, out)| out.len().max(*required));
         self.total - counted - orphaned.sum::<usize>()
     }
 
@@ -101,7 +104,10 @@ impl Model {
         match opened {
             Ok(pool) => {
                 assert!(required <= free, "{required} are promised, {free} are free");
-                self.sides.push(Side { pool, out: Vec::new() });
+                self.sides.push(Side {
+                    pool,
+                    out: Vec::new(),
+                });
             }
             Err(error) => assert!(required > free, "{required} of {free} are refused: {error}"),
         }
@@ -124,7 +130,11 @@ impl Model {
         match taken {
             Some(segment) => {
                 assert!(had < kept || free > 0, "there was none");
-                assert!(overdraft || had < side.pool.size().max(1), "{had} are out of {}", side.pool.size());
+                assert!(
+                    overdraft || had < side.pool.size().max(1),
+                    "{had} are out of {}",
+                    side.pool.size()
+                );
                 self.stamp += 1;
                 side.out.push(Stamped::new(segment, self.stamp));
             }
@@ -148,7 +158,11 @@ impl Model {
         let orphaned = self.orphans.iter().flat_map(|(_, out)| out);
         orphaned.for_each(Stamped::check);
         let sizes: usize = self.sides.iter().map(|side| side.pool.size()).sum();
-        assert!(sizes <= self.total, "shares of {sizes} in a pool of {}", self.total);
+        assert!(
+            sizes <= self.total,
+            "shares of {sizes} in a pool of {}",
+            self.total
+        );
         for side in &self.sides {
             assert_eq!(side.pool.in_use(), side.out.len());
             side.out.iter().for_each(Stamped::check);
@@ -192,7 +206,10 @@ fn threads_that_take_pass_on_and_give_back_lose_nothing() {
                         }
                         match random.below(3) {
                             0 => drop(mine.pop()),
-                            1 => mine.pop().into_iter().for_each(|stamped| sender.send(stamped).unwrap()),
+                            1 => mine
+                                .pop()
+                                .into_iter()
+                                .for_each(|stamped| sender.send(stamped).unwrap()),
                             _ => {}
                         }
                     }
@@ -208,6 +225,9 @@ fn threads_that_take_pass_on_and_give_back_lose_nothing() {
     assert_eq!(manager.outstanding(), 0);
 }
 
-fn channel() -> (std::sync::mpsc::SyncSender<Stamped>, std::sync::mpsc::Receiver<Stamped>) {
+fn channel() -> (
+    std::sync::mpsc::SyncSender<Stamped>,
+    std::sync::mpsc::Receiver<Stamped>,
+) {
     std::sync::mpsc::sync_channel(4)
 }

@@ -227,7 +227,11 @@ fn spill_to_a_full_file_system() {
         extent_bytes: 128 << 10,
         ..SpillConfig::default()
     };
-    let runtime = runtime(16, 256, SpillStore::open(&config).expect("the directory is there"));
+    let runtime = runtime(
+        16,
+        256,
+        SpillStore::open(&config).expect("the directory is there"),
+    );
     for _ in 0..2 {
         let environment = Environment::new(runtime.clone()).with_parallelism(2);
         let large = environment.source("large", generate(300_000, |index| (index, index)));
@@ -236,7 +240,10 @@ fn spill_to_a_full_file_system() {
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
         let message = error.to_string();
         assert!(message.contains("No space left on device"), "{message}");
-        assert!(message.contains(&directory) && message.contains("spill.directories"), "{message}");
+        assert!(
+            message.contains(&directory) && message.contains("spill.directories"),
+            "{message}"
+        );
         assert_eq!(runtime.manager().outstanding(), 0);
         assert_eq!(runtime.spill().used_bytes(), 0);
         assert_eq!(std::fs::read_dir(&directory).expect("it is there").count(), 0);
