@@ -15,6 +15,7 @@
 //! input until such batches have left it.
 
 use crate::record::{Record, checked_row_size};
+use forebay_memory::scatter::SegmentWriter;
 use forebay_memory::{Segment, SegmentSource};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -238,13 +239,19 @@ impl Batches {
 /// Appends rows and hands back batches as they fill.
 pub struct BatchWriter<R> {
     batches: Batches,
-    body: Option<Body>,
-    position: usize,
-    limit: usize,
-    rows: u32,
+    /// The batch being filled, where it is in a segment.
+    segment: SegmentWriter,
+    /// The batch being filled, where it is on the heap; the segment is vacant then.
+    heap: Option<HeapBatch>,
     /// Rows of the batches before.
     rows_before: u64,
     record: PhantomData<fn(R)>,
+}
+
+struct HeapBatch {
+    body: Body,
+    position: usize,
+    rows: u32,
 }
 
 impl<R: Record> BatchWriter<R> {
@@ -252,10 +259,8 @@ impl<R: Record> BatchWriter<R> {
     pub fn new(batches: Batches) -> Self {
         BatchWriter {
             batches,
-            body: None,
-            position: 0,
-            limit: 0,
-            rows: 0,
+            segment: SegmentWriter::vacant(R::STRIDE),
+            heap: None,
             rows_before: 0,
             record: PhantomData,
         }
@@ -263,12 +268,15 @@ impl<R: Record> BatchWriter<R> {
 
     /// The number of rows in the batch being filled.
     pub fn len(&self) -> usize {
-        self.rows as usize
+        match &self.heap {
+            Some(heap) => heap.rows as usize,
+            None => self.segment.rows_written(),
+        }
     }
 
     /// Whether the batch being filled has no rows.
     pub fn is_empty(&self) -> bool {
-        self.rows == 0
+        self.len() == 0
     }
 
     /// How many rows of fixed size a segment takes, at least one.
@@ -292,15 +300,35 @@ impl<R: Record> BatchWriter<R> {
         if R::STRIDE == 0 && size > self.batches.max_row_size {
             self.refuse(view);
         }
-        let mut full = None;
-        if self.position + size > self.limit {
-            full = self.start(size);
+        match self.segment.reserve(size) {
+            Some(row) => {
+                R::write_row(view, row);
+                None
+            }
+            None => self.push_elsewhere(view, size),
         }
-        let body = self.body.as_mut().expect("start() leaves a body");
-        let end = self.position + size;
-        R::write_row(view, &mut body.bytes_mut()[self.position..end]);
-        self.position = end;
-        self.rows += 1;
+    }
+
+    /// Appends a row for which the segment has no room: to a batch on the heap, or to the next one.
+    #[cold]
+    #[inline(never)]
+    fn push_elsewhere(&mut self, view: R::View<'_>, size: usize) -> Option<Batch> {
+        let full = match self.free() < size {
+            true => self.start(size),
+            false => None,
+        };
+        match &mut self.heap {
+            Some(heap) => {
+                let row = heap.position..heap.position + size;
+                R::write_row(view, &mut heap.body.bytes_mut()[row]);
+                heap.position += size;
+                heap.rows += 1;
+            }
+            None => {
+                let row = self.segment.reserve(size).expect("start() leaves room for the row");
+                R::write_row(view, row);
+            }
+        }
         full
     }
 
@@ -317,9 +345,17 @@ impl<R: Record> BatchWriter<R> {
 
     #[cold]
     fn refuse(&self, view: R::View<'_>) {
-        let position = self.rows_before + u64::from(self.rows) + 1;
+        let position = self.rows_before + self.len() as u64 + 1;
         if let Err(error) = checked_row_size::<R>(view, position, self.batches.max_row_size) {
             std::panic::resume_unwind(Box::new(error));
+        }
+    }
+
+    /// Bytes that are free in the batch being filled.
+    fn free(&self) -> usize {
+        match &self.heap {
+            Some(heap) => heap.body.bytes().len() - heap.position,
+            None => self.segment.remaining(),
         }
     }
 
@@ -327,40 +363,51 @@ impl<R: Record> BatchWriter<R> {
     /// `n` of them and calls [`BatchWriter::advance`]. Only for rows of fixed size.
     pub fn room(&mut self, most: usize) -> (Option<Batch>, &mut [u8]) {
         assert!(R::STRIDE > 0, "rows of {} have no fixed size", R::schema().name);
-        let mut full = None;
-        if self.position + R::STRIDE > self.limit {
-            full = self.start(R::STRIDE);
-        }
-        let free = ((self.limit - self.position) / R::STRIDE).min(most);
-        let body = self.body.as_mut().expect("start() leaves a body");
-        (
-            full,
-            &mut body.bytes_mut()[self.position..self.position + free * R::STRIDE],
-        )
+        let full = match self.free() < R::STRIDE {
+            true => self.start(R::STRIDE),
+            false => None,
+        };
+        let size = (self.free() / R::STRIDE).min(most) * R::STRIDE;
+        let room = match &mut self.heap {
+            Some(heap) => &mut heap.body.bytes_mut()[heap.position..heap.position + size],
+            None => self.segment.room(size),
+        };
+        (full, room)
     }
 
     /// Counts `rows` rows of fixed size that the caller wrote into [`BatchWriter::room`].
     pub fn advance(&mut self, rows: usize) {
-        let end = self.position + rows * R::STRIDE;
-        assert!(end <= self.limit, "rows were written inside the room");
-        self.position = end;
-        self.rows += rows as u32;
+        let size = rows * R::STRIDE;
+        assert!(size <= self.free(), "rows were written inside the room");
+        match &mut self.heap {
+            Some(heap) => {
+                heap.position += size;
+                heap.rows += rows as u32;
+            }
+            None if rows > 0 => {
+                self.segment.reserve(size);
+            }
+            None => {}
+        }
     }
 
     /// The batch being filled, if it has rows.
     pub fn take(&mut self) -> Option<Batch> {
-        if self.rows == 0 {
+        let rows = self.len();
+        if rows == 0 {
             return None;
         }
-        let body = self.body.take()?;
-        self.rows_before += u64::from(self.rows);
-        let batch = Batch {
-            body,
-            rows: self.rows,
-            end: self.position as u32,
-        };
-        (self.position, self.limit, self.rows) = (0, 0, 0);
-        Some(batch)
+        self.rows_before += rows as u64;
+        if let Some(heap) = self.heap.take() {
+            return Some(Batch {
+                body: heap.body,
+                rows: heap.rows,
+                end: heap.position as u32,
+            });
+        }
+        let end = BATCH_HEADER + self.segment.written();
+        let segment = self.segment.take()?;
+        Some(Batch::from_segment(segment, rows, end))
     }
 
     /// Starts a batch with room for a row of `size` bytes; returns the one that was being filled.
@@ -369,22 +416,29 @@ impl<R: Record> BatchWriter<R> {
     fn start(&mut self, size: usize) -> Option<Batch> {
         let full = self.take();
         let needed = BATCH_HEADER + size;
-        let fits = |body: &Body| body.bytes().len() >= needed;
         // A body without rows may be left over from a row that needed more.
-        let body = self.body.take().filter(fits).unwrap_or_else(|| {
-            let segment_size = self.batches.source.segment_size();
-            match if needed <= segment_size {
-                self.batches.source.try_take()
-            } else {
-                None
-            } {
-                Some(segment) => Body::Segment(segment),
-                None => Body::heap(needed.max(segment_size)),
+        if self.free() >= size {
+            return full;
+        }
+        let segment_size = self.batches.source.segment_size();
+        self.heap = None;
+        match if needed <= segment_size {
+            self.batches.source.try_take()
+        } else {
+            None
+        } {
+            Some(segment) => {
+                self.segment.put(segment);
             }
-        });
-        self.limit = body.bytes().len();
-        self.position = BATCH_HEADER;
-        self.body = Some(body);
+            None => {
+                self.segment.take();
+                self.heap = Some(HeapBatch {
+                    body: Body::heap(needed.max(segment_size)),
+                    position: BATCH_HEADER,
+                    rows: 0,
+                });
+            }
+        }
         full
     }
 }

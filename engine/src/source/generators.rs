@@ -145,6 +145,7 @@ impl<R: PlainRecord, F: Fn(u64, &mut [R]) + Send> SourceReader for GenerateRowsR
 ///
 /// # Examples
 /// ```
+/// use forebay::Environment;
 /// use forebay::record::Record;
 /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
@@ -153,19 +154,19 @@ impl<R: PlainRecord, F: Fn(u64, &mut [R]) + Send> SourceReader for GenerateRowsR
 /// #[record(plain)]
 /// struct Reading {
 ///     sensor: u64,
-///     value: i64,
+///     values: [i64; 8],
 /// }
 ///
-/// let environment = forebay::Environment::local()?;
+/// let environment = Environment::from_args()?;
 /// let source = forebay::source::generate_keyed(
 ///     1000,
 ///     Reading::sensor,
 ///     |index| (index % 10, index as i64),
-///     |value, row: &mut Reading| row.value = value,
+///     |value, row: &mut Reading| row.values = [value; 8],
 /// );
-/// let sums = environment.source("readings", source).key_by(Reading::sensor).sum(Reading::value).collect();
+/// let counts = environment.source("readings", source).key_by(Reading::sensor).count().collect();
 /// environment.execute("readings")?;
-/// assert_eq!(sums.take().len(), 10);
+/// assert_eq!(counts.take().len(), 10);
 /// # Ok::<(), forebay::Error>(())
 /// ```
 pub fn generate_keyed<R: PlainRecord, T: Record, S, K, F>(
