@@ -325,7 +325,10 @@ impl<R: Record> BatchWriter<R> {
                 heap.rows += 1;
             }
             None => {
-                let row = self.segment.reserve(size).expect("start() leaves room for the row");
+                let row = self
+                    .segment
+                    .reserve(size)
+                    .expect("start() leaves room for the row");
                 R::write_row(view, row);
             }
         }

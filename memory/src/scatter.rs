@@ -546,7 +546,11 @@ mod tests {
                 assert!(writer.reserve(rows * 8).is_some());
             }
             assert_eq!(writer.rows_written(), before + rows);
-            assert!(writer.rows()[before * 8..].iter().all(|&byte| byte == before as u8));
+            assert!(
+                writer.rows()[before * 8..]
+                    .iter()
+                    .all(|&byte| byte == before as u8)
+            );
         }
         assert_eq!((writer.remaining(), writer.room(0).len()), (0, 0));
         assert!(writer.reserve(8).is_none());
