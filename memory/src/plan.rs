@@ -78,7 +78,7 @@ pub struct Sections {
 pub struct WeightsPlan {
     /// The weight of operators.
     pub operator: u64,
-    /// The weight of keyed state.
+    /// The weight of keyed state, of which no job has any yet.
     pub state: u64,
 }
 

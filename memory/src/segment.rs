@@ -2,8 +2,7 @@
 //!
 //! # Interface
 //! A [`SegmentSource`] hands out [`Segment`]s; dropping one returns its [`Block`] to its [`SegmentHome`].
-//! [`Segment::freeze`] makes it a counted read-only [`SharedSegment`]; [`Segment::swap_blocks`] moves
-//! its bytes to another account.
+//! [`Segment::swap_blocks`] moves its bytes to another account.
 //!
 //! # Invariants
 //! I1. A block is in exactly one place: in a segment, or with its home. The types forbid a second release:
@@ -140,11 +139,6 @@ impl Segment {
         );
         std::mem::swap(&mut self.block, &mut other.block);
     }
-
-    /// A read-only segment that several may hold; the last holder gives it back.
-    pub fn freeze(self) -> SharedSegment {
-        SharedSegment(Arc::new(self))
-    }
 }
 
 impl Deref for Segment {
@@ -182,25 +176,6 @@ impl Drop for Segment {
 impl fmt::Debug for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Segment({}, {} B)", self.block.id.0, self.block.len)
-    }
-}
-
-/// A read-only segment with several holders.
-#[derive(Clone, Debug)]
-pub struct SharedSegment(Arc<Segment>);
-
-impl SharedSegment {
-    /// The segment again, writable, where this is its only holder; itself otherwise.
-    pub fn try_unfreeze(self) -> Result<Segment, SharedSegment> {
-        Arc::try_unwrap(self.0).map_err(SharedSegment)
-    }
-}
-
-impl Deref for SharedSegment {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0
     }
 }
 
@@ -257,21 +232,5 @@ mod tests {
         let mut left = Segment::new(one.take().unwrap(), home);
         let mut right = Segment::new(other.take().unwrap(), other_home);
         left.swap_blocks(&mut right);
-    }
-
-    #[test]
-    fn a_shared_segment_goes_home_with_its_last_holder() {
-        let (arena, home, _) = homes();
-        let mut segment = Segment::new(arena.take().unwrap(), home.clone());
-        segment.fill(7);
-        let shared = segment.freeze();
-        let copy = shared.clone();
-        let shared = shared.try_unfreeze().expect_err("it has another holder");
-        drop(copy);
-        assert_eq!((home.1.load(SeqCst), shared[4095]), (0, 7));
-        let mut segment = shared.try_unfreeze().expect("it has no other holder");
-        segment[0] = 8;
-        drop(segment);
-        assert_eq!(home.1.load(SeqCst), 1);
     }
 }

@@ -1,13 +1,10 @@
 //! `aggregate`: count and sum of each key's values, by default with every key new.
 
-use super::input::{hash_of, keyed_data, keyed_stream, prepare_keyed};
-use super::output::output;
+use super::input::{keyed_data, keyed_stream, prepare_keyed};
 use super::{Answer, Outcome, Workload, keyed_sum};
 use crate::data::Keyed;
-use crate::data::keyed::KEYED_RECORD;
 use crate::setting::Setting;
 use forebay::aggregate::{count, sum};
-use forebay::sink::HashSink;
 use forebay::{Environment, Result, Runtime};
 use forebay_memory::hash::hash_u64;
 use forebay_memory::pages::LineTable;
@@ -35,39 +32,16 @@ type Aggregated = (u64, (u64, i64));
 
 fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
     let (stream, records) = keyed_stream(environment, setting)?;
-    let (sink, total) = HashSink::<Aggregated>::new();
-    let aggregated = stream
+    let results = stream
         .key_by(Keyed::key)
         .aggregate_final((count(), sum(Keyed::value)));
-    if setting.output.is_some() {
-        let lines = |(key, (count, sum)): (u64, (u64, i64)), line: &mut String| {
-            line.push_str(&format!("{key},{count},{sum}"));
-        };
-        aggregated.sink("files", output::<Aggregated, _>(setting, lines));
-    } else {
-        aggregated.sink("hash", sink);
-    }
-    let summary = environment.execute("aggregate")?;
-    let answer = super::folded(&total);
-    Ok(Outcome {
-        records,
-        bytes: records * KEYED_RECORD as u64,
-        answer,
-        summary,
-        latency: None,
+    super::run_keyed::<Aggregated, _>(environment, setting, records, results, |(key, (count, sum)), line| {
+        line.push_str(&format!("{key},{count},{sum}"));
     })
 }
 
 fn oracle(setting: &Setting) -> Result<Answer> {
-    let mut answer = Answer::default();
-    let mut row = Vec::new();
-    super::fold_sorted(setting, |key, values| {
-        let total: i64 = values.iter().map(|(_, value)| value).sum();
-        let aggregated: Aggregated = (key, (values.len() as u64, total));
-        answer.records += 1;
-        answer.hash = answer.hash.wrapping_add(hash_of(&aggregated, &mut row));
-    })?;
-    Ok(answer)
+    super::answer_by_key::<Aggregated>(setting, |key, group| (key, (group.len() as u64, super::total_of(group))))
 }
 
 /// The longest that a batch of insertions takes while the operator's table grows in the runtime's memory from nothing

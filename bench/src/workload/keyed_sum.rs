@@ -1,15 +1,12 @@
 //! `keyed-sum`: the sum of each key's values, at the end or after every record.
 
-use super::input::{for_each_keyed, hash_of, keyed_stream, prepare_keyed};
-use super::output::output;
+use super::input::{for_each_keyed, keyed_stream, prepare_keyed};
 use super::updates::{KeySink, LastSink};
 use super::{Answer, Bare, Outcome, Workload};
 use crate::data::Keyed;
-use crate::data::keyed::KEYED_RECORD;
 use crate::limits::{MachineLimits, best_rate};
 use crate::setting::{Emit, Setting};
 use forebay::aggregate::sum;
-use forebay::sink::HashSink;
 use forebay::{Environment, Result};
 use std::hint::black_box;
 use std::sync::Mutex;
@@ -39,57 +36,29 @@ type Summed = (u64, i64);
 fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
     let (stream, records) = keyed_stream(environment, setting)?;
     let keyed = stream.key_by(Keyed::key);
-    let answer: Box<dyn Fn() -> Answer> = match setting.emit {
-        _ if setting.output.is_some() => {
-            let lines = |(key, sum): (u64, i64), line: &mut String| line.push_str(&format!("{key},{sum}"));
-            let sink = output::<Summed, _>(setting, lines);
-            keyed.aggregate_final(sum(Keyed::value)).sink("files", sink);
-            Box::new(Answer::default)
-        }
-        Emit::Final => {
-            let (sink, total) = HashSink::new();
-            keyed.aggregate_final(sum(Keyed::value)).sink("hash", sink);
-            Box::new(move || super::folded(&total))
-        }
-        Emit::Updates if setting.checked => {
-            let (sink, total) = LastSink::<Summed>::new();
-            keyed
-                .aggregate_updates(sum(Keyed::value))
-                .sink("last of each key", sink);
-            Box::new(move || *total.lock().expect("folding does not panic"))
-        }
-        Emit::Updates => {
-            let (sink, total) = KeySink::<Summed>::new();
-            keyed
-                .aggregate_updates(sum(Keyed::value))
-                .sink("hash of keys", sink);
-            Box::new(move || *total.lock().expect("folding does not panic"))
-        }
+    if setting.output.is_some() || setting.emit == Emit::Final {
+        let sums = keyed.aggregate_final(sum(Keyed::value));
+        return super::run_keyed::<Summed, _>(environment, setting, records, sums, |(key, sum), line| {
+            line.push_str(&format!("{key},{sum}"));
+        });
+    }
+    let updates = keyed.aggregate_updates(sum(Keyed::value));
+    let total = if setting.checked {
+        let (sink, total) = LastSink::<Summed>::new();
+        updates.sink("last of each key", sink);
+        total
+    } else {
+        let (sink, total) = KeySink::<Summed>::new();
+        updates.sink("hash of keys", sink);
+        total
     };
     let summary = environment.execute("keyed-sum")?;
-    Ok(Outcome {
-        records,
-        bytes: records * KEYED_RECORD as u64,
-        answer: answer(),
-        summary,
-        latency: None,
-    })
+    let answer = *total.lock().expect("folding does not panic");
+    Ok(super::keyed_outcome(records, answer, summary))
 }
 
 fn oracle(setting: &Setting) -> Result<Answer> {
-    let mut sums = Vec::new();
-    super::fold_sorted(setting, |key, values| {
-        let total: i64 = values.iter().map(|(_, value)| value).sum();
-        sums.push((key, total));
-    })?;
-    let mut row = Vec::new();
-    let hash = sums.iter().fold(0u64, |hash, sum: &Summed| {
-        hash.wrapping_add(hash_of(sum, &mut row))
-    });
-    Ok(Answer {
-        records: sums.len() as u64,
-        hash,
-    })
+    super::answer_by_key::<Summed>(setting, |key, group| (key, super::total_of(group)))
 }
 
 /// The records of each thread added into an array of its own that is indexed by the key: no hash, no exchange.

@@ -15,11 +15,14 @@ mod exchange;
 
 pub use input::KeyedFile;
 
+use crate::data::keyed::KEYED_RECORD;
 use crate::limits::MachineLimits;
 use crate::result::Latency;
 use crate::scratch::Scratch;
 use crate::setting::{Mode, Setting};
-use forebay::{Environment, JobSummary, Runtime};
+use forebay::record::Record;
+use forebay::sink::HashSink;
+use forebay::{Environment, JobSummary, Runtime, Stream};
 use forebay_memory::{Error, Plan, Result};
 use serde::{Deserialize, Serialize};
 
@@ -147,17 +150,58 @@ fn folded(total: &std::sync::Mutex<forebay::sink::SinkHash>) -> Answer {
     }
 }
 
-/// Sorts the setting's keyed records and calls `each` with every key and its records: what oracles do where jobs hash.
-fn fold_sorted(setting: &Setting, mut each: impl FnMut(u64, &[(u64, i64)])) -> Result<()> {
+/// Ends a job over keyed records: hashes its results or, where the setting keeps them, writes each as a line of a file.
+fn run_keyed<R: Record, F>(
+    environment: &Environment,
+    setting: &Setting,
+    records: u64,
+    results: Stream<R>,
+    line: F,
+) -> Result<Outcome>
+where
+    F: for<'a> FnMut(R::View<'a>, &mut String) + Clone + Send + 'static,
+{
+    let (sink, total) = HashSink::new();
+    if setting.output.is_some() {
+        results.sink("files", output::output::<R, _>(setting, line));
+    } else {
+        results.sink("hash", sink);
+    }
+    let summary = environment.execute(&setting.workload)?;
+    Ok(keyed_outcome(records, folded(&total), summary))
+}
+
+/// What came of a job over keyed records.
+fn keyed_outcome(records: u64, answer: Answer, summary: JobSummary) -> Outcome {
+    Outcome {
+        records,
+        bytes: records * KEYED_RECORD as u64,
+        answer,
+        summary,
+        latency: None,
+    }
+}
+
+/// The answer of a workload that makes one result of each key and its values. Sorts the records, as oracles do where jobs
+/// hash.
+fn answer_by_key<R: Record>(setting: &Setting, result: impl Fn(u64, &[(u64, i64)]) -> R) -> Result<Answer> {
     let mut records = Vec::new();
     input::for_each_keyed(setting, 0, 1, u64::MAX, |record| {
         records.push((record.key, record.value))
     })?;
     records.sort_unstable();
-    records
-        .chunk_by(|a, b| a.0 == b.0)
-        .for_each(|group| each(group[0].0, group));
-    Ok(())
+    let (mut answer, mut row) = (Answer::default(), Vec::new());
+    for group in records.chunk_by(|a, b| a.0 == b.0) {
+        let result = result(group[0].0, group);
+        answer.records += 1;
+        answer.hash = answer.hash.wrapping_add(input::hash_of(&result, &mut row));
+    }
+    Ok(answer)
+}
+
+/// The sum of the values of records.
+fn total_of(records: &[(u64, i64)]) -> i64 {
+    records.iter().map(|(_, value)| value).sum()
 }
 
 #[cfg(test)]

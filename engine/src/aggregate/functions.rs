@@ -64,7 +64,8 @@ macro_rules! over_field {
 }
 
 over_field! {
-    /// The sum of a field; of integers with wrap-around at 64 bits (128 for 128-bit fields), of floats compensated.
+    /// The sum of a field; of integers with wrap-around at 64 bits (128 for 128-bit fields), of floats compensated:
+    /// their order shows only where almost all of 106 bits cancel, or a partial sum of finite terms overflows to infinity.
     Sum, sum
 }
 over_field! {

@@ -4,7 +4,9 @@
 //! Integers are summed with wrap-around, as Flink and Java do: the result does not depend on the order, whatever
 //! overflows on the way. Floats are summed as an unevaluated sum of two (Dekker's two-sum; Shewchuk 1997), which carries
 //! about 106 bits: the error before the one final rounding is below 2^-100 of the sum of the absolute values, so
-//! the order of folding shows only where cancellation has eaten almost all of 106 bits.
+//! the order of folding shows only where cancellation has eaten almost all of 106 bits, and where a partial sum of finite
+//! terms overflows: it is infinite from there on, and another order may not pass through it. Terms that are infinite
+//! or NaN themselves give the same in every order.
 //! For minimum and maximum, values map to unsigned integers of the same order; NaN is above every number, and
 //! −0.0 is 0.0.
 
@@ -260,6 +262,21 @@ mod tests {
             f64::add_state(&mut total, &lanes);
         }
         f64::sum(&total)
+    }
+
+    #[test]
+    fn infinite_terms_do_not_depend_on_order_and_overflow_does() {
+        let (infinity, nan) = (f64::INFINITY, f64::NAN);
+        for parts in 1..=3 {
+            assert_eq!(sum_of(&[infinity, 1.0, -1e308], parts), infinity);
+            assert_eq!(sum_of(&[-1e308, 1.0, infinity], parts), infinity);
+            assert!(sum_of(&[infinity, 1.0, -infinity], parts).is_nan());
+            assert!(sum_of(&[-infinity, infinity, 1.0], parts).is_nan());
+            assert!(sum_of(&[1.0, nan, infinity], parts).is_nan());
+        }
+        // As documented.
+        assert_eq!(sum_of(&[1e308, 1e308, -1e308], 1), infinity);
+        assert_eq!(sum_of(&[1e308, -1e308, 1e308], 1), 1e308);
     }
 
     #[test]

@@ -313,7 +313,7 @@ const TABLE: &[KeyInfo] = &[
         word: None,
         default: "70",
         flink: Some("taskmanager.memory.managed.consumer-weights"),
-        doc: "The weight of sorts, aggregates and joins when managed memory is shared out; only kinds that a job has are counted.",
+        doc: "The weight of sorts, aggregates and joins when managed memory is shared out; only kinds that a job has are counted. Checked, and not used yet: jobs have this kind only.",
     },
     KeyInfo {
         name: "memory.weights.state",
@@ -325,7 +325,7 @@ const TABLE: &[KeyInfo] = &[
         word: None,
         default: "70",
         flink: Some("taskmanager.memory.managed.consumer-weights"),
-        doc: "The weight of keyed state when managed memory is shared out.",
+        doc: "The weight of keyed state when managed memory is shared out. Checked, and not used yet: jobs have none.",
     },
     KeyInfo {
         name: "network.buffers_per_channel",
