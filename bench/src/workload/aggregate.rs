@@ -35,13 +35,21 @@ fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
     let results = stream
         .key_by(Keyed::key)
         .aggregate_final((count(), sum(Keyed::value)));
-    super::run_keyed::<Aggregated, _>(environment, setting, records, results, |(key, (count, sum)), line| {
-        line.push_str(&format!("{key},{count},{sum}"));
-    })
+    super::run_keyed::<Aggregated, _>(
+        environment,
+        setting,
+        records,
+        results,
+        |(key, (count, sum)), line| {
+            line.push_str(&format!("{key},{count},{sum}"));
+        },
+    )
 }
 
 fn oracle(setting: &Setting) -> Result<Answer> {
-    super::answer_by_key::<Aggregated>(setting, |key, group| (key, (group.len() as u64, super::total_of(group))))
+    super::answer_by_key::<Aggregated>(setting, |key, group| {
+        (key, (group.len() as u64, super::total_of(group)))
+    })
 }
 
 /// The longest that a batch of insertions takes while the operator's table grows in the runtime's memory from nothing
