@@ -137,11 +137,12 @@ impl Pair {
             pool.expect("there are 64 buffers")
         };
         let (here, there) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
-        here.0
-            .set(std::thread::current())
-            .expect("the bell is new");
+        here.0.set(std::thread::current()).expect("the bell is new");
         let mut readers: Vec<Gate> = (0..gates).map(|_| Gate::new(limits, there.clone())).collect();
-        let channels = readers.iter_mut().map(|gate| gate.connect(here.clone())).collect();
+        let channels = readers
+            .iter_mut()
+            .map(|gate| gate.connect(here.clone()))
+            .collect();
         let router: Box<dyn Router> = match gates {
             1 => Box::new(Forward(0)),
             _ => Box::new(HashRouter::<(u64, u64), _>::new(first(), 128, gates as u32)),
@@ -151,16 +152,16 @@ impl Pair {
         let counter = received.clone();
         let mut readers: Vec<GateReader> = readers.into_iter().map(Gate::into_reader).collect();
         let receiver = std::thread::spawn(move || {
-            there.0
-                .set(std::thread::current())
-                .expect("one thread reads");
+            there.0.set(std::thread::current()).expect("one thread reads");
             while !readers.is_empty() {
                 let mut idle = true;
                 readers.retain_mut(|reader| match reader.read() {
                     GateRead::Batch(batch, credit) => {
                         idle = false;
                         let (words, _) = batch.bytes().as_chunks::<8>();
-                        let sum = words.iter().fold(0u64, |sum, word| sum ^ u64::from_le_bytes(*word));
+                        let sum = words
+                            .iter()
+                            .fold(0u64, |sum, word| sum ^ u64::from_le_bytes(*word));
                         black_box(sum);
                         counter.fetch_add(batch.len() as u64, Ordering::AcqRel);
                         drop(batch);
@@ -192,10 +193,14 @@ impl Pair {
 
     fn send(&mut self, rows: &[u8]) {
         self.drain();
-        let mut segment = self.segments.try_take().expect("an output gives back what it is given");
+        let mut segment = self
+            .segments
+            .try_take()
+            .expect("an output gives back what it is given");
         segment[BATCH_HEADER..][..rows.len()].copy_from_slice(rows);
         let end = BATCH_HEADER + rows.len();
-        self.output.send(Batch::from_segment(segment, rows.len() / ROW, end));
+        self.output
+            .send(Batch::from_segment(segment, rows.len() / ROW, end));
     }
 
     /// Until the output has room again.
