@@ -163,7 +163,7 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
         })
     }
 
-    /// Each key once, when its first record comes (later where it has been spilled).
+    /// Each key once, when its first record comes (later where its group has been spilled).
     pub fn distinct(self) -> Stream<K::Key> {
         let KeyedStream {
             environment,

@@ -1,6 +1,7 @@
 //! Whole jobs on real threads: user functions that fail, jobs side by side, budgets, quotas and disks that are full.
 
 mod failing_edges;
+mod endless;
 mod failing_functions;
 mod jobs_at_once;
 mod limits;

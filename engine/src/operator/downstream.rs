@@ -78,6 +78,17 @@ pub trait Operator: Send {
         Ok(())
     }
 
+    /// Does a piece of the work that was put off while there was input: called when there is none for a while. Rows that
+    /// come of it are sent.
+    fn catch_up(&mut self, _down: &mut Downstream<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether [`Operator::catch_up`] has something to do.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// How many records the operator's user function has begun, for errors.
     fn position(&self) -> u64 {
         0
@@ -165,6 +176,30 @@ impl Chain {
         self.links
             .iter_mut()
             .try_for_each(|link| link.operator.yield_memory())
+    }
+
+    /// Whether an operator has put work off.
+    pub fn is_behind(&self) -> bool {
+        self.links.iter().any(|link| link.operator.is_behind())
+    }
+
+    /// Lets the first operator that has put work off do a piece of it.
+    pub fn catch_up(&mut self) -> Result<()> {
+        let down = self.downstream();
+        let Some(first) = down.links.iter().position(|link| link.operator.is_behind()) else {
+            return Ok(());
+        };
+        let (head, rest) = down.links[first..]
+            .split_first_mut()
+            .expect("first is inside the chain");
+        down.active.store(first + 1, Ordering::Relaxed);
+        let mut after = Downstream {
+            links: rest,
+            output: down.output,
+            index: first + 1,
+            active: down.active,
+        };
+        located(head, |operator| operator.catch_up(&mut after))
     }
 
     /// Finishes the operators in order, as far as there is room.

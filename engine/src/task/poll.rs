@@ -21,6 +21,9 @@ use forebay_memory::{ErrorKind, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long there is no input before operators catch up: spilled groups are read back for what may be a few rows.
+const CATCH_UP_AFTER: Duration = Duration::from_millis(100);
+
 /// Batches moved in one poll: enough to make the poll's own cost small, few enough that they stay in L2.
 const BATCHES_A_POLL: usize = 8;
 
@@ -94,6 +97,8 @@ pub struct Task {
     /// How long rows may be held back to fill a batch, and since when some may be.
     flush_timeout: Option<Duration>,
     flushed: Instant,
+    /// Since when there has been no input.
+    idle_since: Option<Instant>,
     /// When the operators last reported.
     reported: Instant,
 }
@@ -123,6 +128,7 @@ impl Task {
             activity: Activity::Busy,
             flush_timeout,
             flushed: since,
+            idle_since: None,
             reported: since,
         }
     }
@@ -256,14 +262,27 @@ impl Task {
                 TaskInput::Gate(gate) => match gate.read() {
                     GateRead::Batch(batch, credit) => {
                         self.records_in += batch.len() as u64;
+                        self.idle_since = None;
                         self.chain.downstream().send(batch)?;
                         gate.used(credit);
                     }
                     GateRead::Empty => {
                         self.chain.flush()?;
+                        let mut until = None;
+                        if self.chain.is_behind() {
+                            let since = *self.idle_since.get_or_insert(now);
+                            let due = since + CATCH_UP_AFTER;
+                            if now >= due {
+                                self.chain.catch_up()?;
+                                self.chain.flush()?;
+                                self.chain.output().flush_to_idle(now);
+                                return Ok(Polled::Progress);
+                            }
+                            until = Some(due);
+                        }
                         self.chain.output().flush_to_idle(now);
                         gate.waits();
-                        return Ok(Polled::WaitingForInput(None));
+                        return Ok(Polled::WaitingForInput(until));
                     }
                     GateRead::End => {
                         self.phase = Phase::Finishing;

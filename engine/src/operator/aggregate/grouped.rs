@@ -14,7 +14,9 @@
 //!    aggregated by itself, in cache. Where the sample's keys begin to come again, or one log grows far longer than the
 //!    others, what is in memory returns to the table (decision 009).
 //! 6. Updates (streaming): a result is sent for each row as it is folded; rows of a spilled partition send theirs
-//!    when their log is replayed. Order by key is kept: a key's rows are all in one log.
+//!    when their log is replayed: when it is a quarter as long as the states, and when there is no input for a while. The
+//!    partition is then in the table again, and those leave that came earliest; or, where it has no room, its states
+//!    are written again. Order by key is kept: a key's rows are all in one log.
 //!
 //! # Memory
 //! Least [`LEAST_SEGMENTS`](super::LEAST_SEGMENTS). One segment is kept back for the buffer of the next partition to leave.
@@ -33,6 +35,7 @@ use crate::record::{KeyFields, Record};
 use forebay_memory::pages::Cursor;
 use forebay_memory::spill::{BlockReader, BlockRef};
 use forebay_memory::{Budget, ByteSize, Error, Result, Segment, SegmentSource, SpillHandle};
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -194,6 +197,8 @@ where
     rewritten: Vec<BlockRef>,
     deferral: Deferral,
     window: Window,
+    /// The partition that is being read back while input goes on: the last to leave again.
+    loading: Option<usize>,
     phase: Phase,
     offsets: Vec<u32>,
     states: Vec<Range<u32>>,
@@ -243,6 +248,7 @@ where
                 Emission::Updates | Emission::New => Deferral::Over,
             },
             window: Window::default(),
+            loading: None,
             phase: Phase::Folding,
             offsets: Vec::new(),
             states: Vec::new(),
@@ -378,9 +384,17 @@ where
         }
         let partitions = self.partitions.as_mut().expect("partitions were made above");
         let bits = partitions.bits();
-        let largest = (0..1usize << bits)
-            .filter(|partition| !partitions.is_spilled(*partition))
-            .max_by_key(|partition| self.groups.segments_in(*partition as u64, bits))
+        let (groups, loading) = (&self.groups, self.loading);
+        let segments = |partition: &usize| groups.segments_in(*partition as u64, bits);
+        let resident = (0..1usize << bits).filter(|partition| !partitions.is_spilled(*partition));
+        let others = resident.clone().filter(|partition| Some(*partition) != loading);
+        // What was read back takes its turn with the others; the first to leave are the largest.
+        let largest = others
+            .clone()
+            .filter(|partition| segments(partition) > 0)
+            .min_by_key(|partition| (partitions.read_back(*partition), Reverse(segments(partition))))
+            .or_else(|| others.last())
+            .or_else(|| resident.last())
             .expect("a partition is in memory");
         partitions.open(largest, self.reserve.take());
         let mut result = Ok(());
@@ -394,6 +408,79 @@ where
         // What was denied is not needed any more, now that there is room.
         self.source.budget.withdraw();
         result
+    }
+
+    /// Brings a spilled partition up to date: its states are read and its changes folded and sent. It stays in the table where
+    /// there is room for it when others have left.
+    #[cold]
+    fn replay(&mut self, partition: usize, down: &mut Downstream<'_>) -> Result<()> {
+        let partitions = self.partitions.as_mut().expect("a partition has been spilled");
+        let spilled = partitions.take(partition, &mut self.handle)?;
+        // Pages are half full, and the buffers of logs cannot leave.
+        let needed = 3 * spilled.bytes() / self.source.segment_size() + 2;
+        if needed > self.source.budget.available() + self.groups.segments() {
+            return self.replay_apart(partition, spilled, down);
+        }
+        self.loading = Some(partition);
+        let mut reading = self.begin_reading(spilled)?;
+        while self.read_block(&mut reading)? {
+            self.send_ready(down)?;
+        }
+        self.loading = None;
+        self.send_ready(down)
+    }
+
+    /// Brings a partition up to date that has no room even by itself: all groups leave, and it is aggregated as at the end,
+    /// by further bits of the hash. Its states are written again.
+    fn replay_apart(
+        &mut self,
+        partition: usize,
+        spilled: Spilled,
+        down: &mut Downstream<'_>,
+    ) -> Result<()> {
+        let mut partitions = self.partitions.take().expect("a partition has been spilled");
+        let (bits, skip_bits) = (partitions.bits(), self.skip_bits);
+        let mut result = Ok(());
+        for resident in 0..1usize << bits {
+            if partitions.is_spilled(resident) {
+                continue;
+            }
+            partitions.open(resident, None);
+            let handle = &mut self.handle;
+            self.groups.drain(resident as u64, bits, |entry| {
+                if result.is_ok() {
+                    result = partitions.append(resident, Log::States, entry, handle);
+                }
+            });
+        }
+        result?;
+        partitions.give_up_buffers(&mut self.handle)?;
+        self.reserve = None;
+        self.work.push(Work {
+            spilled,
+            skip_bits: skip_bits + bits,
+        });
+        while let Phase::Reading(mut reading) = self.next_phase()? {
+            while self.read_block(&mut reading)? {
+                self.send_ready(down)?;
+            }
+            drop(reading);
+            self.close_partitions()?;
+            let (handle, mut result) = (&mut self.handle, Ok(()));
+            self.groups.drain(0, 0, |entry| {
+                if result.is_ok() {
+                    result = partitions.append(partition, Log::States, entry, handle);
+                }
+            });
+            result?;
+            self.send_ready(down)?;
+        }
+        self.groups.reset(skip_bits);
+        self.skip_bits = skip_bits;
+        self.source.is_closed.store(false, Ordering::Relaxed);
+        self.partitions = Some(partitions);
+        self.reserve = self.source.try_take();
+        Ok(())
     }
 
     /// Writes some log that is in memory; false where none is.
@@ -594,9 +681,13 @@ where
                     return Ok(ReadBuffer::Segment(segment));
                 }
                 Err(error) => {
-                    if !self.write_kept()? {
+                    if self.write_kept()? {
+                        continue;
+                    }
+                    if self.groups.is_empty() || self.partitions.is_none() || self.overflow.is_some() {
                         return Err(error);
                     }
+                    self.make_room()?;
                 }
             }
         }
@@ -690,6 +781,11 @@ where
         self.offsets = offsets;
         self.position += batch.len() as u64;
         self.judge_deferral()?;
+        if self.emission != Emission::Final {
+            while let Some(due) = self.partitions.as_mut().and_then(Partitions::next_due) {
+                self.replay(due, down)?;
+            }
+        }
         self.source.budget.set_revocable(self.held(), 1);
         Ok(())
     }
@@ -744,6 +840,18 @@ where
             }
         }
         Ok(Finish::More)
+    }
+
+    fn catch_up(&mut self, down: &mut Downstream<'_>) -> Result<()> {
+        match self.partitions.as_ref().and_then(Partitions::most_changed) {
+            Some(partition) => self.replay(partition, down),
+            None => Ok(()),
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        let partitions = self.partitions.as_ref();
+        matches!(self.phase, Phase::Folding) && partitions.is_some_and(Partitions::has_changes)
     }
 
     fn yield_memory(&mut self) -> Result<()> {

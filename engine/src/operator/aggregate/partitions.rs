@@ -18,6 +18,11 @@ use forebay_memory::spill::BlockRef;
 use forebay_memory::{Result, Segment, SegmentSource, SpillHandle};
 use std::sync::Arc;
 
+/// Segments of changes with which a partition is due to be read back: a quarter of its states, which are read with them,
+/// but within these bounds. The results of that many changes are sent at once.
+const LEAST_LOG: usize = 4;
+const MOST_LOG: usize = 64;
+
 /// How many times as long as the mean a log may become.
 const UNEVEN: usize = 4;
 
@@ -69,6 +74,8 @@ struct Tail {
     kept: Vec<Kept>,
     buffer: Buffer,
     filled: usize,
+    /// Of all entries since the log is there.
+    bytes: usize,
 }
 
 impl Tail {
@@ -77,6 +84,7 @@ impl Tail {
         kept: Vec::new(),
         buffer: Buffer::None,
         filled: 0,
+        bytes: 0,
     };
 
     fn make_space(
@@ -218,6 +226,12 @@ pub(crate) struct Partitions {
     /// Segments put aside, in all since the start: their mean length is what logs are compared with.
     put_aside: usize,
     is_uneven: bool,
+    /// Bytes of changes in logs.
+    put_off: usize,
+    /// Partitions with so many changes that they are to be read back.
+    due: Vec<usize>,
+    /// When each partition was read back last, counted in such events; 0 for never.
+    read_back: Vec<u64>,
     source: Arc<dyn SegmentSource>,
 }
 
@@ -233,6 +247,9 @@ impl Partitions {
             keeps: false,
             put_aside: 0,
             is_uneven: false,
+            put_off: 0,
+            due: Vec::new(),
+            read_back: vec![0; 1 << bits],
             source,
         }
     }
@@ -301,6 +318,18 @@ impl Partitions {
         prefetch_line(place.get(64..).unwrap_or(&[]));
         copy_short(entry, &mut place[..entry.len()]);
         tail.filled += entry.len();
+        let before = tail.bytes;
+        tail.bytes += entry.len();
+        if log == Log::Changes {
+            let after = tail.bytes;
+            self.put_off += entry.len();
+            let states = self.tail(partition, Log::States).bytes;
+            let size = self.source.segment_size();
+            let most = (states / 4).clamp(LEAST_LOG * size, MOST_LOG * size);
+            if before < most && after >= most {
+                self.due.push(partition);
+            }
+        }
         Ok(())
     }
 
@@ -360,6 +389,39 @@ impl Partitions {
     /// Whether some log has become far longer than others: a few keys have many rows.
     pub(crate) fn is_uneven(&self) -> bool {
         self.is_uneven
+    }
+
+    /// Whether there are changes in logs.
+    pub(crate) fn has_changes(&self) -> bool {
+        self.put_off > 0
+    }
+
+    /// A partition that is due to be read back.
+    pub(crate) fn next_due(&mut self) -> Option<usize> {
+        self.due.pop()
+    }
+
+    /// The partition with most changes in its log.
+    pub(crate) fn most_changed(&self) -> Option<usize> {
+        let changes = |place: &usize| self.list[*place].as_ref().map(|partition| partition.changes.bytes);
+        let most = (0..self.list.len()).max_by_key(changes)?;
+        changes(&most).is_some_and(|bytes| bytes > 0).then_some(most)
+    }
+
+    /// When a partition was read back last: a number that grows.
+    pub(crate) fn read_back(&self, partition: usize) -> u64 {
+        self.read_back[partition]
+    }
+
+    /// What a spilled partition left behind; it has no log any more.
+    pub(crate) fn take(&mut self, partition: usize, handle: &mut SpillHandle) -> Result<Spilled> {
+        let latest = self.read_back.iter().max().copied().unwrap_or(0);
+        self.read_back[partition] = latest + 1;
+        self.due.retain(|due| *due != partition);
+        self.spilled -= 1;
+        let partition = self.list[partition].take().expect("a spilled partition is taken");
+        self.put_off -= partition.changes.bytes;
+        partition.close(false, handle)
     }
 
     /// A partition all of whose log is in memory, as one that has no log any more; none where there is no such.
