@@ -393,8 +393,8 @@ where
             .clone()
             .filter(|partition| segments(partition) > 0)
             .min_by_key(|partition| (partitions.read_back(*partition), Reverse(segments(partition))))
-            .or_else(|| others.last())
-            .or_else(|| resident.last())
+            .or_else(|| others.max())
+            .or_else(|| resident.max())
             .expect("a partition is in memory");
         partitions.open(largest, self.reserve.take());
         let mut result = Ok(());
@@ -684,10 +684,26 @@ where
                     if self.write_kept()? {
                         continue;
                     }
-                    if self.groups.is_empty() || self.partitions.is_none() || self.overflow.is_some() {
-                        return Err(error);
+                    if self.overflow.is_some() {
+                        // Groups cannot leave any more.
+                        return Ok(ReadBuffer::Heap(vec![0; largest]));
                     }
-                    self.make_room()?;
+                    if !self.groups.is_empty() {
+                        self.make_room()?;
+                        continue;
+                    }
+                    if self.groups.segments() > 0 {
+                        // Pages that were expected to be needed.
+                        self.groups.reset(self.skip_bits);
+                        continue;
+                    }
+                    // What is left are the buffers of logs, of which there may be two for each partition.
+                    match &mut self.partitions {
+                        Some(partitions) if partitions.has_buffers() => {
+                            partitions.give_up_buffers(&mut self.handle)?;
+                        }
+                        _ => return Err(error),
+                    }
                 }
             }
         }
@@ -701,6 +717,7 @@ where
             }
             if !self.rewritten.is_empty() {
                 let blocks = std::mem::take(&mut self.rewritten);
+                reading.buffer = ReadBuffer::None;
                 reading.buffer = self.read_buffer(blocks.iter())?;
                 reading.reader = self.handle.reader(blocks.clone());
                 reading.blocks = blocks;
@@ -863,6 +880,10 @@ where
         if wanted > 0 && matches!(self.phase, Phase::Folding | Phase::Reading(_)) {
             while self.held() > target && !self.groups.is_empty() && self.overflow.is_none() {
                 self.make_room()?;
+            }
+            if self.held() > target && self.groups.is_empty() {
+                // Pages that were expected to be needed.
+                self.groups.reset(self.skip_bits);
             }
             if self.held() > target {
                 // What is left of it is the buffers of logs and the reserve.

@@ -442,6 +442,13 @@ impl Partitions {
         partition.close(true, handle).map(Some)
     }
 
+    /// Whether some log has a buffer.
+    pub(crate) fn has_buffers(&self) -> bool {
+        let has_buffer = |tail: &Tail| !matches!(tail.buffer, Buffer::None);
+        let mut partitions = self.list.iter().flatten();
+        partitions.any(|partition| has_buffer(&partition.states) || has_buffer(&partition.changes))
+    }
+
     /// Writes what is buffered and gives the buffers back. The next entries find new ones, on the heap if there is nothing
     /// else.
     pub(crate) fn give_up_buffers(&mut self, handle: &mut SpillHandle) -> Result<()> {
