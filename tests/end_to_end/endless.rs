@@ -18,7 +18,11 @@ const KEYS: u64 = 12_000;
 fn runtime(managed: usize) -> Runtime {
     let plan = Plan::with_segments(managed, 256, 4096).expect("the test's sizes make a plan");
     let manager = MemoryManager::with_segments(managed, 256, 4096).expect("it is little memory");
-    Runtime::from_parts(plan, manager, SpillStore::simulated(1, SimulatedFaults::default()))
+    Runtime::from_parts(
+        plan,
+        manager,
+        SpillStore::simulated(1, SimulatedFaults::default()),
+    )
 }
 
 /// The answers to `(key, number)` pairs, each key's in order.
@@ -81,7 +85,10 @@ fn answers_come_while_input_goes_on() {
         );
         assert!(wait < ROWS / 4, "{managed} segments: {wait} answers were owed");
         let states = KEYS * 24;
-        assert!(used < 16 * states, "{managed} segments: {used} bytes spilled for {states} of states");
+        assert!(
+            used < 16 * states,
+            "{managed} segments: {used} bytes spilled for {states} of states"
+        );
         assert_eq!(runtime.manager().outstanding(), 0);
         assert_eq!(runtime.spill().used_bytes(), 0);
     }
@@ -169,7 +176,11 @@ fn what_was_put_off_is_done_when_there_is_no_input() {
             .simulate("pausing", &Simulation::new(random.next_u64()))
             .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert!(report.summary.spilled_bytes_written() > 0, "seed {seed}");
-        assert_eq!(owed.load(Ordering::Relaxed), 0, "seed {seed}: answers owed at the end");
+        assert_eq!(
+            owed.load(Ordering::Relaxed),
+            0,
+            "seed {seed}: answers owed at the end"
+        );
         drop(environment);
         assert_eq!(runtime.manager().outstanding(), 0, "seed {seed}");
     }

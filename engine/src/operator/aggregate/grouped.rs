@@ -432,12 +432,7 @@ where
 
     /// Brings a partition up to date that has no room even by itself: all groups leave, and it is aggregated as at the end,
     /// by further bits of the hash. Its states are written again.
-    fn replay_apart(
-        &mut self,
-        partition: usize,
-        spilled: Spilled,
-        down: &mut Downstream<'_>,
-    ) -> Result<()> {
+    fn replay_apart(&mut self, partition: usize, spilled: Spilled, down: &mut Downstream<'_>) -> Result<()> {
         let mut partitions = self.partitions.take().expect("a partition has been spilled");
         let (bits, skip_bits) = (partitions.bits(), self.skip_bits);
         let mut result = Ok(());

@@ -403,7 +403,11 @@ impl Partitions {
 
     /// The partition with most changes in its log.
     pub(crate) fn most_changed(&self) -> Option<usize> {
-        let changes = |place: &usize| self.list[*place].as_ref().map(|partition| partition.changes.bytes);
+        let changes = |place: &usize| {
+            self.list[*place]
+                .as_ref()
+                .map(|partition| partition.changes.bytes)
+        };
         let most = (0..self.list.len()).max_by_key(changes)?;
         changes(&most).is_some_and(|bytes| bytes > 0).then_some(most)
     }
