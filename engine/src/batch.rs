@@ -11,14 +11,15 @@
 //!
 //! # Memory
 //! One segment a batch, from the writer's source. Where the source has none, and for a row that is larger
-//! than a segment, the batch is on the heap, which the user heap's counter bounds; the task gets no new
+//! than a segment, the batch is on the heap, in the job's [`HeapArea`], which bounds all of them; the task gets no new
 //! input until such batches have left it.
 
 use crate::record::{Record, checked_row_size};
 use forebay_memory::scatter::SegmentWriter;
-use forebay_memory::{Segment, SegmentSource};
+use forebay_memory::{ByteSize, Error, Segment, SegmentSource};
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use zerocopy::IntoBytes;
 
 /// Bytes at the start of a batch that are not rows.
@@ -26,20 +27,77 @@ pub const BATCH_HEADER: usize = 64;
 
 enum Body {
     Segment(Segment),
+    Heap(HeapBody),
+}
+
+/// Rows on the heap.
+struct HeapBody {
     /// Aligned like the most demanding plain record.
-    Heap(Vec<u128>),
+    words: Vec<u128>,
+    /// What the bytes are counted in.
+    area: Option<Arc<HeapArea>>,
+}
+
+impl HeapBody {
+    /// Bytes that `area` has counted already.
+    fn new(size: usize, area: Option<Arc<HeapArea>>) -> HeapBody {
+        HeapBody {
+            words: vec![0; size.div_ceil(16)],
+            area,
+        }
+    }
+}
+
+impl Drop for HeapBody {
+    fn drop(&mut self) {
+        if let Some(area) = &self.area {
+            area.used.fetch_sub(self.words.len() * 16, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The heap that a job's batches may take where there is no segment for them, and how much of it they have.
+pub struct HeapArea {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl HeapArea {
+    /// An area of `limit` bytes.
+    pub fn new(limit: usize) -> Arc<HeapArea> {
+        Arc::new(HeapArea {
+            limit,
+            used: AtomicUsize::new(0),
+        })
+    }
+
+    fn take(self: &Arc<HeapArea>, size: usize) -> Result<HeapBody, Error> {
+        let counted = size.next_multiple_of(16);
+        let used = self.used.fetch_add(counted, Ordering::Relaxed) + counted;
+        if used > self.limit {
+            self.used.fetch_sub(counted, Ordering::Relaxed);
+            return Err(Error::memory(format!(
+                "batches that found no network buffer take {} of heap, the plan gives it {} (memory.framework_size + \
+                 memory.user_size); let a record become fewer rows, raise memory.user_size, or raise \
+                 memory.network_{{fraction,min,max}}",
+                ByteSize(used as u64),
+                ByteSize(self.limit as u64)
+            )));
+        }
+        Ok(HeapBody::new(size, Some(self.clone())))
+    }
 }
 
 impl Body {
     fn heap(size: usize) -> Body {
-        Body::Heap(vec![0; size.div_ceil(16)])
+        Body::Heap(HeapBody::new(size, None))
     }
 
     #[inline]
     fn bytes(&self) -> &[u8] {
         match self {
             Body::Segment(segment) => segment,
-            Body::Heap(words) => words.as_slice().as_bytes(),
+            Body::Heap(heap) => heap.words.as_slice().as_bytes(),
         }
     }
 
@@ -47,7 +105,7 @@ impl Body {
     fn bytes_mut(&mut self) -> &mut [u8] {
         match self {
             Body::Segment(segment) => segment,
-            Body::Heap(words) => words.as_mut_slice().as_mut_bytes(),
+            Body::Heap(heap) => heap.words.as_mut_slice().as_mut_bytes(),
         }
     }
 }
@@ -136,7 +194,7 @@ impl Batch {
     /// A batch without rows or memory.
     pub fn empty() -> Batch {
         Batch {
-            body: Body::Heap(vec![0; BATCH_HEADER / 16]),
+            body: Body::heap(BATCH_HEADER),
             rows: 0,
             end: BATCH_HEADER as u32,
         }
@@ -193,6 +251,11 @@ impl<'a, R: Record> Rows<'a, R> {
             record: PhantomData,
         }
     }
+
+    /// How many bytes the rows to come have.
+    pub fn bytes_left(&self) -> usize {
+        self.rest.len()
+    }
 }
 
 /// The size of the variable row at the start of `bytes`.
@@ -227,12 +290,56 @@ impl<'a, R: Record> Iterator for Rows<'a, R> {
 pub struct Batches {
     source: Arc<dyn SegmentSource>,
     max_row_size: usize,
+    area: Option<Arc<HeapArea>>,
+    is_single: bool,
 }
 
 impl Batches {
     /// Batches that are segments of `source`, of rows up to `max_row_size` bytes (`record.max_size`).
     pub fn new(source: Arc<dyn SegmentSource>, max_row_size: usize) -> Self {
-        Batches { source, max_row_size }
+        Batches {
+            source,
+            max_row_size,
+            area: None,
+            is_single: false,
+        }
+    }
+
+    /// The same, with what finds no segment in `area`. Without one it is on the heap uncounted.
+    pub fn within(self, area: Arc<HeapArea>) -> Self {
+        Batches {
+            area: Some(area),
+            ..self
+        }
+    }
+
+    /// The same, of one row each where `is_single`: no row waits for others (`network.buffer_timeout = 0`).
+    pub fn singly(self, is_single: bool) -> Self {
+        Batches { is_single, ..self }
+    }
+
+    /// Memory for a batch of at least `needed` bytes.
+    fn body(&self, needed: usize) -> Result<Body, Error> {
+        let segment_size = self.source.segment_size();
+        let segment = match needed <= segment_size {
+            true => self
+                .source
+                .try_take()
+                .or_else(|| self.source.try_take_overdraft()),
+            false => None,
+        };
+        if let Some(segment) = segment {
+            return Ok(Body::Segment(segment));
+        }
+        let size = if self.is_single {
+            needed
+        } else {
+            needed.max(segment_size)
+        };
+        match &self.area {
+            Some(area) => area.take(size).map(Body::Heap),
+            None => Ok(Body::heap(size)),
+        }
     }
 }
 
@@ -285,11 +392,13 @@ impl<R: Record> BatchWriter<R> {
         room.checked_div(R::STRIDE).unwrap_or(0).max(1)
     }
 
-    /// Appends a row. Returns the batch before it, where that one had no room left for it.
+    /// Appends a row. Returns the batch before it, where that one had no room left for it; the batch with it, where batches
+    /// have one row.
     ///
     /// # Panics
-    /// Unwinds with an [`Error`](forebay_memory::Error) as its payload where the row is over `record.max_size`: closures that
-    /// emit rows have no other way out. The task makes it the job's failure.
+    /// Unwinds with an [`Error`](forebay_memory::Error) as its payload where the row is over `record.max_size`, or there is
+    /// neither a segment nor heap for it: closures that emit rows have no other way out. The task makes it the job's
+    /// failure.
     #[inline(always)]
     pub fn push(&mut self, view: R::View<'_>) -> Option<Batch> {
         let size = if R::STRIDE > 0 {
@@ -332,7 +441,12 @@ impl<R: Record> BatchWriter<R> {
                 R::write_row(view, row);
             }
         }
-        full
+        if self.batches.is_single { self.take() } else { full }
+    }
+
+    /// Whether batches have one row: whoever has written one with [`BatchWriter::room`] takes it at once.
+    pub fn is_single(&self) -> bool {
+        self.batches.is_single
     }
 
     /// Counts a row that goes on without being written, so that positions in messages are right.
@@ -370,6 +484,7 @@ impl<R: Record> BatchWriter<R> {
             true => self.start(R::STRIDE),
             false => None,
         };
+        let most = if self.batches.is_single { 1 } else { most };
         let size = (self.free() / R::STRIDE).min(most) * R::STRIDE;
         let room = match &mut self.heap {
             Some(heap) => &mut heap.body.bytes_mut()[heap.position..heap.position + size],
@@ -423,24 +538,20 @@ impl<R: Record> BatchWriter<R> {
         if self.free() >= size {
             return full;
         }
-        let segment_size = self.batches.source.segment_size();
         self.heap = None;
-        match if needed <= segment_size {
-            self.batches.source.try_take()
-        } else {
-            None
-        } {
-            Some(segment) => {
+        match self.batches.body(needed) {
+            Ok(Body::Segment(segment)) => {
                 self.segment.put(segment);
             }
-            None => {
+            Ok(body) => {
                 self.segment.take();
                 self.heap = Some(HeapBatch {
-                    body: Body::heap(needed.max(segment_size)),
+                    body,
                     position: BATCH_HEADER,
                     rows: 0,
                 });
             }
+            Err(error) => std::panic::resume_unwind(Box::new(error)),
         }
         full
     }

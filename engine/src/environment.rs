@@ -150,6 +150,7 @@ impl Environment {
                 floating: plan.network.floating_buffers_per_gate,
             },
             most_backlog: plan.network.max_buffers_per_channel,
+            overdraft: plan.network.max_overdraft_buffers_per_gate,
             buffer_timeout: match plan.network.buffer_timeout {
                 BufferTimeout::EveryRecord => Some(Duration::ZERO),
                 BufferTimeout::After(timeout) => Some(timeout),

@@ -8,7 +8,7 @@
 //! its channels. For each operator subtask with managed memory: its minimum, guaranteed, and its share of the pool.
 //! A job that cannot have its minimums fails here, before anything runs.
 
-use crate::batch::Batches;
+use crate::batch::{Batches, HeapArea};
 use crate::clock::{Clock, RealClock};
 use crate::exchange::{ChannelLimits, Exchange, Forward, Gate, Output, Rebalance, Router, Wake};
 use crate::graph::{Factory, Graph, Node, OperatorContext, SubtaskSourceFactory};
@@ -21,7 +21,6 @@ use crate::runtime::Runtime;
 use crate::source::Subtask;
 use crate::summary::JobSummary;
 use crate::task::{JobControl, Parker, Task, TaskInput, TaskStatus, Worker, caught};
-use forebay_memory::network::DEFAULT_OVERDRAFT;
 use forebay_memory::{LocalPool, NetworkPool, PressureMonitor, Result};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -39,6 +38,8 @@ pub(crate) struct JobOptions {
     pub(crate) helpers: usize,
     pub(crate) limits: ChannelLimits,
     pub(crate) most_backlog: usize,
+    /// Network buffers that an operator may take above its pool's size (`network.max_overdraft_buffers_per_gate`).
+    pub(crate) overdraft: usize,
     pub(crate) buffer_timeout: Option<Duration>,
     pub(crate) cancel_timeout: Duration,
     /// How long the job waits, before it starts, for other jobs to give back what its minimums were lent to them.
@@ -128,6 +129,8 @@ pub(crate) fn lower(
         }
     }
 
+    let heap = usize::try_from(runtime.plan().heap_bytes()).unwrap_or(usize::MAX);
+    let area = HeapArea::new(heap);
     let shares = managed_shares(graph, &parallelism, runtime.manager().stats().managed_total);
 
     let mut placed = Vec::new();
@@ -163,7 +166,9 @@ pub(crate) fn lower(
             let required = members.len() + 2;
             let owner = format!("task \"{title}\", subtask {index}");
             let pool = local_pool(network, options, &owner, required, 2 * required)?;
-            let batches = Batches::new(Arc::new(pool), runtime.plan().record.max_size);
+            let batches = Batches::new(Arc::new(pool), runtime.plan().record.max_size)
+                .within(area.clone())
+                .singly(options.buffer_timeout == Some(Duration::ZERO));
             let input = match &source {
                 Some(source) => TaskInput::Source(source(batches.clone())),
                 None => TaskInput::Gate(readers.next().expect("an operator's subtask has a gate")),
@@ -267,7 +272,7 @@ fn local_pool(
     required: usize,
     most: usize,
 ) -> Result<LocalPool> {
-    network.local_with(owner, required, most, DEFAULT_OVERDRAFT, options.patience)
+    network.local_with(owner, required, most, options.overdraft, options.patience)
 }
 
 /// Runs a job's tasks, each slot on its own thread.

@@ -133,6 +133,7 @@ pub(crate) fn simulate(
     options.limits.exclusive = 1 + random.below(3);
     options.limits.floating = random.below(10);
     options.most_backlog = 1 + random.below(10);
+    options.overdraft = random.below(6);
     options.buffer_timeout = match random.below(4) {
         0 => None,
         1 => Some(Duration::ZERO),

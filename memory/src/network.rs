@@ -2,7 +2,7 @@
 //!
 //! # Interface
 //! [`NetworkPool::local`] gives each exchange side its [`LocalPool`] of required and optional buffers;
-//! [`SegmentSource::try_take`] on it, and [`LocalPool::try_take_overdraft`] for actions that cannot be
+//! [`SegmentSource::try_take`] on it, and [`SegmentSource::try_take_overdraft`] for actions that cannot be
 //! interrupted. Buffers come back when they are dropped, by whichever thread.
 //!
 //! # Algorithm
@@ -228,12 +228,6 @@ impl LocalPool {
             && (!state.stack.is_empty() || self.local.ledger.available(&self.local.account) > 0)
     }
 
-    /// A buffer beyond the pool's size, for an action that cannot be interrupted (a record that spans buffers):
-    /// up to the overdraft, and only where one is free.
-    pub fn try_take_overdraft(&self) -> Option<Segment> {
-        self.local.take(self.size() + self.local.overdraft)
-    }
-
     /// What is called when a buffer may be had after one could not; see [`Wake`].
     pub fn set_wake(&self, wake: Option<Wake>) {
         self.local.account.set_wake(wake);
@@ -248,6 +242,12 @@ impl SegmentSource for LocalPool {
     #[inline]
     fn try_take(&self) -> Option<Segment> {
         self.local.take(self.size())
+    }
+
+    /// A buffer beyond the pool's size, for an action that cannot be interrupted (a record that becomes many): up to the
+    /// overdraft, and only where one is free.
+    fn try_take_overdraft(&self) -> Option<Segment> {
+        self.local.take(self.size() + self.local.overdraft)
     }
 }
 

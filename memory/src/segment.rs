@@ -87,6 +87,11 @@ pub trait SegmentSource: Send + Sync {
 
     /// A segment, its bytes initialized but unspecified, or `None` where the source has none to give now.
     fn try_take(&self) -> Option<Segment>;
+
+    /// A segment beyond what the source usually gives, for what cannot be interrupted; `None` where it has no such rule.
+    fn try_take_overdraft(&self) -> Option<Segment> {
+        None
+    }
 }
 
 /// An owned block of memory. Its bytes are initialized; what they hold when it is taken is unspecified.

@@ -192,6 +192,9 @@ impl Exchange {
         if !self.parked.is_empty() || !self.advance(&mut parked) {
             self.parked.push_back(parked);
         }
+        if self.timeout == Some(Duration::ZERO) {
+            self.flush_due();
+        }
     }
 
     /// Sends as much of a batch as there are buffers for; true where that is all of it.
@@ -487,7 +490,8 @@ impl Output {
         };
         let way = exchange.router.by_integer().filter(|way| way.column == column)?;
         let fits = exchange.stride > 0 && BATCH_HEADER + exchange.stride <= exchange.pool.segment_size();
-        if !fits || !exchange.has_room() {
+        // Where every row is flushed by itself, it goes as a batch.
+        if !fits || !exchange.has_room() || exchange.timeout == Some(Duration::ZERO) {
             return None;
         }
         exchange.holds_rows = true;

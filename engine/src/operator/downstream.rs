@@ -47,7 +47,8 @@ pub trait ViewTaker<R: Record>: Send {
 
 /// An operator of a chain. One object serves one subtask.
 pub trait Operator: Send {
-    /// Takes a batch.
+    /// Takes a batch. An operator that makes much of little keeps what it has no room for, and says so in
+    /// [`Operator::has_pending`].
     fn process(&mut self, batch: Batch, down: &mut Downstream<'_>) -> Result<()>;
 
     /// Lends what takes views of its input, a `Box<dyn ViewTaker<_>>`, where it has that. Until it comes back the operator
@@ -58,6 +59,16 @@ pub trait Operator: Send {
 
     /// Takes back what it has lent, by [`ViewTaker::into_any`].
     fn return_taker(&mut self, _taker: Box<dyn Any + Send>, _down: &mut Downstream<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether input was left because what it becomes had no room.
+    fn has_pending(&self) -> bool {
+        false
+    }
+
+    /// Goes on with input that was left, as far as there is room.
+    fn resume(&mut self, _down: &mut Downstream<'_>) -> Result<()> {
         Ok(())
     }
 
@@ -202,12 +213,22 @@ impl Chain {
         located(head, |operator| operator.catch_up(&mut after))
     }
 
+    /// Whether an operator has left input because what it becomes had no room.
+    pub fn has_pending(&self) -> bool {
+        self.links.iter().any(|link| link.operator.has_pending())
+    }
+
+    /// Lets operators go on with input that they left, as far as there is room; true where none is left.
+    pub fn resume(&mut self) -> Result<bool> {
+        self.downstream().resume_all()
+    }
+
     /// Finishes the operators in order, as far as there is room.
     pub fn finish(&mut self) -> Result<Finish> {
-        let down = self.downstream();
+        let mut down = self.downstream();
         for first in 0..down.links.len() {
             while !down.links[first].finished {
-                if !down.output.has_room() {
+                if !down.output.has_room() || !down.resume_all()? {
                     return Ok(Finish::More);
                 }
                 let (head, rest) = down.links[first..]
@@ -332,9 +353,31 @@ impl Downstream<'_> {
         })
     }
 
-    /// Whether the task's output can take more without parking it.
+    /// Whether the task's output can take more without parking it, and no later operator has left input.
     pub fn has_room(&self) -> bool {
-        self.output.has_room()
+        self.output.has_room() && !self.links.iter().any(|link| link.operator.has_pending())
+    }
+
+    /// Lets operators go on with input that they left, the last one first; true where none is left.
+    fn resume_all(&mut self) -> Result<bool> {
+        for first in (0..self.links.len()).rev() {
+            let (head, rest) = self.links[first..]
+                .split_first_mut()
+                .expect("first is inside the chain");
+            if !head.operator.has_pending() {
+                continue;
+            }
+            let index = self.index + first + 1;
+            self.active.store(index, Ordering::Relaxed);
+            let mut down = Downstream {
+                links: rest,
+                output: self.output,
+                index,
+                active: self.active,
+            };
+            located(head, |operator| operator.resume(&mut down))?;
+        }
+        Ok(!self.links.iter().any(|link| link.operator.has_pending()))
     }
 
     fn flush_all(&mut self) -> Result<()> {

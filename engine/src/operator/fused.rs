@@ -9,9 +9,10 @@
 //! No allocation and no dynamic call a row.
 
 use super::downstream::{Downstream, Operator, ViewTaker};
-use crate::batch::{Batch, BatchWriter, Batches};
+use crate::batch::{Batch, BatchWriter, Batches, Rows};
 use crate::record::Record;
 use forebay_memory::{Error, Result};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 /// Takes the rows that a stage emits.
@@ -318,11 +319,14 @@ where
     }
 }
 
-/// A stage and then a `flat_map`, run over batches.
+/// A stage and then a `flat_map`, run over batches. A row may become any number of rows, so it takes the next one only while
+/// there is room, and leaves the rest of its input for later.
 pub struct FusedFlatMap<I, M, O: Record, S, F> {
     stage: S,
     function: F,
     writer: BatchWriter<O>,
+    /// Input, each batch with the bytes of it that are done.
+    pending: VecDeque<(Batch, usize)>,
     position: u64,
     types: PhantomData<fn(I, M)>,
 }
@@ -334,6 +338,7 @@ impl<I: Record, M: Record, O: Record, S: Stage<I, M>, F: FlatMap<M, O>> FusedFla
             stage,
             function,
             writer: BatchWriter::new(batches),
+            pending: VecDeque::new(),
             position: 0,
             types: PhantomData,
         }
@@ -347,6 +352,8 @@ struct ToFlatMap<'a, 'd, O: Record, F> {
     /// What takes rows of the next operator before they are any.
     taker: Option<Box<dyn ViewTaker<O>>>,
     failure: Option<Error>,
+    /// A batch was sent, so that there may be no room any more.
+    has_sent: bool,
 }
 
 impl<O: Record, F> ToFlatMap<'_, '_, O, F> {
@@ -360,8 +367,9 @@ impl<O: Record, F> ToFlatMap<'_, '_, O, F> {
 impl<M: Record, O: Record, F: FlatMap<M, O>> Emit<M> for ToFlatMap<'_, '_, O, F> {
     #[inline(always)]
     fn emit(&mut self, row: M::View<'_>) {
-        let (down, failure) = (&mut *self.down, &mut self.failure);
+        let (down, failure, has_sent) = (&mut *self.down, &mut self.failure, &mut self.has_sent);
         let mut full = |batch| {
+            *has_sent = true;
             if failure.is_none() {
                 *failure = down.send(batch).err();
             }
@@ -389,26 +397,51 @@ impl<I: Record, M: Record, O: Record, S: Stage<I, M>, F: FlatMap<M, O>> Operator
     for FusedFlatMap<I, M, O, S, F>
 {
     fn process(&mut self, batch: Batch, down: &mut Downstream<'_>) -> Result<()> {
-        let taker = down.borrow_taker::<O>();
-        let mut emit = ToFlatMap {
-            function: &mut self.function,
-            writer: &mut self.writer,
-            down,
-            taker,
-            failure: None,
-        };
-        for row in batch.rows::<I>() {
-            self.position += 1;
-            self.stage.run(row, &mut emit);
-            if let Some(error) = emit.failure.take() {
-                return Err(error);
+        self.pending.push_back((batch, 0));
+        self.resume(down)
+    }
+
+    fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    fn resume(&mut self, down: &mut Downstream<'_>) -> Result<()> {
+        while let Some((batch, done)) = self.pending.front_mut()
+            && down.has_room()
+        {
+            let taker = down.borrow_taker::<O>();
+            let mut emit = ToFlatMap {
+                function: &mut self.function,
+                writer: &mut self.writer,
+                down,
+                taker,
+                failure: None,
+                has_sent: false,
+            };
+            let bytes = batch.bytes();
+            let mut rows = Rows::<I>::of(&bytes[*done..]);
+            for row in rows.by_ref() {
+                self.position += 1;
+                self.stage.run(row, &mut emit);
+                if let Some(error) = emit.failure.take() {
+                    return Err(error);
+                }
+                if emit.taker.as_ref().is_some_and(|taker| taker.is_full()) {
+                    emit.return_taker()?;
+                    emit.taker = emit.down.borrow_taker::<O>();
+                    emit.has_sent = true;
+                }
+                if std::mem::take(&mut emit.has_sent) && !emit.down.has_room() {
+                    break;
+                }
             }
-            if emit.taker.as_ref().is_some_and(|taker| taker.is_full()) {
-                emit.return_taker()?;
-                emit.taker = emit.down.borrow_taker::<O>();
+            emit.return_taker()?;
+            match rows.bytes_left() {
+                0 => drop(self.pending.pop_front()),
+                left => *done = bytes.len() - left,
             }
         }
-        emit.return_taker()
+        Ok(())
     }
 
     fn flush(&mut self, down: &mut Downstream<'_>) -> Result<()> {

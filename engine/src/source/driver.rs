@@ -79,6 +79,10 @@ impl<R: PlainRecord> SourceOutput<'_, '_, R> {
         self.writer.advance(filled);
         self.emitted += filled as u64;
         self.is_full = true;
+        let full = match self.writer.is_single() {
+            true => self.writer.take(),
+            false => full,
+        };
         if let Some(full) = full {
             self.send(full);
         }
@@ -133,6 +137,10 @@ impl<R: PlainRecord> SourceOutput<'_, '_, R> {
         }
         self.writer.advance(filled);
         self.emitted += filled as u64;
+        let full = match self.writer.is_single() {
+            true => self.writer.take(),
+            false => full,
+        };
         if let Some(full) = full {
             self.send(full);
         }

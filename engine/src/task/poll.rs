@@ -14,7 +14,7 @@
 //! 5. Whatever was found, blocked outputs included, send the buffers whose time has come.
 
 use crate::clock::{Clock, Instant};
-use crate::exchange::{GateRead, GateReader, SendState};
+use crate::exchange::{Credit, GateRead, GateReader, SendState};
 use crate::metrics::{Activity, OperatorMetrics, TaskMetrics};
 use crate::operator::{Chain, Downstream, Finish};
 use forebay_memory::{ErrorKind, Result};
@@ -90,6 +90,8 @@ pub struct Task {
     clock: Arc<dyn Clock>,
     metrics: Arc<TaskMetrics>,
     phase: Phase,
+    /// Of the batch that an operator has left a part of.
+    held: Option<Credit>,
     records_in: u64,
     /// Since when, and with what, the task has been occupied.
     since: Instant,
@@ -123,6 +125,7 @@ impl Task {
             clock,
             metrics,
             phase,
+            held: None,
             records_in: 0,
             since,
             activity: Activity::Busy,
@@ -214,7 +217,7 @@ impl Task {
             return Ok(());
         }
         self.flushed = now;
-        if matches!(self.phase, Phase::Running) && self.chain.output().has_room() {
+        if matches!(self.phase, Phase::Running) && self.has_room() {
             if let TaskInput::Source(source) = &mut self.input {
                 source.flush(&mut self.chain.downstream())?;
             }
@@ -223,11 +226,19 @@ impl Task {
         Ok(())
     }
 
+    /// Whether the chain can take more: nothing of what it was given is left, and the output has room.
+    fn has_room(&mut self) -> bool {
+        !self.chain.has_pending() && self.chain.output().has_room()
+    }
+
     /// Moves batches from the input through the chain.
     fn run(&mut self, now: Instant) -> Result<Polled> {
         for _ in 0..BATCHES_A_POLL {
-            if !self.chain.output().has_room() {
+            if !self.chain.output().has_room() || !self.chain.resume()? {
                 return Ok(Polled::Progress);
+            }
+            if let (Some(credit), TaskInput::Gate(gate)) = (self.held.take(), &self.input) {
+                gate.used(credit);
             }
             match &mut self.input {
                 TaskInput::Source(source) => {
@@ -250,6 +261,10 @@ impl Task {
                             source.flush(&mut self.chain.downstream())?;
                             self.chain.flush()?;
                             self.chain.output().flush_to_idle(now);
+                            if !self.has_room() {
+                                // What waits for it is found by the next poll, which asks to be woken.
+                                return Ok(Polled::Progress);
+                            }
                             return Ok(Polled::WaitingForInput(until));
                         }
                         SourceStatus::Done => {
@@ -264,7 +279,10 @@ impl Task {
                         self.records_in += batch.len() as u64;
                         self.idle_since = None;
                         self.chain.downstream().send(batch)?;
-                        gate.used(credit);
+                        match self.chain.has_pending() {
+                            true => self.held = Some(credit),
+                            false => gate.used(credit),
+                        }
                     }
                     GateRead::Empty => {
                         self.chain.flush()?;
@@ -272,7 +290,8 @@ impl Task {
                         if self.chain.is_behind() {
                             let since = *self.idle_since.get_or_insert(now);
                             let due = since + CATCH_UP_AFTER;
-                            if now >= due {
+                            let has_room = !self.chain.has_pending() && self.chain.output().has_room();
+                            if now >= due && has_room {
                                 self.chain.catch_up()?;
                                 self.chain.flush()?;
                                 self.chain.output().flush_to_idle(now);
@@ -282,6 +301,9 @@ impl Task {
                         }
                         self.chain.output().flush_to_idle(now);
                         gate.waits();
+                        if !self.has_room() {
+                            return Ok(Polled::Progress);
+                        }
                         return Ok(Polled::WaitingForInput(until));
                     }
                     GateRead::End => {
