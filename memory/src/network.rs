@@ -221,13 +221,6 @@ impl LocalPool {
         self.local.lock().out
     }
 
-    /// Whether a taker would find a buffer, or is likely to.
-    pub fn is_available(&self) -> bool {
-        let state = self.local.lock();
-        state.out < self.size()
-            && (!state.stack.is_empty() || self.local.ledger.available(&self.local.account) > 0)
-    }
-
     /// What is called when a buffer may be had after one could not; see [`Wake`].
     pub fn set_wake(&self, wake: Option<Wake>) {
         self.local.account.set_wake(wake);

@@ -80,11 +80,6 @@ impl SegmentWriter {
         mem::replace(self, vacant).segment
     }
 
-    /// The segment, where there is one.
-    pub fn into_segment(self) -> Option<Segment> {
-        self.segment
-    }
-
     /// Whether there is no segment.
     pub fn is_vacant(&self) -> bool {
         self.segment.is_none()
@@ -111,12 +106,6 @@ impl SegmentWriter {
     #[inline(always)]
     pub fn remaining(&self) -> usize {
         self.end as usize - self.next as usize
-    }
-
-    /// How many more rows of the writer's stride fit; 0 where rows vary in size.
-    #[inline]
-    pub fn remaining_rows(&self) -> usize {
-        self.remaining().checked_div(self.stride as usize).unwrap_or(0)
     }
 
     /// The rows written to the present segment, one after the other.
@@ -490,7 +479,7 @@ mod tests {
                     done += scatter_rows(&rows[done * stride..], stride, &targets[done..], &mut writers);
                     if let Some(&target) = targets.get(done) {
                         let writer = &mut writers[target as usize];
-                        assert_eq!(writer.remaining_rows(), 0);
+                        assert!(writer.remaining() < stride);
                         assert_eq!(writer.rows_written(), (SEGMENT - SEGMENT_HEADER_SIZE) / stride);
                         received[target as usize].extend_from_slice(writer.rows());
                         writer.put(segment(&home)).expect("the full segment comes out");

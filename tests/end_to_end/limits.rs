@@ -4,7 +4,7 @@ use forebay::record::{first, second};
 use forebay::source::{from_items, generate};
 use forebay::{Environment, ErrorKind, Mode, Runtime};
 use forebay_memory::hash::unhash_u64;
-use forebay_memory::spill::{IoChoice, SimulatedDisk, SimulatedFaults, SpillConfig, probe};
+use forebay_memory::spill::{IoChoice, SimulatedDisk, SimulatedFaults, SpillConfig};
 use forebay_memory::{MemoryManager, Plan, SpillStore};
 use std::collections::BTreeMap;
 
@@ -190,8 +190,7 @@ fn a_job_spills_through_threads_where_the_kernel_refuses_io_uring() {
         assert!(summary.spilled_bytes_written() > 0, "{summary}");
         assert_eq!(counts.len(), 15_000);
         assert!(counts.iter().all(|(_, count)| *count == 2));
-        let probed = probe(&directory, 16 << 10, 2, 64 << 10).expect("the directory is writable");
-        assert_eq!(probed.io, "threads");
+        assert_eq!(summary.spill.io, "threads");
         // Demanded, it is an error of the job that names the key.
         let error = run(IoChoice::IoUring).expect_err("the kernel refuses");
         assert_eq!(error.kind(), ErrorKind::Io);

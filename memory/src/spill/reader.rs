@@ -55,11 +55,6 @@ impl BlockReader {
         }
     }
 
-    /// The next block, as the next call to [`BlockReader::next`] will return it.
-    pub fn peek(&self) -> Option<&BlockRef> {
-        self.blocks.get(self.next)
-    }
-
     /// Blocks not handed out yet.
     pub fn remaining(&self) -> usize {
         self.blocks.len() - self.next

@@ -29,14 +29,6 @@ pub struct SpillStats {
 }
 
 impl SpillStats {
-    /// Raw bytes over stored bytes of the blocks that were kept compressed; 1 where none was.
-    pub fn compression_ratio(&self) -> f64 {
-        match self.compressed_stored_bytes {
-            0 => 1.0,
-            stored => self.compressed_raw_bytes as f64 / stored as f64,
-        }
-    }
-
     /// Adds what `now` has counted beyond `before`.
     fn add(&mut self, now: &SpillStats, before: &SpillStats) {
         self.bytes_written += now.bytes_written - before.bytes_written;
