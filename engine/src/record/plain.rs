@@ -77,6 +77,18 @@ pub trait PlainRecord:
         <[Self]>::mut_from_bytes(bytes).expect("whole and aligned bytes are rows")
     }
 
+    /// The row that is all of `bytes`, to be changed.
+    ///
+    /// # Panics
+    /// As [`PlainRecord::rows`].
+    #[inline(always)]
+    fn row_mut(bytes: &mut [u8]) -> &mut Self {
+        match Self::mut_from_bytes(bytes) {
+            Ok(row) => row,
+            Err(_) => panic!("a row of a plain record is whole and aligned"),
+        }
+    }
+
     /// The row in `bytes`, wherever they lie.
     ///
     /// # Panics

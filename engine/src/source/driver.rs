@@ -157,7 +157,7 @@ fn write_keyed<R: PlainRecord, T: Record, S>(
     rest: S,
     fill: &impl Fn(S, &mut R),
 ) {
-    fill(rest, &mut R::rows_mut(row)[0]);
+    fill(rest, R::row_mut(row));
     // The width is the type's, so that the compiler knows it.
     let width = T::INTEGER.map_or(column.width, |integer| integer.width);
     IntegerColumn { width, ..column }.write(row, bits);
