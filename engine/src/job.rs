@@ -16,12 +16,13 @@ use crate::interrupt;
 use crate::metrics::{TaskMetrics, TaskSnapshot};
 use crate::operator::{Chain, ChainLink};
 use crate::plan::JobPlan;
+use crate::pressure_watch::PressureWatch;
 use crate::progress::{Progress, ProgressLine};
 use crate::runtime::Runtime;
 use crate::source::Subtask;
 use crate::summary::JobSummary;
 use crate::task::{JobControl, Parker, Task, TaskInput, TaskStatus, Worker, caught};
-use forebay_memory::{LocalPool, NetworkPool, PressureMonitor, Result};
+use forebay_memory::{LocalPool, NetworkPool, Result};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -283,6 +284,7 @@ pub(crate) fn launch(
     runtime: Runtime,
 ) -> Result<JobHandle> {
     let clock = RealClock::start();
+    let watch = runtime.watch_pressure()?;
     let threads_in_all = options.threads(graph);
     let parkers: Vec<Arc<Parker>> = (0..threads_in_all).map(|_| Parker::new()).collect();
     let placed = lower(graph, &options, &runtime, &clock, &|slot| parkers[slot].clone())?;
@@ -300,11 +302,6 @@ pub(crate) fn launch(
             parker: parkers[slot].clone(),
             clock: clock.clone(),
             heap_limit: runtime.plan().heap_bytes(),
-            // One worker watches for all.
-            pressure: (slot == 0)
-                .then(|| PressureMonitor::of(runtime.plan()))
-                .flatten()
-                .map(|monitor| (monitor, runtime.manager().clone())),
         };
         let name = match slot.checked_sub(options.slots) {
             None => format!("forebay-slot-{slot}"),
@@ -342,6 +339,7 @@ pub(crate) fn launch(
         runtime,
         plan,
         cancel_timeout: options.cancel_timeout,
+        _watch: watch,
     })
 }
 
@@ -368,6 +366,8 @@ pub struct JobHandle {
     runtime: Runtime,
     plan: JobPlan,
     cancel_timeout: Duration,
+    /// Ends with the last job that has it.
+    _watch: Option<Arc<PressureWatch>>,
 }
 
 impl JobHandle {

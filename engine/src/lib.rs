@@ -31,7 +31,7 @@
 //! | [`task`] | the state machine that is polled, and the threads that poll it |
 //! | [`source`], [`sink`] | where records come from and go to |
 //! | [`plan`], `graph` | a job as data, and with its closures |
-//! | `runtime`, `summary` | what jobs share; what one did |
+//! | `pressure_watch`, `runtime`, `summary` | what looks at memory outside; what jobs share; what one did |
 //! | `interrupt`, `progress` | signals that cancel jobs; what a running job shows of itself |
 //! | `job` | from graph to running tasks |
 //! | [`simulator`] | a job's tasks on one thread, in an order drawn from a seed |
@@ -64,6 +64,7 @@ pub mod source;
 pub mod sink;
 pub mod plan;
 mod graph;
+mod pressure_watch;
 mod runtime;
 mod summary;
 mod interrupt;

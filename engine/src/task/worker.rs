@@ -16,7 +16,7 @@ use super::poll::{Polled, Task};
 use crate::clock::{Clock, Instant};
 use crate::exchange::Wake;
 use forebay_memory::account::user_heap_bytes;
-use forebay_memory::{ByteSize, Error, ErrorKind, MemoryManager, PressureMonitor};
+use forebay_memory::{ByteSize, Error, ErrorKind};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -80,8 +80,6 @@ pub struct Worker {
     pub clock: Arc<dyn Clock>,
     /// What the heap is held to, in bytes, where the binary counts it.
     pub heap_limit: u64,
-    /// What watches for pressure from outside, and whose targets it lowers.
-    pub pressure: Option<(PressureMonitor, MemoryManager)>,
 }
 
 enum Round {
@@ -127,9 +125,6 @@ impl Worker {
 
     /// Polls each task once.
     fn round(&mut self) -> Round {
-        if let Some((monitor, manager)) = &mut self.pressure {
-            monitor.relieve(self.clock.now(), manager);
-        }
         let mut progress = false;
         let mut earliest: Option<Instant> = None;
         let mut index = 0;
