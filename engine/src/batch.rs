@@ -341,6 +341,14 @@ impl Batches {
             None => Ok(Body::heap(size)),
         }
     }
+
+    /// The same, of rows that may be larger by `bytes`: for what the engine adds to a record of the largest size.
+    pub(crate) fn allowing(self, bytes: usize) -> Self {
+        Batches {
+            max_row_size: self.max_row_size + bytes,
+            ..self
+        }
+    }
 }
 
 /// Appends rows and hands back batches as they fill.

@@ -320,6 +320,33 @@ fn a_record_over_the_largest_size_fails_the_job_where_it_was_made() {
     }
 }
 
+/// What is sent between the two parts of an aggregation is larger than the record by what is kept for the key.
+#[test]
+fn a_key_as_large_as_a_record_may_be_is_aggregated() {
+    let runtime = runtime(700, 256, simulated(SimulatedFaults::default()));
+    let most = runtime.plan().record.max_size;
+    let row = |length: usize| {
+        let text = "x".repeat(length);
+        <(String, u64) as forebay::record::Record>::row_size((&text, 0))
+    };
+    let length = (0..most)
+        .rev()
+        .find(|length| row(*length) <= most)
+        .expect("a text fits in a record");
+    assert_eq!(row(length), most, "the record is as large as it may be");
+    let environment = Environment::new(runtime.clone()).with_parallelism(1);
+    let counts = environment
+        .source("numbers", generate(6, |index| index))
+        .map(move |number| ("x".repeat(length), number))
+        .group_by(first::<(String, u64)>())
+        .count()
+        .map(|(text, count)| (text.len() as u64, count))
+        .collect();
+    environment.execute("large keys").expect("the job runs");
+    assert_eq!(counts.take(), [(length as u64, 6)]);
+    assert_eq!(runtime.manager().outstanding(), 0);
+}
+
 #[test]
 fn empty_inputs_give_empty_results() {
     for mode in [Mode::Batch, Mode::Streaming] {

@@ -73,7 +73,8 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> LocalAggregate<R, K, A> {
             keys,
             folding: Lanes(aggregate),
             lanes: A::LANES,
-            writer: BatchWriter::new(batches),
+            // A record of the largest size may be nothing but a key, to which come its lanes and where they are.
+            writer: BatchWriter::new(batches.allowing(64 + 8 * A::LANES)),
             budget,
             is_bypassed,
             rows: 0,
