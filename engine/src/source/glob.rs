@@ -44,7 +44,13 @@ pub(super) fn expand(
         };
         walk.descend(&base, &components)?;
     }
-    found.sort_unstable();
+    // By bytes, a separator before all others, which is the order of paths here: to compare paths takes several times longer.
+    found.sort_by_cached_key(|path| {
+        let bytes = path.as_os_str().as_encoded_bytes().iter();
+        bytes
+            .map(|byte| if *byte == b'/' { 0 } else { *byte })
+            .collect::<Vec<u8>>()
+    });
     found.dedup();
     Ok(found)
 }
