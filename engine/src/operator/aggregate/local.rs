@@ -9,7 +9,7 @@
 //!    a partial row of its own: local–global aggregation as Flink's SQL planner does it, with the adaptive stop.
 //!
 //! # Memory
-//! At most [`MOST_SEGMENTS`], half of them for short keys: tables larger than a core's L2 cost more than they save. None of
+//! At most [`MOST_SEGMENTS`], three quarters of them for short keys: tables larger than a core's L2 cost more than they save. None of
 //! it is declared revocable: giving it back is sending, which may have to wait for the receiver.
 
 use super::byte_groups::ByteGroups;
@@ -112,7 +112,7 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> LocalAggregate<R, K, A> {
     /// Folds the rows with short keys; `long` gets where the others begin.
     fn fold_short(&mut self, batch: &Batch, long: &mut Vec<u32>, down: &mut Downstream<'_>) -> Result<()> {
         long.clear();
-        let most = self.budget.maximum() / 2;
+        let most = self.budget.maximum();
         if let Some(short) = &mut self.short
             && short.open(&self.budget, most)
         {
@@ -232,7 +232,7 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> Operator for LocalAggregate<R,
         if A::READS_ROWS || self.is_bypassed {
             return None;
         }
-        let most = self.budget.maximum() / 2;
+        let most = self.budget.maximum();
         let mut short = self.short.take_if(|short| short.open(&self.budget, most))?;
         short.lent();
         let taker: Box<dyn ViewTaker<R>> = short;

@@ -21,9 +21,14 @@ use std::any::Any;
 /// Batches of partial rows kept while views are taken.
 const MOST_READY: usize = 4;
 
+/// Words of keys of two kinds: up to 15 bytes, and up to 39.
+const SHORT: usize = 2;
+const MIDDLE: usize = 5;
+
 /// Groups of short keys and the way to them.
 pub(super) struct ShortFront<R: Record, K: KeyFields<R>, A> {
-    groups: ShortGroups,
+    groups: ShortGroups<SHORT>,
+    middle: ShortGroups<MIDDLE>,
     keys: K,
     folding: Lanes<A>,
     sender: Sender<K::Key>,
@@ -32,6 +37,7 @@ pub(super) struct ShortFront<R: Record, K: KeyFields<R>, A> {
     taken: u64,
     /// How far the groups are sent.
     sending: usize,
+    sending_middle: usize,
     record: std::marker::PhantomData<fn(R)>,
 }
 
@@ -45,7 +51,7 @@ struct Sender<Q: Record> {
 
 impl<Q: Record> Sender<Q> {
     #[inline(always)]
-    fn send<R: Record, K: KeyFields<R, Key = Q>>(&mut self, keys: K, group: Evicted<'_>) {
+    fn send<R: Record, K: KeyFields<R, Key = Q>, const W: usize>(&mut self, keys: K, group: Evicted<'_, W>) {
         self.partial_rows += 1;
         let write = |key: Q::View<'_>| write::<Q>(&mut self.writer, &mut self.ready, key, group.lanes);
         group
@@ -60,6 +66,7 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> ShortFront<R, K, A> {
     pub(super) fn new(keys: K, aggregate: A, batches: Batches) -> Self {
         ShortFront {
             groups: ShortGroups::new(A::LANES),
+            middle: ShortGroups::new(A::LANES),
             keys,
             folding: Lanes(aggregate),
             sender: Sender {
@@ -70,18 +77,24 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> ShortFront<R, K, A> {
             scratch: Vec::new(),
             taken: 0,
             sending: 0,
+            sending_middle: 0,
             record: std::marker::PhantomData,
         }
     }
 
-    /// Has memory, or takes up to `most` segments; false where there are none.
+    /// Has memory, or takes up to three quarters of `most` segments; false where there are none.
     pub(super) fn open(&mut self, source: &dyn SegmentSource, most: usize) -> bool {
-        self.groups.is_open() || self.groups.open(source, most)
+        if self.groups.is_open() {
+            return true;
+        }
+        let is_open = self.groups.open(source, most.div_ceil(2));
+        self.middle.open(source, most / 4);
+        is_open
     }
 
     /// How many groups there are.
     pub(super) fn len(&self) -> usize {
-        self.groups.len()
+        self.groups.len() + self.middle.len()
     }
 
     /// Partial rows written since this was asked last.
@@ -97,23 +110,31 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> ShortFront<R, K, A> {
         for _ in 0..batch.len() {
             let size = R::row_size_at(&bytes[at..]);
             let row = &bytes[at..at + size];
-            let key = match column {
+            let (key, whole) = match column {
                 Some(column) => {
                     let (start, size) = column.place(row);
-                    ShortKey::of(bytes, at + start, size)
+                    let key = ShortKey::of(bytes, at + start, size);
+                    (key, &row[start..start + size])
                 }
-                None => ShortKey::of_all(keys.key_bytes(R::read_row(row), &mut self.scratch)),
+                None => {
+                    let whole = keys.key_bytes(R::read_row(row), &mut self.scratch);
+                    (ShortKey::of_all(whole), whole)
+                }
             };
-            match key {
+            let (folding, sender) = (&mut self.folding, &mut self.sender);
+            let is_short = match key {
                 Some(key) => {
-                    let (folding, sender) = (&mut self.folding, &mut self.sender);
-                    self.groups.update(
-                        key,
-                        |lanes, is_new| Folding::<R, [u64]>::fold_row(folding, lanes, row, is_new),
-                        |group| sender.send::<R, K>(keys, group),
-                    );
+                    fold::<R, A, SHORT>(&mut self.groups, key, folding, row, |group| {
+                        sender.send::<R, K, _>(keys, group)
+                    });
+                    true
                 }
-                None => long.push(at as u32),
+                None => fold_middle::<R, A>(&mut self.middle, whole, folding, row, |group| {
+                    sender.send::<R, K, _>(keys, group)
+                }),
+            };
+            if !is_short {
+                long.push(at as u32);
             }
             at += size;
         }
@@ -134,11 +155,14 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> ShortFront<R, K, A> {
     pub(super) fn send_groups(&mut self, limit: usize, down: &mut Downstream<'_>) -> Result<bool> {
         let (keys, sender) = (self.keys, &mut self.sender);
         let has_more = self.groups.visit(&mut self.sending, limit, |group| {
-            sender.send::<R, K>(keys, group);
+            sender.send::<R, K, _>(keys, group)
+        }) || self.middle.visit(&mut self.sending_middle, limit, |group| {
+            sender.send::<R, K, _>(keys, group)
         });
         if !has_more {
             self.groups.close();
-            self.sending = 0;
+            self.middle.close();
+            (self.sending, self.sending_middle) = (0, 0);
         }
         self.send_ready(down)?;
         Ok(!has_more)
@@ -150,6 +174,36 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> ShortFront<R, K, A> {
     }
 }
 
+/// Folds a row into its key's group.
+#[inline(always)]
+fn fold<R: Record, A: Aggregate<R>, const W: usize>(
+    groups: &mut ShortGroups<W>,
+    key: ShortKey<W>,
+    folding: &mut Lanes<A>,
+    row: &[u8],
+    evict: impl FnOnce(Evicted<'_, W>),
+) {
+    groups.update(
+        key,
+        |lanes, is_new| Folding::<R, [u64]>::fold_row(folding, lanes, row, is_new),
+        evict,
+    );
+}
+
+/// Folds a row into the group of a key of middle length; false where the key is longer, or there is no memory for them.
+#[inline(never)]
+fn fold_middle<R: Record, A: Aggregate<R>>(
+    groups: &mut ShortGroups<MIDDLE>,
+    key: &[u8],
+    folding: &mut Lanes<A>,
+    row: &[u8],
+    evict: impl FnOnce(Evicted<'_, MIDDLE>),
+) -> bool {
+    let key = ShortKey::of_words(key).filter(|_| groups.is_open());
+    key.map(|key| fold::<R, A, MIDDLE>(groups, key, folding, row, evict))
+        .is_some()
+}
+
 impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> ViewTaker<R> for ShortFront<R, K, A> {
     #[inline]
     fn take(&mut self, view: R::View<'_>) -> bool {
@@ -157,17 +211,21 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> ViewTaker<R> for ShortFront<R,
             return false;
         }
         let keys = self.keys;
-        let Some(key) = ShortKey::of_all(keys.key_bytes(R::shorten(view), &mut self.scratch)) else {
-            return false;
-        };
+        let whole = keys.key_bytes(R::shorten(view), &mut self.scratch);
         let (folding, sender) = (&mut self.folding, &mut self.sender);
-        self.groups.update(
-            key,
-            |lanes, is_new| Folding::<R, [u64]>::fold_row(folding, lanes, &[], is_new),
-            |group| sender.send::<R, K>(keys, group),
-        );
-        self.taken += 1;
-        true
+        let is_taken = match ShortKey::of_all(whole) {
+            Some(key) => {
+                fold::<R, A, SHORT>(&mut self.groups, key, folding, &[], |group| {
+                    sender.send::<R, K, _>(keys, group)
+                });
+                true
+            }
+            None => fold_middle::<R, A>(&mut self.middle, whole, folding, &[], |group| {
+                sender.send::<R, K, _>(keys, group)
+            }),
+        };
+        self.taken += u64::from(is_taken);
+        is_taken
     }
 
     fn is_full(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The groups of short keys in a table that forgets: each key has one place, and whoever comes later takes it.
 //!
 //! # Interface
-//! A [`ShortKey`] is made of a key's canonical bytes, up to [`MOST_KEY`] of them. [`ShortGroups::lanes`] gives its lanes;
+//! A [`ShortKey`] of `W` words is made of a key's canonical bytes, up to 8 × `W` − 1 of them. [`ShortGroups::lanes`] gives its lanes;
 //! where another key had the place, that one and its lanes are handed out first.
 //!
 //! # Algorithm
@@ -13,26 +13,24 @@
 //! The segments that it is opened with, all of the time.
 //!
 //! # Layout
-//! A place has a power of two of words of 8 bytes: two of the key, with its size + 1 in the last byte, 0 where there is
+//! A place has a power of two of words of 8 bytes: those of the key, with its size + 1 in the last byte, 0 where there is
 //! none; then the lanes.
 
 use forebay_memory::{Segment, SegmentSource};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
-/// Canonical bytes of a key at most.
-pub(super) const MOST_KEY: usize = 15;
-
-const KEY_WORDS: usize = 2;
-
-/// A key of at most [`MOST_KEY`] bytes, and its size.
+/// A key of at most 8 × `W` − 1 bytes, and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ShortKey([u64; KEY_WORDS]);
+pub(super) struct ShortKey<const W: usize>([u64; W]);
+
+/// Canonical bytes at most of a key of two words, which is loaded without a loop.
+const MOST_PAIR: usize = 15;
 
 /// For each size, the bits of a key's two words that are its own.
-const OWN_BITS: [[u64; KEY_WORDS]; MOST_KEY + 1] = {
-    let mut bits = [[0; KEY_WORDS]; MOST_KEY + 1];
+const OWN_BITS: [[u64; 2]; MOST_PAIR + 1] = {
+    let mut bits = [[0; 2]; MOST_PAIR + 1];
     let mut size = 1;
-    while size <= MOST_KEY {
+    while size <= MOST_PAIR {
         let own = u128::MAX >> (128 - 8 * size);
         bits[size] = [own as u64, (own >> 64) as u64];
         size += 1;
@@ -40,11 +38,11 @@ const OWN_BITS: [[u64; KEY_WORDS]; MOST_KEY + 1] = {
     bits
 };
 
-impl ShortKey {
+impl ShortKey<2> {
     /// The key in `buffer[start..start + size]`; nothing where it is too long.
     #[inline(always)]
-    pub(super) fn of(buffer: &[u8], start: usize, size: usize) -> Option<ShortKey> {
-        if size > MOST_KEY {
+    pub(super) fn of(buffer: &[u8], start: usize, size: usize) -> Option<Self> {
+        if size > MOST_PAIR {
             return None;
         }
         // What follows the key is read with it, where something follows: how long a key is, is hard to foretell.
@@ -67,7 +65,7 @@ impl ShortKey {
 
     /// The key that is all of `bytes`; nothing where it is too long.
     #[inline(always)]
-    pub(super) fn of_all(bytes: &[u8]) -> Option<ShortKey> {
+    pub(super) fn of_all(bytes: &[u8]) -> Option<Self> {
         /// The bytes as a little-endian number, from loads of `N` at both ends that overlap.
         fn ends<const N: usize>(bytes: &[u8]) -> Option<(u64, u64)> {
             let number = |bytes: &[u8; N]| {
@@ -79,7 +77,7 @@ impl ShortKey {
             Some((number(bytes.first_chunk()?), number(bytes.last_chunk()?)))
         }
         let size = bytes.len();
-        if size > MOST_KEY {
+        if size > MOST_PAIR {
             return None;
         }
         let bits = 8 * size as u32;
@@ -97,30 +95,55 @@ impl ShortKey {
     }
 
     #[inline(always)]
-    fn sized(low: u64, high: u64, size: usize) -> ShortKey {
+    fn sized(low: u64, high: u64, size: usize) -> Self {
         ShortKey([low, high | (size as u64 + 1) << 56])
+    }
+}
+
+impl<const W: usize> ShortKey<W> {
+    /// The key that is all of `bytes`, word by word; nothing where it is too long.
+    #[inline]
+    pub(super) fn of_words(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() >= 8 * W {
+            return None;
+        }
+        let mut words = [0; W];
+        let (whole, rest) = bytes.as_chunks::<8>();
+        for (word, bytes) in words.iter_mut().zip(whole) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        words[whole.len()] = u64::from_le_bytes(last);
+        words[W - 1] |= (bytes.len() as u64 + 1) << 56;
+        Some(ShortKey(words))
+    }
+
+    /// Whether it is none: what a place has while it is free.
+    #[inline(always)]
+    fn is_none(&self) -> bool {
+        self.0[W - 1] == 0
     }
 
     /// Calls `then` with the key's canonical bytes.
     #[inline(always)]
-    pub(super) fn with_bytes<T>(self, then: impl FnOnce(&[u8]) -> T) -> T {
-        let words = u128::from(self.0[0]) | u128::from(self.0[1]) << 64;
-        let size = (self.0[1] >> 56) as usize - 1;
-        then(&words.to_le_bytes()[..size])
+    pub(super) fn with_bytes<T>(&self, then: impl FnOnce(&[u8]) -> T) -> T {
+        let size = (self.0[W - 1] >> 56) as usize - 1;
+        then(&self.0.as_bytes()[..size])
     }
 
     /// 32 bits that are evenly spread over keys.
     #[inline(always)]
-    fn spread(self) -> u64 {
-        let [low, high] = self.0;
-        let mixed = low.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            ^ high.rotate_left(29).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    fn spread(&self) -> u64 {
+        let mixed = self.0.iter().fold(0u64, |mixed, word| {
+            (mixed.rotate_left(29) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        });
         (mixed ^ mixed >> 32) & 0xffff_ffff
     }
 }
 
 /// Lanes for short keys, as many as there are places for.
-pub(super) struct ShortGroups {
+pub(super) struct ShortGroups<const W: usize> {
     segments: Vec<Segment>,
     lanes: usize,
     /// Words of a place.
@@ -132,18 +155,18 @@ pub(super) struct ShortGroups {
 }
 
 /// A key that had to leave, with its lanes.
-pub(super) struct Evicted<'a> {
-    pub(super) key: ShortKey,
+pub(super) struct Evicted<'a, const W: usize> {
+    pub(super) key: ShortKey<W>,
     pub(super) lanes: &'a [u64],
 }
 
-impl ShortGroups {
+impl<const W: usize> ShortGroups<W> {
     /// A table without memory, for groups of `lanes` lanes.
-    pub(super) fn new(lanes: usize) -> ShortGroups {
+    pub(super) fn new(lanes: usize) -> Self {
         ShortGroups {
             segments: Vec::new(),
             lanes,
-            place_words: (KEY_WORDS + lanes).next_power_of_two(),
+            place_words: (W + lanes).next_power_of_two(),
             places: 0,
             segment_bits: 0,
             groups: 0,
@@ -189,9 +212,9 @@ impl ShortGroups {
     #[inline(always)]
     pub(super) fn update(
         &mut self,
-        key: ShortKey,
+        key: ShortKey<W>,
         fold: impl FnOnce(&mut [u64], bool),
-        evict: impl FnOnce(Evicted<'_>),
+        evict: impl FnOnce(Evicted<'_, W>),
     ) {
         let place = ((key.spread() * self.places) >> 32) as usize;
         let segment = &mut self.segments[place >> self.segment_bits];
@@ -199,18 +222,16 @@ impl ShortGroups {
         let start = (place & ((1 << self.segment_bits) - 1)) * self.place_words;
         let place = &mut words[start..start + self.place_words];
         let (own, lanes) = place
-            .split_first_chunk_mut::<KEY_WORDS>()
+            .split_first_chunk_mut::<W>()
             .expect("a place has a key and lanes");
         let lanes = &mut lanes[..self.lanes];
         let is_new = *own != key.0;
         if is_new {
-            if own[1] == 0 {
+            let before = ShortKey(*own);
+            if before.is_none() {
                 self.groups += 1;
             } else {
-                evict(Evicted {
-                    key: ShortKey(*own),
-                    lanes,
-                });
+                evict(Evicted { key: before, lanes });
             }
             *own = key.0;
             lanes.fill(0);
@@ -224,15 +245,16 @@ impl ShortGroups {
         &mut self,
         next: &mut usize,
         limit: usize,
-        mut visit: impl FnMut(Evicted<'_>),
+        mut visit: impl FnMut(Evicted<'_, W>),
     ) -> bool {
         let mut visited = 0;
         while *next < self.places as usize && visited < limit {
             let words = words_of(&mut self.segments[*next >> self.segment_bits]);
             let start = (*next & ((1 << self.segment_bits) - 1)) * self.place_words;
-            let key = ShortKey([words[start], words[start + 1]]);
-            if key.0[1] != 0 {
-                let lanes = start + KEY_WORDS;
+            let key = words[start..].first_chunk().expect("a place has a key");
+            let key = ShortKey(*key);
+            if !key.is_none() {
+                let lanes = start + W;
                 visit(Evicted {
                     key,
                     lanes: &words[lanes..lanes + self.lanes],
@@ -257,8 +279,10 @@ mod tests {
     use forebay_memory::hash::hash_u64;
     use std::collections::HashMap;
 
-    fn key(bytes: &[u8]) -> Option<ShortKey> {
-        ShortKey::of_all(bytes)
+    fn key(bytes: &[u8]) -> Option<ShortKey<2>> {
+        let key = ShortKey::of_all(bytes);
+        assert_eq!(key, ShortKey::of_words(bytes));
+        key
     }
 
     #[test]
@@ -271,7 +295,11 @@ mod tests {
                 assert_eq!(key, self::key(bytes), "{start}, {size}");
                 match key {
                     Some(key) => key.with_bytes(|own| assert_eq!(own, bytes)),
-                    None => assert!(size > MOST_KEY),
+                    None => assert!(size > MOST_PAIR),
+                }
+                match ShortKey::<5>::of_words(bytes) {
+                    Some(key) => key.with_bytes(|own| assert_eq!(own, bytes)),
+                    None => assert!(size > 39),
                 }
             }
         }
@@ -283,11 +311,16 @@ mod tests {
     /// What was evicted and what is left add up to what a map counts.
     #[test]
     fn nothing_is_lost_where_keys_take_the_place_of_others() {
+        nothing_is_lost::<2>();
+        nothing_is_lost::<5>();
+    }
+
+    fn nothing_is_lost<const W: usize>() {
         const SEGMENT: usize = 4096;
         let manager = MemoryManager::with_segments(16 * SEGMENT, 0, SEGMENT).expect("a pool");
         for (seed, lanes) in [(1, 1), (2, 2), (3, 3), (4, 16)] {
             let budget = manager.budget("short groups", 1, 8).expect("segments");
-            let mut groups = ShortGroups::new(lanes);
+            let mut groups = ShortGroups::<W>::new(lanes);
             assert!(groups.open(&budget, 3), "there is memory");
             assert_eq!(budget.held(), 3);
             let (mut counted, mut expected) = (HashMap::new(), HashMap::new());
@@ -304,7 +337,7 @@ mod tests {
                 let bytes = &[bytes, [0; 8]].concat()[..(number % 16) as usize];
                 *expected.entry(bytes.to_vec()).or_insert(0) += row;
                 groups.update(
-                    key(bytes).expect("a short key"),
+                    ShortKey::of_words(bytes).expect("a short key"),
                     |lanes, is_new| {
                         assert!(!is_new || lanes.iter().all(|lane| *lane == 0));
                         lanes.iter_mut().for_each(|lane| *lane += row);
@@ -329,7 +362,7 @@ mod tests {
         assert_eq!(manager.stats().managed_held, 0);
     }
 
-    fn add(counted: &mut HashMap<Vec<u8>, u64>, group: Evicted<'_>) {
+    fn add<const W: usize>(counted: &mut HashMap<Vec<u8>, u64>, group: Evicted<'_, W>) {
         assert!(group.lanes.iter().all(|lane| *lane == group.lanes[0]));
         let key = group.key.with_bytes(<[u8]>::to_vec);
         *counted.entry(key).or_insert(0) += group.lanes[0];
