@@ -68,7 +68,7 @@ pub struct Channel {
 
 fn take_one(credits: &AtomicUsize) -> bool {
     credits
-        .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |credits| {
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |credits| {
             credits.checked_sub(1)
         })
         .is_ok()
@@ -99,7 +99,8 @@ impl Channel {
             return Some(floating);
         }
         self.sender_waits.store(true, Ordering::SeqCst);
-        // A credit given back just before the flag was set would wake nobody: look again.
+        // A credit given back just before the flag was set would wake nobody: look again. Flag and credits are written
+        // and read in one order (`SeqCst`), so that either this sees the credit, or the receiver sees the flag.
         let credit = self.try_credit();
         if credit.is_some() {
             self.sender_waits.store(false, Ordering::Relaxed);
@@ -142,9 +143,9 @@ impl Channel {
     /// Returns the credit of a batch that the receiver has used, and wakes a sender that waits for it.
     pub fn give_back(&self, floating: bool) {
         if floating {
-            self.floating.0.fetch_add(1, Ordering::AcqRel);
+            self.floating.0.fetch_add(1, Ordering::SeqCst);
         } else {
-            self.exclusive.fetch_add(1, Ordering::AcqRel);
+            self.exclusive.fetch_add(1, Ordering::SeqCst);
         }
         self.wake_sender();
     }
