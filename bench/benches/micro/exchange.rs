@@ -163,7 +163,9 @@ impl Pair {
                     GateRead::Batch(batch, credit) => {
                         idle = false;
                         let (words, _) = batch.bytes().as_chunks::<8>();
-                        let sum = words.iter().fold(0u64, |sum, word| sum ^ u64::from_le_bytes(*word));
+                        let sum = words
+                            .iter()
+                            .fold(0u64, |sum, word| sum ^ u64::from_le_bytes(*word));
                         black_box(sum);
                         counter.fetch_add(batch.len() as u64, Ordering::AcqRel);
                         drop(batch);
