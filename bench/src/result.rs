@@ -70,9 +70,13 @@ pub struct RunResult {
     /// Percentiles of latency, where the workload measures it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
-    /// The longest that one poll of a task took, in milliseconds.
+    /// The longest batch of insertions into the workload's table while it grows in memory that the process has touched
+    /// before, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub longest_stall_ms: Option<f64>,
+    /// The same in memory of which the process has touched only what the measured runs have needed, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_fresh_stall_ms: Option<f64>,
     /// Processor time of the process in one run, in seconds: the median.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,

@@ -57,8 +57,9 @@ pub struct Workload {
     pub oracle: fn(&Setting) -> Result<Answer>,
     /// The most records a second that the steps take without an engine.
     pub bare: fn(&Setting, &MachineLimits) -> Result<Bare>,
-    /// The longest time in milliseconds that a batch of insertions into the workload's table takes while it grows.
-    pub stall: Option<fn(&Runtime, &Setting) -> Result<f64>>,
+    /// The longest time in milliseconds that a batch of insertions into the workload's table takes while it grows: in memory
+    /// that may never have been touched, and in memory that has.
+    pub stall: Option<fn(&Runtime, &Setting) -> Result<[f64; 2]>>,
 }
 
 /// What came of a run.
