@@ -404,7 +404,7 @@ impl<R: Record> BatchWriter<R> {
     /// have one row.
     ///
     /// # Panics
-    /// Unwinds with an [`Error`](forebay_memory::Error) as its payload where the row is over `record.max_size`, or there is
+    /// Unwinds with an [`Error`] as its payload where the row is over `record.max_size`, or there is
     /// neither a segment nor heap for it: closures that emit rows have no other way out. The task makes it the job's
     /// failure.
     #[inline(always)]
