@@ -5,7 +5,7 @@ use forebay::record::{first, second};
 use forebay::simulator::{Random, Simulation};
 use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, generate};
 use forebay::{Environment, Mode, Runtime};
-use forebay_memory::hash::hash_u64;
+use forebay_memory::hash::{hash_u64, unhash_u64};
 use forebay_memory::spill::SimulatedFaults;
 use forebay_memory::{MemoryManager, Plan, Result, SpillStore};
 use std::collections::BTreeMap;
@@ -183,5 +183,41 @@ fn what_was_put_off_is_done_when_there_is_no_input() {
         );
         drop(environment);
         assert_eq!(runtime.manager().outstanding(), 0, "seed {seed}");
+    }
+}
+
+/// Rows a little over a quarter of a page take a segment each in the table, four times what they take in a log: a spilled
+/// partition whose entries would fit leaves again before its first change is met.
+#[test]
+fn a_partition_that_grows_when_it_is_read_back_is_answered() {
+    const ROUNDS: u64 = 4;
+    for keys in [980, 1000, 1020] {
+        let runtime = runtime(1000);
+        let environment = Environment::new(runtime.clone())
+            .with_mode(Mode::Streaming)
+            .with_parallelism(1);
+        let answers = environment
+            .source(
+                "texts",
+                generate(ROUNDS * keys, move |index| {
+                    // One partition has all the keys.
+                    let hash = 0xabcd << 48 | hash_u64(index % keys) >> 16;
+                    (unhash_u64(hash), "x".repeat(970), 1u64)
+                }),
+            )
+            .key_by(first())
+            .reduce(|left, right| (left.0, left.1.to_string(), left.2 + right.2))
+            .map(|(key, _, count)| (key, count))
+            .collect();
+        environment.execute("large rows").expect("the job runs");
+        let mut found: BTreeMap<u64, u64> = BTreeMap::new();
+        for (key, count) in answers.take() {
+            let last = found.entry(key).or_default();
+            assert_eq!(count, *last + 1, "{keys} keys");
+            *last = count;
+        }
+        assert_eq!(found.len() as u64, keys);
+        assert!(found.values().all(|count| *count == ROUNDS), "{keys} keys");
+        assert_eq!(runtime.manager().outstanding(), 0);
     }
 }

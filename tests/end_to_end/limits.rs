@@ -404,6 +404,43 @@ fn keys_that_no_hash_bit_tells_apart_are_aggregated_in_passes() {
     }
 }
 
+/// As above, with rows that shrink: the room that a key's first row did not find is there for its others.
+#[test]
+fn a_key_that_waits_for_another_pass_has_one_group() {
+    for mode in [Mode::Batch, Mode::Streaming] {
+        let runtime = runtime(24, 256, simulated(SimulatedFaults::default()));
+        let environment = Environment::new(runtime.clone())
+            .with_parallelism(1)
+            .with_mode(mode);
+        const KEYS: u64 = 300;
+        const ROUNDS: u64 = 5;
+        let key = |number: u64| unhash_u64((0xabcd << 48) | number);
+        let longest = environment
+            .source(
+                "texts",
+                generate(ROUNDS * KEYS, move |index| {
+                    let size = if index < KEYS { 900 } else { 10 + index / KEYS };
+                    (key(index % KEYS), "x".repeat(size as usize))
+                }),
+            )
+            .key_by(first())
+            .reduce(|left, right| {
+                let longer = if left.1.len() >= right.1.len() { left } else { right };
+                (longer.0, longer.1.to_string())
+            })
+            .map(|(key, text)| (key, text.len() as u64))
+            .collect();
+        environment.execute("shrinking").expect("the job runs");
+        let mut longest = longest.take();
+        longest.sort_unstable();
+        let times = if mode == Mode::Batch { 1 } else { ROUNDS as usize };
+        let mut expected: Vec<_> = (0..KEYS).flat_map(|number| vec![(key(number), 900); times]).collect();
+        expected.sort_unstable();
+        assert!(longest == expected, "{mode:?}: {} rows", longest.len());
+        assert_eq!(runtime.manager().outstanding(), 0);
+    }
+}
+
 /// −0.0 is 0.0, every NaN is one key, and so is *no value*, also where groups are spilled and read again.
 #[test]
 fn zeros_nans_and_nulls_are_keys() {

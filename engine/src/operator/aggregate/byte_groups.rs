@@ -245,9 +245,8 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for ByteGroups<R, K> {
         &mut self.keys.chunk
     }
 
-    fn has(&self, place: usize) -> bool {
-        let key = KeyBatch::new(&self.keys.buffer, &self.keys.spans).key(place);
-        self.table.contains(self.keys.chunk.hashes[place], key)
+    fn has(&self, number: usize, hash: u64) -> bool {
+        self.table.contains(hash, self.keys.key(number))
     }
 
     fn chunk_changed(&mut self) {
@@ -430,9 +429,8 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for RowGroups<R, K> {
         &mut self.keys.chunk
     }
 
-    fn has(&self, place: usize) -> bool {
-        let key = KeyBatch::new(&self.keys.buffer, &self.keys.spans).key(place);
-        self.table.contains(self.keys.chunk.hashes[place], key)
+    fn has(&self, number: usize, hash: u64) -> bool {
+        self.table.contains(hash, self.keys.key(number))
     }
 
     fn chunk_changed(&mut self) {

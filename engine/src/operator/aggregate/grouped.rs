@@ -271,6 +271,9 @@ where
         if self.partitions.is_some() {
             self.divert(0, log, &mut fold)?;
         }
+        if self.overflow.is_some() {
+            self.set_aside(0, log, &mut fold)?;
+        }
         self.window.rows += self.groups.chunk().hashes.len();
         let mut from = 0;
         loop {
@@ -298,12 +301,17 @@ where
                 return Ok(());
             }
             self.peak_segments = self.peak_segments.max(self.held());
-            if self.overflow.is_none() {
-                self.make_room()?;
+            if self.overflow.is_some() {
+                // What has starved has a group, for others were set aside: it has grown beyond what there is.
+                let number = self.groups.chunk().number_at(from);
+                let hash = self.groups.chunk().hashes[from];
+                self.groups.entry(number, hash, |_| {}, &mut self.entry);
+                return Err(self.too_small());
             }
+            self.make_room()?;
             if self.overflow.is_some() {
                 self.set_aside(from, log, &mut fold)?;
-                from += 1;
+                from = 0;
             } else if self.partitions.is_some() {
                 self.divert(from, log, &mut fold)?;
                 from = 0;
@@ -332,32 +340,26 @@ where
         })
     }
 
-    /// Appends the key at a place of the chunk, for which there is no room, to the overflow.
+    /// Appends the keys of the chunk, from place `from` on, that have no group to the overflow; the others stay in the
+    /// chunk. What one key was denied might be room for a smaller row of the same key, which then would have two groups:
+    /// so there are no new ones in this pass.
+    #[cold]
     fn set_aside(
         &mut self,
-        place: usize,
+        from: usize,
         log: Log,
         fold: &mut impl FnMut(&mut F, usize, &mut G::State, bool),
     ) -> Result<()> {
-        let chunk = self.groups.chunk();
-        let (number, hash) = (chunk.number_at(place), chunk.hashes[place]);
-        if self.groups.has(place) {
-            // Its group is in memory and has grown beyond what there is: no pass has more.
-            self.groups.entry(number, hash, |_| {}, &mut self.entry);
-            return Err(self.too_small());
-        }
-        let folding = &mut self.folding;
-        self.groups.entry(
-            number,
-            hash,
-            |state| fold(folding, number, state, true),
-            &mut self.entry,
-        );
-        let overflow = self
-            .overflow
-            .as_mut()
-            .expect("keys are set aside in the overflow");
-        overflow.append(0, log, &self.entry, &mut self.handle)
+        let overflow = self.overflow.as_mut().expect("keys are set aside in the overflow");
+        let (folding, entry, handle) = (&mut self.folding, &mut self.entry, &mut self.handle);
+        self.groups.keep(from, |groups, number, hash| {
+            if groups.has(number, hash) {
+                return Ok(true);
+            }
+            groups.entry(number, hash, |state| fold(folding, number, state, true), entry);
+            overflow.append(0, log, entry, handle)?;
+            Ok(false)
+        })
     }
 
     /// Makes what will be needed last leave memory: a log that was kept, or the partition of the table that holds most
@@ -415,6 +417,7 @@ where
     #[cold]
     fn replay(&mut self, partition: usize, down: &mut Downstream<'_>) -> Result<()> {
         let partitions = self.partitions.as_mut().expect("a partition has been spilled");
+        let changes = partitions.changes(partition);
         let spilled = partitions.take(partition, &mut self.handle)?;
         // Pages are half full, and the buffers of logs cannot leave.
         let needed = 3 * spilled.bytes() / self.source.segment_size() + 2;
@@ -427,6 +430,12 @@ where
             self.send_ready(down)?;
         }
         self.loading = None;
+        let partitions = self.partitions.as_mut().expect("a partition was read back");
+        if 2 * partitions.changes(partition) > changes {
+            // Its groups took more room than its entries let expect, and it has left again.
+            let spilled = partitions.take(partition, &mut self.handle)?;
+            return self.replay_apart(partition, spilled, down);
+        }
         self.send_ready(down)
     }
 

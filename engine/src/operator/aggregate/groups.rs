@@ -36,8 +36,8 @@ pub(crate) trait Groups<R: Record, K: KeyFields<R>>: Send + 'static {
     /// The keys of the chunk.
     fn chunk(&mut self) -> &mut Chunk;
 
-    /// Whether the key at this place of the chunk has a group.
-    fn has(&self, place: usize) -> bool;
+    /// Whether the key with this number and hash has a group.
+    fn has(&self, number: usize, hash: u64) -> bool;
 
     /// Called when keys have been taken out of the chunk.
     fn chunk_changed(&mut self) {}
@@ -224,8 +224,8 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
         &mut self.chunk
     }
 
-    fn has(&self, place: usize) -> bool {
-        self.table.contains(self.chunk.hashes[place])
+    fn has(&self, _: usize, hash: u64) -> bool {
+        self.table.contains(hash)
     }
 
     #[inline(always)]

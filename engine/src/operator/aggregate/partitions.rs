@@ -7,7 +7,8 @@
 //! [`Partitions::keep_logs`] on, for as long as there are segments: then the longest is written.
 //!
 //! # Memory
-//! A segment for each log of a partition, where the source has one; else a few KiB of heap. Kept logs take what the source
+//! A segment for each log of a partition, where the source has one; else a few KiB of heap. Entries larger than a segment
+//! are blocks of their own. Kept logs take what the source
 //! has. References to blocks and kept segments are on the heap: 16 to 24 bytes for each segment of entries.
 //!
 //! # Layout
@@ -96,11 +97,7 @@ impl Tail {
         self.write(handle)?;
         let large_enough = self.buffer.bytes().len() >= size;
         if !large_enough || matches!(self.buffer, Buffer::Heap(_)) {
-            match if size <= source.segment_size() {
-                source.try_take()
-            } else {
-                None
-            } {
+            match source.try_take() {
                 Some(segment) => self.buffer = Buffer::Segment(segment),
                 None if !large_enough => {
                     self.buffer = Buffer::Heap(vec![0; size.max(SMALL_BUFFER)].into_boxed_slice());
@@ -310,6 +307,9 @@ impl Partitions {
     ) -> Result<()> {
         let tail = self.tail(partition, log);
         if tail.buffer.bytes().len() < tail.filled + entry.len() {
+            if entry.len() > self.source.segment_size() {
+                return self.append_large(partition, log, entry, handle);
+            }
             self.make_space(partition, log, entry.len(), handle)?;
         }
         let tail = self.tail(partition, log);
@@ -318,19 +318,42 @@ impl Partitions {
         prefetch_line(place.get(64..).unwrap_or(&[]));
         copy_short(entry, &mut place[..entry.len()]);
         tail.filled += entry.len();
+        self.appended(partition, log, entry.len());
+        Ok(())
+    }
+
+    /// Writes an entry that no segment holds as a block of its own: a buffer for it would stay with each log.
+    #[cold]
+    fn append_large(
+        &mut self,
+        partition: usize,
+        log: Log,
+        entry: &[u8],
+        handle: &mut SpillHandle,
+    ) -> Result<()> {
+        let tail = self.tail(partition, log);
+        tail.write(handle)?;
+        tail.blocks.push(handle.write(&[entry])?);
+        self.appended(partition, log, entry.len());
+        Ok(())
+    }
+
+    /// Counts what was added to a log.
+    #[inline(always)]
+    fn appended(&mut self, partition: usize, log: Log, size: usize) {
+        let tail = self.tail(partition, log);
         let before = tail.bytes;
-        tail.bytes += entry.len();
+        tail.bytes += size;
         if log == Log::Changes {
             let after = tail.bytes;
-            self.put_off += entry.len();
+            self.put_off += size;
             let states = self.tail(partition, Log::States).bytes;
-            let size = self.source.segment_size();
-            let most = (states / 4).clamp(LEAST_LOG * size, MOST_LOG * size);
+            let segment = self.source.segment_size();
+            let most = (states / 4).clamp(LEAST_LOG * segment, MOST_LOG * segment);
             if before < most && after >= most {
                 self.due.push(partition);
             }
         }
-        Ok(())
     }
 
     #[inline(always)]
@@ -412,6 +435,12 @@ impl Partitions {
         changes(&most).is_some_and(|bytes| bytes > 0).then_some(most)
     }
 
+    /// Bytes of changes in the log of a partition; none where it is in memory.
+    pub(crate) fn changes(&self, partition: usize) -> usize {
+        let partition = self.list[partition].as_ref();
+        partition.map_or(0, |partition| partition.changes.bytes)
+    }
+
     /// When a partition was read back last: a number that grows.
     pub(crate) fn read_back(&self, partition: usize) -> u64 {
         self.read_back[partition]
@@ -472,5 +501,53 @@ impl Partitions {
             .flatten()
             .map(|partition| partition.close(keeps, handle))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use forebay_memory::spill::SimulatedFaults;
+    use forebay_memory::{MemoryManager, SpillStore};
+
+    /// What is larger than a segment is in order with the rest, and leaves no buffer of its size behind.
+    #[test]
+    fn large_entries_are_blocks_and_not_buffers() {
+        const SEGMENT: usize = 4096;
+        const SIZES: [usize; 4] = [100, 3 * SEGMENT, SEGMENT, 50];
+        let store = SpillStore::simulated(1, SimulatedFaults::default());
+        let mut handle = store.handle("partitions").expect("the store has handles");
+        for (keeps, segments) in [(false, 1), (true, 64)] {
+            let manager = MemoryManager::with_segments(segments, 0, SEGMENT).expect("a pool");
+            let budget = manager.budget("partitions", 1, 1).expect("segments");
+            let mut partitions = Partitions::new(0, 3, Arc::new(budget));
+            partitions.keep_logs(keeps);
+            (0..8).for_each(|partition| partitions.open(partition, None));
+            for (number, size) in SIZES.iter().enumerate() {
+                let entry = vec![number as u8 + 1; *size];
+                for partition in 0..8 {
+                    partitions
+                        .append(partition, Log::States, &entry, &mut handle)
+                        .expect("the disk works");
+                }
+            }
+            for partition in partitions.list.iter_mut().flatten() {
+                assert!(partition.states.buffer.bytes().len() <= SEGMENT);
+            }
+            for spilled in partitions.close(&mut handle).expect("the disk works") {
+                assert_eq!(spilled.bytes(), SIZES.iter().sum::<usize>());
+                let mut all = Vec::new();
+                for block in &spilled.states {
+                    let start = all.len();
+                    all.resize(start + block.raw_bytes(), 0);
+                    let read = handle.read(block, &mut all[start..]);
+                    read.expect("the disk works");
+                }
+                for Kept { segment, filled } in &spilled.kept {
+                    all.extend_from_slice(&segment[..*filled]);
+                }
+                assert!(all.is_sorted() && all.len() == spilled.bytes(), "keeps: {keeps}");
+            }
+        }
     }
 }
