@@ -425,7 +425,11 @@ fn a_key_that_waits_for_another_pass_has_one_group() {
             )
             .key_by(first())
             .reduce(|left, right| {
-                let longer = if left.1.len() >= right.1.len() { left } else { right };
+                let longer = if left.1.len() >= right.1.len() {
+                    left
+                } else {
+                    right
+                };
                 (longer.0, longer.1.to_string())
             })
             .map(|(key, text)| (key, text.len() as u64))
@@ -434,7 +438,9 @@ fn a_key_that_waits_for_another_pass_has_one_group() {
         let mut longest = longest.take();
         longest.sort_unstable();
         let times = if mode == Mode::Batch { 1 } else { ROUNDS as usize };
-        let mut expected: Vec<_> = (0..KEYS).flat_map(|number| vec![(key(number), 900); times]).collect();
+        let mut expected: Vec<_> = (0..KEYS)
+            .flat_map(|number| vec![(key(number), 900); times])
+            .collect();
         expected.sort_unstable();
         assert!(longest == expected, "{mode:?}: {} rows", longest.len());
         assert_eq!(runtime.manager().outstanding(), 0);

@@ -350,7 +350,10 @@ where
         log: Log,
         fold: &mut impl FnMut(&mut F, usize, &mut G::State, bool),
     ) -> Result<()> {
-        let overflow = self.overflow.as_mut().expect("keys are set aside in the overflow");
+        let overflow = self
+            .overflow
+            .as_mut()
+            .expect("keys are set aside in the overflow");
         let (folding, entry, handle) = (&mut self.folding, &mut self.entry, &mut self.handle);
         self.groups.keep(from, |groups, number, hash| {
             if groups.has(number, hash) {
