@@ -82,10 +82,11 @@ impl Environment {
 
     /// The same environment with jobs that Ctrl-C cancels, and SIGTERM. Their [`wait`](JobHandle::wait) answers `Cancelled` when
     /// they have given back everything, and [`interrupted`](crate::interrupted) says how the program is to exit; a second signal
-    /// meanwhile ends the process at once, with exit code 130 (143 for SIGTERM). While none of them runs, signals do what
-    /// they did before.
+    /// meanwhile ends the process at once, with exit code 130 (143 for SIGTERM). While none of them runs, a
+    /// signal ends the process, as it does where nobody handles it.
     ///
-    /// This installs handlers for the whole process, which stay. Without this call the engine installs none: a program with
+    /// This installs handlers for the whole process, which stay, also where signals were ignored before; a handler that the
+    /// program has already is called first, and does not keep the process from ending. Without this call the engine installs none: a program with
     /// handlers of its own calls [`JobHandle::canceller`] from them.
     ///
     /// # Errors

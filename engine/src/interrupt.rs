@@ -7,7 +7,7 @@
 //! # Algorithm
 //! 1. A thread waits for SIGINT and SIGTERM. The first one arms the second and cancels every guarded job.
 //! 2. Armed, a signal ends the process at once, in the handler itself: also when every thread is stuck.
-//! 3. Where no job runs, a signal does what it would have done without a handler.
+//! 3. Where no job runs, a signal ends the process, as it does where nobody handles it.
 //! 4. When the last guarded job is gone the second signal is disarmed, so that the next job is cancelled by its first one.
 
 use forebay_memory::{Error, Result};

@@ -312,13 +312,13 @@ pub(crate) fn launch(
             Ok(thread) => threads.push(thread),
             Err(error) => {
                 // The workers that did start see the failure and leave; those that did not count as gone.
-                for _ in slot..threads_in_all {
-                    control.worker_left();
-                }
                 control.fail(forebay_memory::Error::io(
                     format!("slot {slot}: cannot start its thread"),
                     error,
                 ));
+                for _ in slot..threads_in_all {
+                    control.worker_left();
+                }
                 break;
             }
         }
@@ -389,7 +389,7 @@ impl JobHandle {
             .collect()
     }
 
-    /// Asks the job to stop; [`JobHandle::wait`] then answers with a `Cancelled` error.
+    /// Asks the job to stop; [`JobHandle::wait`] then answers with a `Cancelled` error, unless the job was over before.
     pub fn cancel(&self) {
         self.control
             .cancel(&format!("job \"{}\" was cancelled", self.plan.job));

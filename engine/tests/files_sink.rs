@@ -367,6 +367,42 @@ fn hidden_files_of_a_killed_process_are_removed_and_those_of_others_are_not() {
 }
 
 #[test]
+fn of_two_jobs_that_choose_the_same_names_the_second_fails_and_the_first_keeps_its_files() {
+    for appends in [false, true] {
+        let scratch = Scratch::new("same-names");
+        if appends {
+            scratch.write("out/part-0-0", "old");
+        }
+        let sink = || match appends {
+            true => FileSink::text(scratch.path("out")).append(),
+            false => FileSink::text(scratch.path("out")),
+        };
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = std::sync::Arc::new(std::sync::Mutex::new(released));
+        let slow = environment(1);
+        slow.source("lines", generate(10, |index| format!("slow {index}")))
+            .inspect(move |line: &str| {
+                if line == "slow 5" {
+                    let _ = released.lock().expect("one function holds it").recv();
+                }
+            })
+            .sink("text", sink());
+        let slow = slow.execute_async("slow").expect("the job starts");
+        write(sink(), 1, 3).expect("nobody has written these names");
+        release.send(()).expect("the function waits for this");
+        let error = slow.wait().expect_err("its names are taken");
+        assert!(
+            error.to_string().contains("was written by somebody else"),
+            "{error}"
+        );
+        let name = if appends { "part-0-1" } else { "part-0-0" };
+        let found = fs::read_to_string(scratch.path("out").join(name)).expect("it is there");
+        assert!(found.lines().count() == 3 && !found.contains("slow"), "{found}");
+        assert_eq!(scratch.names("out").len(), 1 + usize::from(appends));
+    }
+}
+
+#[test]
 fn a_failed_job_leaves_nothing_and_what_was_there() {
     let scratch = Scratch::new("failed");
     let run = |sink: FileSink<forebay::sink::TextLines>| {

@@ -15,6 +15,7 @@
 
 use crate::hash::hash_u64;
 use crate::segment::Segment;
+use std::ptr::NonNull;
 use std::{mem, ptr, slice};
 
 /// The bytes at the start of a segment that rows do not use.
@@ -23,7 +24,8 @@ pub const SEGMENT_HEADER_SIZE: usize = 64;
 /// A segment being filled with rows, or a place for one.
 pub struct SegmentWriter {
     segment: Option<Segment>,
-    /// Where the segment, the free bytes, and the bytes after those begin; all null without a segment.
+    /// Where the segment, the free bytes, and the bytes after those begin; without a segment all the same,
+    /// and not null: no bytes from there on are a slice.
     start: *mut u8,
     next: *mut u8,
     end: *mut u8,
@@ -40,7 +42,7 @@ unsafe impl Sync for SegmentWriter {}
 impl SegmentWriter {
     /// A writer without a segment, for rows of `stride` bytes, or of their own sizes where that is 0.
     pub fn vacant(stride: usize) -> Self {
-        let nowhere = ptr::null_mut();
+        let nowhere = NonNull::dangling().as_ptr();
         let stride = u32::try_from(stride).expect("a row is smaller than 4 GiB");
         SegmentWriter {
             segment: None,
@@ -407,7 +409,6 @@ mod tests {
     use super::*;
     use crate::hash::{key_group, subtask_of};
     use crate::segment::{Block, SegmentHome, SegmentId};
-    use std::ptr::NonNull;
     use std::sync::Arc;
 
     #[repr(align(64))]
@@ -555,6 +556,8 @@ mod tests {
             (0, 0)
         );
         assert!(writers[0].is_vacant() && writers[0].rows().is_empty() && writers[0].written() == 0);
+        // A slice of no bytes at address 0 would be undefined behaviour, which debug builds abort for.
+        assert!(writers[0].reserve(0).is_some_and(|row| row.is_empty()));
     }
 
     #[test]

@@ -4,11 +4,12 @@ use forebay::operator::Collector;
 use forebay::record::first;
 use forebay::sink::{Sink, SinkWriter};
 use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, Subtask, from_items, generate};
-use forebay::{Environment, Error, ErrorKind, Result, Runtime, Stream};
+use forebay::{Environment, Error, ErrorKind, JobStatus, Result, Runtime, Stream};
 use forebay_memory::{Config, Container, Plan};
 use std::panic::panic_any;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 const RECORDS: u64 = 5000;
 const BAD: u64 = 3000;
@@ -349,6 +350,41 @@ fn a_function_that_does_not_return_is_named_and_may_return_later() {
     }
 }
 
+/// Waits, when it is dropped, until it is told not to.
+struct StuckWhenDropped(Receiver<()>, Sender<()>);
+
+impl Drop for StuckWhenDropped {
+    fn drop(&mut self) {
+        let _ = self.1.send(());
+        let _ = self.0.recv();
+    }
+}
+
+/// The last owner of what a function has captured is its task.
+#[test]
+fn a_destructor_that_does_not_return_is_named() {
+    let environment = impatient();
+    let (entered, has_entered) = channel();
+    let (release, released) = channel();
+    let stuck = Arc::new(Mutex::new(StuckWhenDropped(released, entered)));
+    let numbers = environment.source("numbers", generate(u64::MAX, |index| index));
+    let captured = numbers.map(move |number| {
+        let _ = &stuck;
+        number
+    });
+    captured.name("captive").blackhole();
+    let runtime = environment.runtime().clone();
+    let handle = environment.execute_async("stuck").expect("the job starts");
+    handle.cancel();
+    has_entered.recv().expect("the destructor says that it has begun");
+    let error = handle.wait().expect_err("the job was cancelled");
+    assert_says(&error, &["subtask 0 did not return within cancel.timeout"]);
+    release.send(()).expect("the destructor waits for this");
+    while runtime.manager().outstanding() > 0 {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn a_dropped_handle_cancels_the_job() {
     let environment = environment().with_parallelism(2);
@@ -375,4 +411,50 @@ fn a_cancelled_job_says_so() {
     canceller.join().expect("cancelling does not panic");
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert_eq!(error.to_string(), "job \"endless\" was cancelled");
+}
+
+#[test]
+fn a_cancellation_after_the_end_changes_nothing() {
+    let environment = environment();
+    let found = numbers(&environment).collect();
+    let handle = environment.execute_async("short").expect("the job starts");
+    while handle.status() != JobStatus::Over {
+        std::thread::yield_now();
+    }
+    handle.cancel();
+    handle.wait().expect("the job had ended before");
+    assert_eq!(found.take().len() as u64, RECORDS);
+}
+
+/// A sink in the chain of an aggregation always has room; the results, in memory or spilled, come in pieces all the same.
+#[test]
+fn a_cancellation_is_seen_while_results_are_sent() {
+    for managed in [256, 16] {
+        const KEYS: u64 = 100_000;
+        let plan = Plan::with_segments(managed, 128, 32 << 10).expect("the test's sizes make a plan");
+        let runtime = Runtime::new(plan).expect("the plan's memory is to be had");
+        let environment = Environment::new(runtime).with_parallelism(1);
+        let cancel: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
+        let (results, canceller) = (Arc::new(AtomicU64::new(0)), cancel.clone());
+        let counted = results.clone();
+        environment
+            .source("pairs", generate(KEYS, |index| (index, index)))
+            .key_by(first())
+            .count()
+            .for_each(move |_| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                canceller.wait()();
+                Ok(())
+            });
+        let handle = environment.execute_async("long end").expect("the job starts");
+        let _ = cancel.set(Box::new(handle.canceller()));
+        let error = handle.wait().expect_err("the job was cancelled");
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        let results = results.load(Ordering::Relaxed);
+        assert!(
+            results < KEYS / 5,
+            "{managed} segments: {results} results after it was cancelled"
+        );
+        assert_eq!(environment.runtime().manager().outstanding(), 0);
+    }
 }

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Whether an operator has sent everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// There is more to send, and no room for it now: call again.
+    /// There is more to send: call again, when there is room.
     More,
     /// Everything was sent.
     Done,
@@ -78,7 +78,9 @@ pub trait Operator: Send {
     }
 
     /// Sends what is left after the last input. Called until it answers [`Finish::Done`], each time there is room; an
-    /// operator with much to send stops when [`Downstream::has_room`] is false.
+    /// operator with much to send stops when [`Downstream::has_room`] is false, and after about as much as a few batches: a
+    /// sink in the same chain always has room, and the worker's other tasks, cancellation, and whoever wants memory back wait
+    /// meanwhile.
     fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
         self.flush(down)?;
         Ok(Finish::Done)
@@ -223,28 +225,30 @@ impl Chain {
         self.downstream().resume_all()
     }
 
-    /// Finishes the operators in order, as far as there is room.
+    /// Finishes the operators in order, as far as there is room; of an operator with more to send, one piece.
     pub fn finish(&mut self) -> Result<Finish> {
         let mut down = self.downstream();
         for first in 0..down.links.len() {
-            while !down.links[first].finished {
-                if !down.output.has_room() || !down.resume_all()? {
-                    return Ok(Finish::More);
-                }
-                let (head, rest) = down.links[first..]
-                    .split_first_mut()
-                    .expect("first is inside the chain");
-                down.active.store(first + 1, Ordering::Relaxed);
-                let mut after = Downstream {
-                    links: rest,
-                    output: down.output,
-                    index: first + 1,
-                    active: down.active,
-                };
-                if located(head, |operator| operator.finish(&mut after))? == Finish::Done {
-                    head.finished = true;
-                }
+            if down.links[first].finished {
+                continue;
             }
+            if !down.output.has_room() || !down.resume_all()? {
+                return Ok(Finish::More);
+            }
+            let (head, rest) = down.links[first..]
+                .split_first_mut()
+                .expect("first is inside the chain");
+            down.active.store(first + 1, Ordering::Relaxed);
+            let mut after = Downstream {
+                links: rest,
+                output: down.output,
+                index: first + 1,
+                active: down.active,
+            };
+            if located(head, |operator| operator.finish(&mut after))? == Finish::More {
+                return Ok(Finish::More);
+            }
+            head.finished = true;
         }
         Ok(Finish::Done)
     }

@@ -17,6 +17,7 @@
 
 use super::file_writers::{Writer, remove};
 use forebay_memory::{Error, Result};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -201,6 +202,10 @@ impl Output {
         let mut written = std::mem::take(&mut state.written);
         let replaced = std::mem::take(&mut state.replaced);
         let writer = state.writer.as_ref().expect("files are created after open");
+        let _alone = writer
+            .alone()
+            .map_err(|error| self.fault("enter directory", directory, error))?;
+        self.check_names(&written, &replaced)?;
         let moved = self.publish_files(writer, &mut written, &replaced);
         if let Err(error) = moved {
             if undo(directory, writer, &mut written, &replaced).is_err() {
@@ -217,6 +222,23 @@ impl Output {
             state.is_unsettled = true;
         }
         state.is_made = false;
+        Ok(())
+    }
+
+    /// Refuses to take the place of files that were not there when the output was opened.
+    fn check_names(&self, written: &[PartFile], replaced: &[String]) -> Result<()> {
+        let replaced: HashSet<&String> = replaced.iter().collect();
+        for part in written.iter().filter(|part| !replaced.contains(&part.name)) {
+            let path = self.path(part);
+            // A directory is refused when the file is renamed.
+            if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_dir()) {
+                return Err(Error::config(format!(
+                    "file sink: \"{}\" was written by somebody else meanwhile; let one job at a time write the directory, or \
+                     give each its own",
+                    path.display()
+                )));
+            }
+        }
         Ok(())
     }
 

@@ -8,7 +8,8 @@
 //! 1. A writer holds an advisory lock on `.<id>.lock`, which the kernel releases when the process ends, however it ends. Only a
 //!    writer whose lock can be had is dead: neither ids of processes nor times are looked at, so that processes in
 //!    other containers count, too.
-//! 2. Entering is under a lock on the directory itself, so that nobody sees a lock file that is not locked yet.
+//! 2. Entering is under a lock on the directory itself, so that nobody sees a lock file that is not locked yet. Publishing is, too
+//!    ([`Writer::alone`]), so that of two writers that give files the same names the second one sees those of the first.
 //! 3. A dead writer that had committed (there is `.<id>.committed`) had written everything: its other files get their names, and
 //!    what they replace goes. Of one that had not, its files go, and what they were to replace comes back.
 //! 4. Hidden files without a lock file are nobody's business. Where the file system has no locks, nothing is settled.
@@ -35,15 +36,7 @@ impl Writer {
     /// Enters the directory, which is there, and settles what dead writers have left in it.
     pub(super) fn enter(directory: &Path) -> io::Result<Writer> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let entrance = File::open(directory)?;
-        let has_locks = match entrance.lock() {
-            Ok(()) => true,
-            Err(error) if error.kind() == ErrorKind::Unsupported => false,
-            Err(error) => return Err(error),
-        };
-        if has_locks {
-            settle(directory)?;
-        }
+        let entrance = alone_in(directory)?;
         loop {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let mut writer = Writer {
@@ -51,7 +44,7 @@ impl Writer {
                 id: format!("{:x}-{number}", std::process::id()),
                 _lock: None,
             };
-            if !has_locks {
+            if entrance.is_none() {
                 return Ok(writer);
             }
             match File::create_new(writer.lock()) {
@@ -65,6 +58,13 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Has the directory to itself until what it answers is dropped: nobody enters, settles or publishes meanwhile. What dead
+    /// writers have left is settled, so that every name that is taken can be seen. `None` where the file system has no
+    /// locks.
+    pub(super) fn alone(&self) -> io::Result<Option<File>> {
+        alone_in(&self.directory)
     }
 
     /// Takes the lock away: nothing of this writer is left to be settled.
@@ -93,15 +93,21 @@ impl Writer {
     }
 }
 
+/// See [`Writer::alone`].
+fn alone_in(directory: &Path) -> io::Result<Option<File>> {
+    let entrance = File::open(directory)?;
+    match entrance.lock() {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    settle(directory)?;
+    Ok(Some(entrance))
+}
+
 /// Brings what dead writers had begun to its end, or back to its start.
 fn settle(directory: &Path) -> io::Result<()> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        if let Ok(name) = entry?.file_name().into_string() {
-            names.push(name);
-        }
-    }
-    for lock in &names {
+    for lock in &names_in(directory)? {
         let Some(id) = lock.strip_prefix('.').and_then(|name| name.strip_suffix(LOCK)) else {
             continue;
         };
@@ -117,7 +123,8 @@ fn settle(directory: &Path) -> io::Result<()> {
         };
         match file.try_lock() {
             Ok(()) => {
-                settle_writer(directory, id, &names)?;
+                // Before its lock could be had it may have committed, or left.
+                settle_writer(directory, id, &names_in(directory)?)?;
                 remove(&path)?;
             }
             Err(TryLockError::WouldBlock) => {}
@@ -125,6 +132,16 @@ fn settle(directory: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn names_in(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        if let Ok(name) = entry?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 fn settle_writer(directory: &Path, id: &str, names: &[String]) -> io::Result<()> {

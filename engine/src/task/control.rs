@@ -80,9 +80,14 @@ impl JobControl {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Stops the job because of `error`; the first one counts.
+    /// Stops the job because of `error`; the first one counts. A job that is over has succeeded, and stays so.
     pub fn fail(&self, error: Error) {
-        self.state().failure.get_or_insert(error);
+        let mut state = self.state();
+        if state.workers == 0 {
+            return;
+        }
+        state.failure.get_or_insert(error);
+        drop(state);
         self.stopping.store(true, Ordering::Release);
         self.changed.notify_all();
         for parker in &self.parkers {

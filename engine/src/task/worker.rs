@@ -38,7 +38,7 @@ const NAP: Duration = Duration::from_micros(50);
 pub struct Parker {
     thread: OnceLock<Thread>,
     parked: AtomicBool,
-    /// The task being polled, as its index in the job + 1.
+    /// The task being polled or dropped, as its index in the job + 1.
     current: AtomicUsize,
 }
 
@@ -48,7 +48,7 @@ impl Parker {
         Arc::default()
     }
 
-    /// The index in the job of the task being polled.
+    /// The index in the job of the task being polled or dropped.
     pub fn current_task(&self) -> Option<usize> {
         self.current.load(Ordering::Relaxed).checked_sub(1)
     }
@@ -115,8 +115,8 @@ impl Worker {
         // Tasks give back everything they hold before the job counts as over. A destructor that panics is the user's.
         let tasks = std::mem::take(&mut self.tasks);
         tasks.iter().for_each(|(_, task)| task.report());
-        for (_, task) in tasks {
-            if let Err(error) = drop_caught(task) {
+        for (number, task) in tasks {
+            if let Err(error) = self.drop_task(number, task) {
                 self.control.fail(error);
             }
         }
@@ -144,8 +144,8 @@ impl Worker {
                 }
                 Ok(Polled::Done) => {
                     progress = true;
-                    let (_, task) = self.tasks.remove(index);
-                    if let Err(error) = drop_caught(task) {
+                    let (number, task) = self.tasks.remove(index);
+                    if let Err(error) = self.drop_task(number, task) {
                         self.control.fail(error);
                         return Round::Over;
                     }
@@ -163,6 +163,14 @@ impl Worker {
             () if progress => Round::Progress,
             () => Round::Waiting(earliest),
         }
+    }
+
+    /// Drops a task, which counts as being polled: a destructor may not return.
+    fn drop_task(&self, number: usize, task: Task) -> Result<(), Error> {
+        self.parker.current.store(number + 1, Ordering::Relaxed);
+        let dropped = drop_caught(task);
+        self.parker.current.store(0, Ordering::Relaxed);
+        dropped
     }
 
     fn park(&mut self) {

@@ -51,6 +51,9 @@ const LAST_BIT: u32 = 47;
 /// Groups sent between two looks at the output.
 const GROUPS_A_STEP: usize = 1024;
 
+/// Steps of sending and reading back in one call of `finish`: cancellation waits for so long.
+const STEPS_A_FINISH: usize = 8;
+
 /// A table of this many bytes is larger than any cache that it has to itself, and worth partitioning first.
 const LARGE_TABLE: usize = 16 << 20;
 
@@ -820,7 +823,10 @@ where
 
     fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
         self.peak_segments = self.peak_segments.max(self.held());
-        while down.has_room() {
+        for _ in 0..STEPS_A_FINISH {
+            if !down.has_room() {
+                break;
+            }
             match std::mem::replace(&mut self.phase, Phase::Done) {
                 Phase::Folding => {
                     self.close_partitions()?;
