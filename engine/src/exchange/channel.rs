@@ -58,7 +58,7 @@ pub struct Channel {
     queue: ArrayQueue<Message>,
     exclusive: CachePadded<AtomicUsize>,
     floating: Arc<FloatingCredits>,
-    /// Set by a sender that found no credit; cleared by the receiver, which then wakes it.
+    /// Set by a sender that found no credit or no buffer; cleared by the receiver alone, which then wakes it.
     sender_waits: CachePadded<AtomicBool>,
     /// Set by a receiver that found nothing; a hint to the sender to flush what it has.
     receiver_waits: CachePadded<AtomicBool>,
@@ -101,11 +101,9 @@ impl Channel {
         self.sender_waits.store(true, Ordering::SeqCst);
         // A credit given back just before the flag was set would wake nobody: look again. Flag and credits are written
         // and read in one order (`SeqCst`), so that either this sees the credit, or the receiver sees the flag.
-        let credit = self.try_credit();
-        if credit.is_some() {
-            self.sender_waits.store(false, Ordering::Relaxed);
-        }
-        credit
+        // It stays up even where there is a credit now: the sender may have raised it for a buffer, too, and the next one
+        // to come back may be that of the batch which leaves with this credit.
+        self.try_credit()
     }
 
     fn try_credit(&self) -> Option<bool> {
