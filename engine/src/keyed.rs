@@ -10,7 +10,7 @@ use crate::graph::{Edge, Factory, Node, OperatorContext};
 use crate::operator::{
     ByteGroups, Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups,
     LocalAggregate, MOST_LOCAL_SEGMENTS, MergePartials, Operator, Partial, Reduced, RowGroups, Setting,
-    Stage, StateRow,
+    Stage, StateRow, least_segments,
 };
 use crate::record::{Field, KeyFields, Record, first, itself};
 use crate::source::Subtask;
@@ -21,7 +21,8 @@ use std::marker::PhantomData;
 impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
     /// The aggregates of each key's records, with the key: in batch mode once, in streaming mode after each record.
     ///
-    /// Works in any managed memory from 8 segments a subtask up; what exceeds it is spilled.
+    /// Works in any managed memory from 8 segments a subtask up (where keys vary in size, two records of the largest size
+    /// more); what exceeds it is spilled.
     pub fn aggregate<A: Aggregate<R>>(self, aggregate: A) -> Stream<(K::Key, A::Out)> {
         self.aggregated(aggregate, None)
     }
@@ -76,7 +77,8 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
         } = self;
         let detail = format!("{} by {}", aggregate.describe(), keys.describe().join(", "));
         if keys.as_u64_column().is_some() {
-            return keyed_node(&environment, "aggregate", inputs, detail, move |context| {
+            let least = LEAST_SEGMENTS;
+            return keyed_node(&environment, "aggregate", inputs, detail, least, move |context| {
                 let setting = setting(context, emission_in(context, emission))?;
                 let (folding, results) = (Lanes(aggregate.clone()), KeyAndResult::new(aggregate.clone()));
                 let skip_bits = setting.skip_bits;
@@ -120,7 +122,8 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
             keys,
             ..
         } = partials.key_by(first::<Partial<K::Key>>());
-        keyed_node(&environment, "aggregate", inputs, detail, move |context| {
+        let least = least_segments(<K::Key as Record>::STRIDE, environment.runtime().plan());
+        keyed_node(&environment, "aggregate", inputs, detail, least, move |context| {
             let setting = setting(context, emission_in(context, emission))?;
             let folding = MergePartials::<R, A>::new(aggregate.clone());
             let results = KeyAndResult::<R, A>::new(aggregate.clone());
@@ -145,7 +148,8 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
             ..
         } = self;
         let detail = format!("by {}", keys.describe().join(", "));
-        keyed_node(&environment, "reduce", inputs, detail, move |context| {
+        let least = least_segments(R::STRIDE, environment.runtime().plan());
+        keyed_node(&environment, "reduce", inputs, detail, least, move |context| {
             let setting = setting(context, emission_in(context, None))?;
             let skip_bits = setting.skip_bits;
             let folding = Reduced {
@@ -172,7 +176,11 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
             ..
         } = self;
         let detail = keys.describe().join(", ");
-        keyed_node(&environment, "distinct", inputs, detail, move |context| {
+        let least = match keys.as_u64_column() {
+            Some(_) => LEAST_SEGMENTS,
+            None => least_segments(K::Key::STRIDE, environment.runtime().plan()),
+        };
+        keyed_node(&environment, "distinct", inputs, detail, least, move |context| {
             let setting = setting(context, Emission::New)?;
             let skip_bits = setting.skip_bits;
             let lanes = <Count as Aggregate<R>>::LANES;
@@ -229,6 +237,7 @@ fn keyed_node<O: Record>(
     kind: &'static str,
     inputs: Vec<Edge>,
     detail: String,
+    minimum_segments: usize,
     make: impl Fn(&OperatorContext) -> Result<Box<dyn Operator>> + 'static,
 ) -> Stream<O> {
     environment.add_stream(Node {
@@ -239,7 +248,7 @@ fn keyed_node<O: Record>(
         is_blocking: false,
         inputs,
         output: Some((O::schema(), O::STRIDE)),
-        minimum_segments: LEAST_SEGMENTS,
+        minimum_segments,
         maximum_segments: usize::MAX,
         detail,
         factory: Factory::Operator(Box::new(make)),

@@ -247,7 +247,7 @@ fn any_bytes_are_lines_with_replacements() {
 #[test]
 fn lines_up_to_the_largest_record_pass_and_longer_ones_are_errors() {
     let scratch = Scratch::new("long");
-    // Of the test's plan: half of 64 segments of 4 KiB.
+    // As the test's plan says.
     let largest = 128 * 1024 - 16;
     let passes = scratch.write("passes", format!("a\n{}\r\nb", "x".repeat(largest - 1)));
     for size in [1000, 1 << 20] {

@@ -9,6 +9,17 @@ use std::collections::BTreeMap;
 
 fn environment(managed: usize, segment_size: usize) -> Environment {
     let plan = Plan::with_segments(managed, 256, segment_size).expect("the test's sizes make a plan");
+    environment_of(plan, managed, segment_size)
+}
+
+/// One whose records may have `record_size` bytes.
+fn environment_for(managed: usize, record_size: usize) -> Environment {
+    let plan =
+        Plan::with_segments_for(managed, 256, 4096, record_size).expect("the test's sizes make a plan");
+    environment_of(plan, managed, 4096)
+}
+
+fn environment_of(plan: Plan, managed: usize, segment_size: usize) -> Environment {
     Environment::new(Runtime::new(plan).expect("the plan's memory is to be had"))
 }
 
@@ -161,7 +172,7 @@ fn strings_and_flat_maps() {
 
 #[test]
 fn records_larger_than_a_segment_pass_every_exchange() {
-    let environment = environment(64, 4096).with_parallelism(2);
+    let environment = environment_for(64, 64 << 10).with_parallelism(2);
     let lengths = environment
         .source(
             "texts",
@@ -228,9 +239,9 @@ fn string_and_composite_keys_in_any_budget() {
     }
     for (mode, managed, spills) in [
         (Mode::Batch, 4000, false),
-        (Mode::Batch, 32, true),
+        (Mode::Batch, 36, true),
         (Mode::Streaming, 4000, false),
-        (Mode::Streaming, 32, true),
+        (Mode::Streaming, 36, true),
     ] {
         let environment = environment(managed, 4096).with_parallelism(2).with_mode(mode);
         let (left, right) = environment.source("words", from_items(words.clone())).fork();
@@ -262,9 +273,9 @@ fn reduces_and_distinct_in_any_budget() {
     let words = words();
     for (mode, managed) in [
         (Mode::Batch, 4000),
-        (Mode::Batch, 72),
+        (Mode::Batch, 88),
         (Mode::Streaming, 4000),
-        (Mode::Streaming, 72),
+        (Mode::Streaming, 88),
     ] {
         let environment = environment(managed, 4096).with_parallelism(2).with_mode(mode);
         // Rows that vary in size: the shorter word of each number and length class survives, then the smaller one.
@@ -424,11 +435,11 @@ fn computed_keys() {
 }
 
 #[test]
-fn a_group_larger_than_its_budget_is_refused_or_finds_room_elsewhere() {
+fn a_group_larger_than_its_budget_is_refused_when_the_job_is_planned() {
     // Keys of 300 KB: more than the table before the exchange may have, and less than half of the managed memory.
     let keys = || (0..3).map(|more| "x".repeat(300_000 + more)).collect::<Vec<_>>();
     let count = |parallelism: usize| {
-        let environment = environment(256, 4096).with_parallelism(parallelism);
+        let environment = environment_for(256, 310_000).with_parallelism(parallelism);
         let counts = environment
             .source("long", from_items(keys()))
             .key_by(itself())
@@ -440,11 +451,12 @@ fn a_group_larger_than_its_budget_is_refused_or_finds_room_elsewhere() {
         result.map(|_| counts.take().len())
     };
     assert_eq!(count(1).expect("one subtask has room for a key"), 3);
-    let error = count(8).expect_err("eight subtasks have 32 segments each, at most");
+    let error = count(2).expect_err("two subtasks need 2 x 2 x 76 segments and more");
     assert_eq!(error.kind(), ErrorKind::Memory);
     let message = error.to_string();
     assert!(
-        message.contains("a group of 30002") && message.contains("does not fit in the 24 segments"),
+        message.starts_with("aggregate \"aggregate\", subtask ")
+            && message.contains(" of 2: needs 160 segments, "),
         "{message}"
     );
     assert!(message.contains("raise memory.managed_size"), "{message}");

@@ -74,7 +74,7 @@ fn event(index: u64) -> Event {
 
 #[test]
 fn keys_of_a_string_and_an_integer_are_grouped() {
-    let environment = environment(32, Mode::Batch);
+    let environment = environment(36, Mode::Batch);
     let prices = environment
         .source("events", generate(20_000, event))
         .flat_map(|event, out| {

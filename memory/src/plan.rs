@@ -248,11 +248,25 @@ impl Plan {
     }
 
     /// A plan for tests: that many segments to share out, one core, 1 GiB of user heap, a workspace of sixteen
-    /// segments besides, records of up to half of the segments.
+    /// segments besides, records of up to one in 32 of the segments, but up to one.
     ///
     /// # Errors
     /// A segment size that is none, or no segments at all.
     pub fn with_segments(managed: usize, network: usize, segment_size: usize) -> Result<Plan> {
+        let record_size = (managed / 32).max(1) * segment_size;
+        Plan::with_segments_for(managed, network, segment_size, record_size.min(MIB as usize))
+    }
+
+    /// As [`Plan::with_segments`], for records of up to `record_size` bytes.
+    ///
+    /// # Errors
+    /// As there, or a record that managed memory has no room for.
+    pub fn with_segments_for(
+        managed: usize,
+        network: usize,
+        segment_size: usize,
+        record_size: usize,
+    ) -> Result<Plan> {
         let workspace = 16 * segment_size;
         let mut config = Config::default();
         for (key, value) in [
@@ -262,10 +276,7 @@ impl Plan {
             (NETWORK_MIN, network * segment_size),
             (NETWORK_MAX, network * segment_size),
             (USER_SIZE, 1024 * MIB as usize),
-            (
-                RECORD_MAX_SIZE,
-                (managed * segment_size / 2).clamp(1 << 10, MIB as usize),
-            ),
+            (RECORD_MAX_SIZE, record_size),
         ] {
             config.set_from("Plan::with_segments", &format!("{}={value}", key.name()))?;
         }

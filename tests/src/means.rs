@@ -74,9 +74,11 @@ impl Means {
 
     /// A runtime with these means, and its disk.
     pub fn runtime(&self) -> (Runtime, SimulatedDisk) {
-        // The plan's sizes bound a record; what there is, the manager says.
-        let plan = Plan::with_segments(self.managed.max(64), self.network, self.segment_size)
-            .expect("the sizes drawn make a plan");
+        // The plan's sizes bound a record, which says what an operator needs; what there is, the manager says.
+        let record_size = 2 * self.segment_size;
+        let plan =
+            Plan::with_segments_for(self.managed.max(64), self.network, self.segment_size, record_size)
+                .expect("the sizes drawn make a plan");
         let manager = MemoryManager::with_segments(self.managed, self.network, self.segment_size)
             .expect("the plan's memory is to be had");
         let disk = SimulatedDisk::new(self.seed, self.faults);
