@@ -50,8 +50,9 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     print!("{}", machine.describe());
     print!("{}", table_of(&results));
     println!(
-        "{} rows in {}",
+        "{} {} in {}",
         results.len(),
+        if results.len() == 1 { "row" } else { "rows" },
         table::seconds(start.elapsed().as_secs_f64())
     );
     match results.iter().find(|result| result.verified == Some(false)) {

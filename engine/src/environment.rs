@@ -74,7 +74,7 @@ impl Environment {
         self
     }
 
-    /// The same environment with another default parallelism.
+    /// The same environment with another default parallelism; 0 is taken as 1.
     pub fn with_parallelism(self, parallelism: usize) -> Self {
         self.inner.parallelism.set(parallelism.max(1));
         self

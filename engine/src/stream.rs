@@ -229,7 +229,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         self.with_node(|node| node.uid = Some(uid))
     }
 
-    /// Sets the number of the last operator's subtasks.
+    /// Sets the number of the last operator's subtasks; 0 is taken as 1.
     pub fn parallelism(self, parallelism: usize) -> Stream<O> {
         self.with_node(|node| node.parallelism = Some(parallelism.max(1)))
     }

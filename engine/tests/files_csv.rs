@@ -355,6 +355,18 @@ fn errors_name_file_line_column_and_value() {
                 .into(),
         ),
         (
+            "auction;price;channel;note\n1;2;3;4\n".into(),
+            "DIR/a.csv: column \"auction;price;channel;note\" is not in Bid, which has \"auction\", \"price\", \"channel\", \
+             \"note\"; where ';' is between the columns, say so with delimiter(';')"
+                .into(),
+        ),
+        (
+            "auction, price,channel,note\n1,2,3,4\n".into(),
+            "DIR/a.csv: column \" price\" is not in Bid, which has \"auction\", \"price\", \"channel\", \"note\"; take \
+             spaces away with trim()"
+                .into(),
+        ),
+        (
             "auction,price,channel,note,price\n1,2,3,4,5\n".into(),
             "DIR/a.csv: two columns are named \"price\"".into(),
         ),

@@ -296,9 +296,20 @@ impl<R: Record> CsvReader<R> {
         if let Some(extra) = extra
             && !self.options.ignores_extra
         {
+            let other = [';', '\t', '|', ',']
+                .into_iter()
+                .find(|other| extra.contains(*other));
+            let remedy = match other {
+                Some(other) if names.len() == 1 => {
+                    format!("where {other:?} is between the columns, say so with delimiter({other:?})")
+                }
+                _ if self.columns.iter().any(|column| column.name == extra.trim()) => {
+                    "take spaces away with trim()".to_string()
+                }
+                _ => "pass over such columns with ignore_extra_columns()".to_string(),
+            };
             return corrupt(format!(
-                "column \"{extra}\" is not in {record}, which has {}; pass over such columns with \
-                 ignore_extra_columns()",
+                "column \"{extra}\" is not in {record}, which has {}; {remedy}",
                 quoted(&mut self.columns.iter().map(|column| &column.name))
             ));
         }

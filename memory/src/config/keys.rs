@@ -93,15 +93,16 @@ const fn same(left: &str, right: &str) -> bool {
 }
 
 /// The known key that looks most like `unknown`: by edits to the whole name, or to its last part alone where
-/// the section is missing or another one.
-pub(super) fn nearest(unknown: &str) -> Key {
+/// the section is missing or another one. `None` where more than two of five letters are wrong.
+pub(super) fn nearest(unknown: &str) -> Option<Key> {
     let leaf = |name: &str| name.rsplit('.').next().unwrap_or_default().to_string();
+    let distance = |key: Key| {
+        let whole = edits(unknown, key.name());
+        whole.min(1 + edits(&leaf(unknown), &leaf(key.name())))
+    };
     keys()
-        .min_by_key(|key| {
-            let whole = edits(unknown, key.name());
-            whole.min(1 + edits(&leaf(unknown), &leaf(key.name())))
-        })
-        .expect("the table has rows")
+        .min_by_key(|key| distance(*key))
+        .filter(|key| 5 * distance(*key) <= 2 * unknown.len())
 }
 
 /// How many letters to add, remove, change or swap with their neighbour to make `left` of `right`.
@@ -595,9 +596,11 @@ mod tests {
             ("network.managed_fraction", names::MANAGED_FRACTION),
             ("spill.directory", names::SPILL_DIRECTORIES),
             ("job.paralellism", names::PARALLELISM),
+            ("job.paralel", names::PARALLELISM),
+            ("memory.managed", names::MANAGED_SIZE),
             ("memory.weight.state", names::STATE_WEIGHT),
         ] {
-            assert_eq!(nearest(unknown), meant, "{unknown}");
+            assert_eq!(nearest(unknown), Some(meant), "{unknown}");
         }
     }
 }

@@ -372,10 +372,13 @@ fn known(name: &str, origin: &Origin) -> Result<Key> {
             key.name()
         )));
     }
-    Err(Error::config(format!(
-        "unknown key {name}; the nearest is {}, and `forebay config reference` lists all; set by {origin}",
-        nearest(name).name()
-    )))
+    Err(Error::config(match nearest(name) {
+        Some(key) => format!(
+            "unknown key {name}; the nearest is {}, and `forebay config reference` lists all; set by {origin}",
+            key.name()
+        ),
+        None => format!("unknown key {name}; `forebay config reference` lists all; set by {origin}"),
+    }))
 }
 
 #[cfg(test)]
@@ -548,6 +551,10 @@ mod tests {
             message(Config::default().set("memry.user_size=1")).contains("the nearest is memory.user_size,")
         );
         assert!(message(toml("[memmory]\n")).starts_with("unknown key memmory; "));
+        assert_eq!(
+            message(Config::default().set("job.foo=1")),
+            "unknown key job.foo; `forebay config reference` lists all; set by --set"
+        );
         assert_eq!(
             message(toml("memory.process_size = {}\n")),
             "memory.process_size: a table is not a value; set by forebay.toml:1"

@@ -186,7 +186,7 @@ impl Division<'_> {
         let engine = process.bytes - overhead.bytes;
         let rest = self.left(
             &process,
-            engine,
+            &overhead,
             [("network", &network), ("user heap", &user)],
             "managed memory",
         )?;
@@ -221,7 +221,7 @@ impl Division<'_> {
         });
         let rest = self.left(
             &process,
-            engine,
+            &overhead,
             [("network", &network), ("managed", &managed)],
             "user heap",
         )?;
@@ -255,15 +255,17 @@ impl Division<'_> {
     }
 
     /// What framework and `taken` leave of engine memory for `wanted`.
-    fn left(&self, process: &Part, engine: u64, taken: [(&str, &Part); 2], wanted: &str) -> Result<u64> {
+    fn left(&self, process: &Part, overhead: &Part, taken: [(&str, &Part); 2], wanted: &str) -> Result<u64> {
+        let engine = process.bytes - overhead.bytes;
         let sum = self.framework + taken.iter().map(|(_, part)| part.bytes).sum::<u64>();
         engine.checked_sub(sum).ok_or_else(|| {
             let [first, second] = taken.map(|(name, part)| format!("{name} {}", part.described()));
             Error::config(format!(
-                "{} leaves {} without overhead, less than {} and {first} and {second} take ({}), and nothing for \
+                "{} leaves {} after overhead {}, less than {} and {first} and {second} take ({}), and nothing for \
                  {wanted}; raise memory.process_size or lower one of the others",
                 process.described_as("process"),
                 ByteSize(engine),
+                overhead.described(),
                 self.config.shown(FRAMEWORK_SIZE),
                 ByteSize(sum),
             ))
@@ -662,16 +664,16 @@ mod tests {
     fn a_process_under_its_parts_is_refused() {
         assert_eq!(
             message(&["process_size=256MiB"]),
-            "memory.process_size 256 MiB (--set) leaves 192 MiB without overhead, less than memory.framework_size \
-             64 MiB (default) and network memory.network_min 32 MiB (default) and managed 115.2 MiB by \
-             memory.managed_fraction 0.6 (default) take (211.2 MiB), and nothing for user heap; raise \
+            "memory.process_size 256 MiB (--set) leaves 192 MiB after overhead memory.overhead_min 64 MiB (default), \
+             less than memory.framework_size 64 MiB (default) and network memory.network_min 32 MiB (default) and \
+             managed 115.2 MiB by memory.managed_fraction 0.6 (default) take (211.2 MiB), and nothing for user heap; raise \
              memory.process_size or lower one of the others"
         );
         assert_eq!(
             message(&["process_size=1GiB", "user_size=1GiB"]),
-            "memory.process_size 1 GiB (--set) leaves 921.6 MiB without overhead, less than memory.framework_size \
-             64 MiB (default) and network 92.2 MiB by memory.network_fraction 0.1 (default) and user heap \
-             memory.user_size 1 GiB (--set) take (1.2 GiB), and nothing for managed memory; raise \
+            "memory.process_size 1 GiB (--set) leaves 921.6 MiB after overhead 102.4 MiB by memory.overhead_fraction \
+             0.1 (default), less than memory.framework_size 64 MiB (default) and network 92.2 MiB by \
+             memory.network_fraction 0.1 (default) and user heap memory.user_size 1 GiB (--set) take (1.2 GiB), and nothing for managed memory; raise \
              memory.process_size or lower one of the others"
         );
         assert_eq!(
