@@ -59,6 +59,8 @@ impl From<&Plan> for SpillConfig {
             workspace_bytes: plan.spill.workspace_bytes,
             write_bytes: plan.spill.block_size,
             handles: plan.job.parallelism.max(default.handles),
+            // A group may be a key and a row of the largest size; an eighth is for headers and ends of pages.
+            extent_bytes: default.extent_bytes.max((plan.record.max_size * 9 / 4).next_multiple_of(1 << 20)),
             ..default
         }
     }
@@ -162,6 +164,15 @@ impl Geometry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_of_the_largest_records_fits_in_a_block() {
+        for record_size in [1 << 10, 1 << 20, 16 << 20, 128 << 20] {
+            let plan = Plan::with_segments_for(8192, 8, 32 << 10, record_size).expect("a plan");
+            let most = SpillConfig::from(&plan).max_block_bytes();
+            assert!(most >= 2 * record_size + 1024, "{record_size}: {most}");
+        }
+    }
 
     #[test]
     fn a_plan_says_all_that_it_knows() {
