@@ -60,7 +60,9 @@ impl From<&Plan> for SpillConfig {
             write_bytes: plan.spill.block_size,
             handles: plan.job.parallelism.max(default.handles),
             // A group may be a key and a row of the largest size; an eighth is for headers and ends of pages.
-            extent_bytes: default.extent_bytes.max((plan.record.max_size * 9 / 4).next_multiple_of(1 << 20)),
+            extent_bytes: default
+                .extent_bytes
+                .max((plan.record.max_size * 9 / 4).next_multiple_of(1 << 20)),
             ..default
         }
     }
