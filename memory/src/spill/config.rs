@@ -63,7 +63,6 @@ impl From<&Plan> for SpillConfig {
             extent_bytes: default
                 .extent_bytes
                 .max((plan.record.max_size * 9 / 4).next_multiple_of(1 << 20)),
-            ..default
         }
     }
 }
