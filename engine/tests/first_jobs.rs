@@ -9,17 +9,17 @@ use std::collections::BTreeMap;
 
 fn environment(managed: usize, segment_size: usize) -> Environment {
     let plan = Plan::with_segments(managed, 256, segment_size).expect("the test's sizes make a plan");
-    environment_of(plan, managed, segment_size)
+    environment_of(plan)
 }
 
 /// One whose records may have `record_size` bytes.
 fn environment_for(managed: usize, record_size: usize) -> Environment {
     let plan =
         Plan::with_segments_for(managed, 256, 4096, record_size).expect("the test's sizes make a plan");
-    environment_of(plan, managed, 4096)
+    environment_of(plan)
 }
 
-fn environment_of(plan: Plan, managed: usize, segment_size: usize) -> Environment {
+fn environment_of(plan: Plan) -> Environment {
     Environment::new(Runtime::new(plan).expect("the plan's memory is to be had"))
 }
 
