@@ -16,6 +16,7 @@ fn small() -> Runtime {
         "memory.network_min=160KiB",
         "memory.network_max=160KiB",
         "spill.workspace_size=1MiB",
+        "pressure.enabled=false",
     ];
     let plan = Plan::load(None, &settings).expect("the sizes make a plan");
     Runtime::new(plan).expect("there is that much memory")

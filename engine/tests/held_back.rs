@@ -89,6 +89,7 @@ fn sizes_at(timeout: &str, fills: bool) -> Vec<usize> {
     let settings = [
         format!("network.buffer_timeout={timeout}"),
         "network.buffers_per_channel=300".to_string(),
+        "pressure.enabled=false".to_string(),
     ];
     let plan = Plan::load(None, &settings).expect("the settings make a plan");
     let environment = Environment::new(Runtime::new(plan).expect("there is that much memory"))

@@ -248,7 +248,8 @@ impl Plan {
     }
 
     /// A plan for tests: that many segments to share out, one core, 1 GiB of user heap, a workspace of sixteen
-    /// segments besides, records of up to one in 32 of the segments, but up to one.
+    /// segments besides, records of up to one in 32 of the segments, but up to one. Nobody looks at memory pressure from
+    /// outside: what a test gets does not depend on the machine, or on what else its process does.
     ///
     /// # Errors
     /// A segment size that is none, or no segments at all.
@@ -280,6 +281,10 @@ impl Plan {
         ] {
             config.set_from("Plan::with_segments", &format!("{}={value}", key.name()))?;
         }
+        config.set_from(
+            "Plan::with_segments",
+            &format!("{}=false", PRESSURE_ENABLED.name()),
+        )?;
         let container = Container {
             limit: None,
             ram: Some(ByteSize::gib(1024)),
@@ -652,6 +657,7 @@ mod tests {
         );
         assert_eq!(plan.managed_bytes(), 8 * 4096 + plan.spill.workspace_bytes as u64);
         assert_eq!(plan.job.parallelism, 1);
+        assert!(!plan.pressure.enabled);
         let error = Plan::with_segments(8, 5, 5000).unwrap_err().to_string();
         assert!(
             error.starts_with("memory.segment_size: 5000 B is not a power of two"),

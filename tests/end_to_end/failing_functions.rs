@@ -295,6 +295,7 @@ fn impatient() -> Environment {
         "cancel.timeout=50ms",
         "memory.process_size=512MiB",
         "memory.segment_size=4KiB",
+        "pressure.enabled=false",
     ] {
         config.set(assignment).expect("the assignment is one");
     }
