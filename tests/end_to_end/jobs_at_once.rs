@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 fn runtime(managed: usize) -> Runtime {
     let plan = Plan::with_segments(managed, 512, 4096).expect("the test's sizes make a plan");
@@ -105,7 +106,8 @@ impl SourceReader for ThenIdleReader {
     fn poll(&mut self, out: &mut SourceOutput<'_, '_, (u64, u64)>) -> Result<SourceStatus> {
         while !out.is_full() {
             let Some(number) = self.0.next() else {
-                return Ok(SourceStatus::Idle(None));
+                // For longer than the test takes: its worker is to be woken.
+                return Ok(SourceStatus::Idle(Some(out.now() + Duration::from_secs(3600))));
             };
             out.push((number, number));
         }

@@ -24,6 +24,10 @@ use std::time::Duration;
 /// How long there is no input before operators catch up: spilled groups are read back for what may be a few rows.
 const CATCH_UP_AFTER: Duration = Duration::from_millis(100);
 
+/// When a source is looked at again that has nothing now and names no time: nobody tells the engine when it has. Too often
+/// for a person to notice, and no more than a hundred polls a second.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
 /// Batches moved in one poll: enough to make the poll's own cost small, few enough that they stay in L2.
 const BATCHES_A_POLL: usize = 8;
 
@@ -48,7 +52,7 @@ pub enum Polled {
 pub enum SourceStatus {
     /// Records were emitted; there may be more.
     More,
-    /// There is nothing now; look again when woken, or at the time at the latest.
+    /// There is nothing now; look again at the time at the latest, or after 10 ms where there is none.
     Idle(Option<Instant>),
     /// There will be no more records.
     Done,
@@ -265,7 +269,8 @@ impl Task {
                                 // What waits for it is found by the next poll, which asks to be woken.
                                 return Ok(Polled::Progress);
                             }
-                            return Ok(Polled::WaitingForInput(until));
+                            let until = until.unwrap_or(now + LOOK_AGAIN_AFTER);
+                            return Ok(Polled::WaitingForInput(Some(until)));
                         }
                         SourceStatus::Done => {
                             source.flush(&mut self.chain.downstream())?;
@@ -405,6 +410,44 @@ mod tests {
 
         fn position(&self) -> u64 {
             self.emitted
+        }
+    }
+
+    /// Has nothing, and does not say when it will.
+    struct Silent;
+
+    impl SourceDriver for Silent {
+        fn poll(&mut self, _: &mut Downstream<'_>, _: Instant) -> Result<SourceStatus> {
+            Ok(SourceStatus::Idle(None))
+        }
+
+        fn flush(&mut self, _: &mut Downstream<'_>) -> Result<()> {
+            Ok(())
+        }
+
+        fn position(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn a_source_that_names_no_time_is_looked_at_again() {
+        let clock = SimulatedClock::new();
+        let mut task = Task::new(
+            "source".into(),
+            TaskInput::Source(Box::new(Silent)),
+            Chain::new(Vec::new(), Output::default()),
+            clock.clone(),
+            TaskMetrics::new("source".into(), 0),
+            Some(TIMEOUT),
+        );
+        for look in 1..4 {
+            let next = LOOK_AGAIN_AFTER * look;
+            assert_eq!(
+                task.poll().expect("nothing fails"),
+                Polled::WaitingForInput(Some(next))
+            );
+            clock.advance(LOOK_AGAIN_AFTER);
         }
     }
 
