@@ -179,11 +179,7 @@ impl Task {
             Polled::WaitingForOutput(None)
         } else {
             match self.phase {
-                Phase::Running => {
-                    let polled = self.run(now)?;
-                    self.flush_late(now)?;
-                    polled
-                }
+                Phase::Running => self.run(now)?,
                 Phase::Finishing => {
                     if self.chain.finish()? == Finish::Done {
                         self.phase = Phase::Ending;
@@ -212,22 +208,19 @@ impl Task {
     }
 
     /// Sends rows that operators hold back, where input has not run out for so long that they would be late. What a few
-    /// of very many rows become would else wait until there are enough of them.
-    fn flush_late(&mut self, now: Instant) -> Result<()> {
-        if self
-            .flush_timeout
-            .is_none_or(|timeout| now < self.flushed + timeout)
-        {
-            return Ok(());
+    /// of very many rows become would else wait until there are enough of them. True where it was time for that, and there
+    /// was room.
+    fn flush_late(&mut self, now: Instant) -> Result<bool> {
+        let is_late = (self.flush_timeout).is_some_and(|timeout| now >= self.flushed + timeout);
+        if !is_late || !self.has_room() {
+            return Ok(false);
         }
         self.flushed = now;
-        if matches!(self.phase, Phase::Running) && self.has_room() {
-            if let TaskInput::Source(source) = &mut self.input {
-                source.flush(&mut self.chain.downstream())?;
-            }
-            self.chain.flush()?;
+        if let TaskInput::Source(source) = &mut self.input {
+            source.flush(&mut self.chain.downstream())?;
         }
-        Ok(())
+        self.chain.flush()?;
+        Ok(true)
     }
 
     /// Whether the chain can take more: nothing of what it was given is left, and the output has room.
@@ -243,6 +236,10 @@ impl Task {
             }
             if let (Some(credit), TaskInput::Gate(gate)) = (self.held.take(), &self.input) {
                 gate.used(credit);
+            }
+            // Before there is input: after it there may be no room, poll after poll.
+            if self.flush_late(now)? && !self.has_room() {
+                return Ok(Polled::Progress);
             }
             match &mut self.input {
                 TaskInput::Source(source) => {
@@ -361,8 +358,9 @@ mod tests {
     use super::*;
     use crate::batch::Batch;
     use crate::clock::SimulatedClock;
-    use crate::exchange::{ChannelLimits, Exchange, Gate, Output, Route, Router, Wake};
+    use crate::exchange::{ChannelLimits, Exchange, Forward, Gate, Output, Route, Router, Wake};
     use forebay_memory::{MemoryManager, SegmentSource};
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     const TIMEOUT: Duration = Duration::from_millis(1);
 
@@ -448,6 +446,76 @@ mod tests {
                 Polled::WaitingForInput(Some(next))
             );
             clock.advance(LOOK_AGAIN_AFTER);
+        }
+    }
+
+    /// Emits more than its receiver takes, and counts how often it is flushed.
+    struct Flood {
+        emitted: u64,
+        flushes: Arc<AtomicU64>,
+    }
+
+    impl SourceDriver for Flood {
+        fn poll(&mut self, down: &mut Downstream<'_>, _: Instant) -> Result<SourceStatus> {
+            self.emitted += 64;
+            down.send(Batch::from_rows_on_heap(&[0; 64 * 8], 64))?;
+            Ok(SourceStatus::More)
+        }
+
+        fn flush(&mut self, _: &mut Downstream<'_>) -> Result<()> {
+            self.flushes.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+
+        fn position(&self) -> u64 {
+            self.emitted
+        }
+    }
+
+    #[test]
+    fn what_a_task_holds_back_is_sent_in_time_also_where_every_poll_fills_the_output() {
+        let manager = MemoryManager::with_segments(1, 8, 4096).expect("it is small");
+        let pool = manager.network().local("exchange", 2, 8).expect("there are 8");
+        let limits = ChannelLimits {
+            exclusive: 1,
+            floating: 0,
+        };
+        let mut gate = Gate::new(limits, Arc::new(NoWake));
+        let channel = gate.connect(Arc::new(NoWake));
+        let mut gate = gate.into_reader();
+        let exchange = Exchange::new(
+            Box::new(Forward(0)),
+            8,
+            Arc::new(pool),
+            vec![channel],
+            1,
+            Some(TIMEOUT),
+        );
+        let (clock, flushes) = (SimulatedClock::new(), Arc::new(AtomicU64::new(0)));
+        let flood = Flood {
+            emitted: 0,
+            flushes: flushes.clone(),
+        };
+        let mut task = Task::new(
+            "source".into(),
+            TaskInput::Source(Box::new(flood)),
+            Chain::new(Vec::new(), Output::new(vec![exchange])),
+            clock.clone(),
+            TaskMetrics::new("source".into(), 0),
+            Some(TIMEOUT),
+        );
+        for round in 0..10 {
+            while !matches!(task.poll().expect("nothing fails"), Polled::WaitingForOutput(_)) {}
+            assert_eq!(
+                flushes.load(Ordering::Relaxed),
+                round,
+                "once for each time that the timeout has passed"
+            );
+            clock.advance(TIMEOUT);
+            match gate.read() {
+                GateRead::Batch(_, credit) => gate.used(credit),
+                _ => panic!("the output is full"),
+            }
         }
     }
 
