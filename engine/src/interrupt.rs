@@ -15,8 +15,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::{emulate_default_handler, signal_name};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What a shell adds to a signal's number to give an exit code.
 const SIGNALLED: i32 = 128;
@@ -36,9 +38,8 @@ static WATCH: OnceLock<Watch> = OnceLock::new();
 
 impl Watch {
     fn jobs(&self) -> MutexGuard<'_, Vec<(u64, Cancel)>> {
-        self.jobs
-            .lock()
-            .expect("nothing panics while the list of jobs is locked")
+        // What is called while it is locked may panic, but leaves the list as it is.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn signalled(&self, signal: i32) {
@@ -52,13 +53,16 @@ impl Watch {
         self.signal.store(signal, Ordering::Release);
         self.armed.store(true, Ordering::Release);
         let name = signal_name(signal).unwrap_or("a signal");
-        tracing::warn!(
-            signal = name,
-            "cancelling {} jobs; a second signal ends the process at once",
-            jobs.len()
-        );
+        // Whatever the program's subscriber does, jobs are cancelled, and the next signal is heard.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            tracing::warn!(
+                signal = name,
+                "cancelling {} jobs; a second signal ends the process at once",
+                jobs.len()
+            );
+        }));
         for (_, cancel) in &*jobs {
-            cancel(name);
+            let _ = catch_unwind(AssertUnwindSafe(|| cancel(name)));
         }
     }
 }
@@ -69,27 +73,35 @@ impl Watch {
 /// `Io` where the operating system refuses them, or the thread that waits for signals.
 pub(crate) fn watch() -> Result<()> {
     static INSTALLING: Mutex<()> = Mutex::new(());
-    let _installing = INSTALLING
-        .lock()
-        .expect("nothing panics while handlers are installed");
+    let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     if WATCH.get().is_some() {
         return Ok(());
     }
     let failed = |error| Error::io("cannot install a handler for SIGINT and SIGTERM", error);
+    // The thread comes first: handlers without it would swallow signals.
+    let (hand_over, handed_over) = channel::<(Signals, &'static Watch)>();
+    std::thread::Builder::new()
+        .name("forebay-signals".into())
+        .spawn(move || {
+            // Where the handlers are refused there is nothing to wait for.
+            if let Ok((mut signals, watch)) = handed_over.recv() {
+                signals.forever().for_each(|signal| watch.signalled(signal));
+            }
+        })
+        .map_err(failed)?;
     let armed = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         register_conditional_shutdown(signal, SIGNALLED + signal, armed.clone()).map_err(failed)?;
     }
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+    let signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
     let watch = WATCH.get_or_init(|| Watch {
         armed,
         signal: AtomicI32::new(0),
         jobs: Mutex::default(),
     });
-    std::thread::Builder::new()
-        .name("forebay-signals".into())
-        .spawn(move || signals.forever().for_each(|signal| watch.signalled(signal)))
-        .map_err(failed)?;
+    hand_over
+        .send((signals, watch))
+        .expect("the thread waits for the handlers");
     Ok(())
 }
 
@@ -121,5 +133,49 @@ impl Drop for Guard {
         if jobs.is_empty() {
             watch.armed.store(false, Ordering::Release);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Panics at every event.
+    struct Panics;
+
+    impl tracing::Subscriber for Panics {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn event(&self, _: &tracing::Event<'_>) {
+            panic!("the subscriber panics");
+        }
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[test]
+    fn every_job_is_cancelled_whatever_panics_meanwhile() {
+        let cancelled = Arc::new(AtomicI32::new(0));
+        let count = cancelled.clone();
+        let first: Cancel = Box::new(|_| panic!("the first one panics"));
+        let second: Cancel = Box::new(move |signal| {
+            assert_eq!(signal, "SIGINT");
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let watch = Watch {
+            armed: Arc::default(),
+            signal: AtomicI32::new(0),
+            jobs: Mutex::new(vec![(0, first), (1, second)]),
+        };
+        tracing::subscriber::with_default(Panics, || watch.signalled(SIGINT));
+        assert_eq!(cancelled.load(Ordering::Relaxed), 1);
+        assert!(watch.armed.load(Ordering::Relaxed));
+        assert_eq!(watch.jobs().len(), 2, "the list can still be had");
     }
 }
