@@ -10,9 +10,11 @@
 //! the size in their first four bytes.
 //!
 //! # Memory
-//! One segment a batch, from the writer's source. Where the source has none, and for a row that is larger
-//! than a segment, the batch is on the heap, in the job's [`HeapArea`], which bounds all of them; the task gets no new
-//! input until such batches have left it.
+//! One segment a batch, from the writer's source. Where the source has none, and for a row that is larger than a segment,
+//! the batch is on the heap. What writers put there is in the job's [`HeapArea`], which bounds it; the task gets no new
+//! input until such batches have left it. Not in it are the copies that exchanges make, which the counting allocator
+//! alone sees: for further consumers where no segment is to be had, for each receiver of a broadcast of a batch
+//! that is on the heap itself, and of a row larger than a segment.
 
 use crate::record::{Record, checked_row_size};
 use forebay_memory::scatter::SegmentWriter;

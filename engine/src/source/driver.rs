@@ -95,8 +95,10 @@ impl<R: PlainRecord> SourceOutput<'_, '_, R> {
     /// place, from what `key_of` has found besides; what the row holds before that is unspecified. The output is full
     /// after it.
     ///
-    /// Where wide records go to the tasks that own their keys, this is the fastest way to emit: the row is made in the
-    /// network buffer of its receiver, and never copied before it is read there.
+    /// Where records go to the tasks that own their keys, this is the fastest way to emit: the row is made in the network
+    /// buffer of its receiver, and never copied before it is read there. That holds for rows of at least 64 bytes that fit
+    /// into a segment, where the source has one consumer, with no operator in between, and `network.buffer_timeout` is
+    /// not 0; elsewhere rows are made in a batch first.
     ///
     /// # Panics
     /// Where the field is not an integer (or `bool`, timestamp, date) of up to 64 bits.

@@ -140,8 +140,11 @@ impl<R: PlainRecord, F: Fn(u64, &mut [R]) + Send> SourceReader for GenerateRowsR
 }
 
 /// A source of `count` plain records: `key_of(i)` answers the key of the one at index i, which the engine writes into its
-/// field `key`, and whatever else it has found; from that `fill(found, row)` writes the rest of the row in place. A stream
-/// of them that is keyed by that field has each row made where its receiver reads it.
+/// field `key`, and whatever else it has found; from that `fill(found, row)` writes the rest of the row in place.
+///
+/// Where the stream of them goes by that field to the tasks that own the keys, each row is made where its receiver reads
+/// it, for rows of at least 64 bytes, where the stream has that consumer alone, with no operator in between, and
+/// `network.buffer_timeout` is not 0. Elsewhere rows are made in batches, like those of [`generate_rows`].
 ///
 /// # Examples
 /// ```
