@@ -12,7 +12,8 @@
 //!    ([`Writer::alone`]), so that of two writers that give files the same names the second one sees those of the first.
 //! 3. A dead writer that had committed (there is `.<id>.committed`) had written everything: its other files get their names, and
 //!    what they replace goes. Of one that had not, its files go, and what they were to replace comes back.
-//! 4. Hidden files without a lock file are nobody's business. Where the file system has no locks, nothing is settled.
+//! 4. Hidden files without a lock file are nobody's business. Where the file system has no locks, nothing is settled. Network
+//!    file systems are among those: NFS locks only files that are open for writing, which a directory never is.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -49,8 +50,12 @@ impl Writer {
             }
             match File::create_new(writer.lock()) {
                 Ok(file) => {
-                    file.lock()?;
-                    writer._lock = Some(file);
+                    match file.lock() {
+                        Ok(()) => writer._lock = Some(file),
+                        // Others would take the lock file for that of a dead writer.
+                        Err(error) if has_no_locks(&error) => remove(&writer.lock())?,
+                        Err(error) => return Err(error),
+                    }
                     return Ok(writer);
                 }
                 // A process in another container has the same id.
@@ -98,11 +103,17 @@ fn alone_in(directory: &Path) -> io::Result<Option<File>> {
     let entrance = File::open(directory)?;
     match entrance.lock() {
         Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(None),
+        Err(error) if has_no_locks(&error) => return Ok(None),
         Err(error) => return Err(error),
     }
     settle(directory)?;
     Ok(Some(entrance))
+}
+
+/// Whether locking failed because the file system has no locks, at least none on directories: NFS answers `EBADF` for a
+/// file that is not open for writing, and `ENOLCK` where nobody keeps its locks.
+fn has_no_locks(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::Unsupported || matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOLCK))
 }
 
 /// Brings what dead writers had begun to its end, or back to its start.
@@ -268,6 +279,16 @@ mod tests {
             .expect("the directory is writable")
             .leave();
         assert_eq!(directory.files(), ["part-0-0=new", "part-0-1=new"]);
+    }
+
+    #[test]
+    fn file_systems_without_locks_on_directories_are_known_by_their_errors() {
+        for code in [libc::EOPNOTSUPP, libc::ENOSYS, libc::EBADF, libc::ENOLCK] {
+            assert!(has_no_locks(&io::Error::from_raw_os_error(code)), "{code}");
+        }
+        for code in [libc::EIO, libc::EINTR, libc::ENOENT, libc::ENOSPC] {
+            assert!(!has_no_locks(&io::Error::from_raw_os_error(code)), "{code}");
+        }
     }
 
     #[test]
