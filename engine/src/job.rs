@@ -118,6 +118,7 @@ pub(crate) fn lower(
                 let most = channels.len() * (1 + options.limits.exclusive) + options.limits.floating;
                 let owner = format!("exchange from \"{}\" to \"{}\"", names[edge.from], names[id]);
                 let pool = local_pool(network, options, &owner, channels.len() + 1, most)?;
+                wake_when_buffers_return(&pool, wake(slot(edge.from, sender)));
                 sent.push(Exchange::new(
                     router,
                     stride,
@@ -274,6 +275,12 @@ fn local_pool(
     most: usize,
 ) -> Result<LocalPool> {
     network.local_with(owner, required, most, options.overdraft, options.patience)
+}
+
+/// Has the sender that found its exchange's pool dry look again when a buffer is back. The receiver wakes it too, but when
+/// it has used a batch, which is earlier where it has passed the buffer on: to an output that waits itself.
+fn wake_when_buffers_return(pool: &LocalPool, sender: Arc<dyn Wake>) {
+    pool.set_wake(Some(Arc::new(move || sender.wake())));
 }
 
 /// Runs a job's tasks, each slot on its own thread.
@@ -446,5 +453,67 @@ impl Drop for JobHandle {
             }
             let _ = self.finish();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{BATCH_HEADER, Batch};
+    use crate::exchange::{GateRead, SendState};
+    use forebay_memory::{MemoryManager, SegmentSource};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_sender_is_woken_by_a_buffer_that_comes_back_after_its_credit() {
+        let manager = MemoryManager::with_segments(1, 8, 4096).expect("it is small");
+        let network = manager.network();
+        let own = network.local("task", 3, 3).expect("there are 8");
+        let pool = network.local("exchange", 2, 2).expect("there are 8");
+        let sender = Arc::new(Bell::default());
+        wake_when_buffers_return(&pool, sender.clone());
+        let limits = ChannelLimits {
+            exclusive: 4,
+            floating: 0,
+        };
+        let mut gate = Gate::new(limits, Arc::new(Bell::default()));
+        let channel = gate.connect(Arc::new(Bell::default()));
+        let mut gate = gate.into_reader();
+        let mut output = Output::new(vec![Exchange::new(
+            Box::new(Forward(0)),
+            8,
+            Arc::new(pool),
+            vec![channel],
+            4,
+            None,
+        )]);
+        for _ in 0..3 {
+            let segment = own.try_take().expect("there are three");
+            output.send(Batch::from_segment(segment, 1, BATCH_HEADER + 8));
+        }
+        let mut passed_on = Vec::new();
+        while let GateRead::Batch(batch, credit) = gate.read() {
+            passed_on.push(batch);
+            gate.used(credit);
+        }
+        assert_eq!(passed_on.len(), 2);
+        assert_eq!(
+            output.drain(),
+            SendState::Blocked,
+            "there are credits, but no buffer"
+        );
+        assert_eq!(sender.0.load(Ordering::Relaxed), 0);
+        passed_on.pop();
+        assert_eq!(sender.0.load(Ordering::Relaxed), 1);
+        assert_eq!(output.drain(), SendState::Clear);
     }
 }
