@@ -25,9 +25,21 @@ pub fn rows(arguments: &RunArguments) -> Result<Vec<Row>> {
     if arguments.keys == Some(0) {
         return Err(Error::config("--keys 0: data has at least one key"));
     }
+    if let Some(managed) = arguments.managed
+        && let Some(other) = (arguments.overrides.iter()).find(|other| other.starts_with("memory.managed_size="))
+    {
+        return Err(Error::config(format!(
+            "--managed {managed} and --set {other} both say how much memory is managed: leave one of them out"
+        )));
+    }
     let mut rows = Vec::new();
     for name in &arguments.workloads {
-        workload::find(name)?;
+        let workload = workload::find(name)?;
+        if arguments.rate.is_some() && !workload.has_schedule {
+            return Err(Error::config(format!(
+                "--rate: {name} takes its records as fast as it can; exchange is the workload with a schedule"
+            )));
+        }
         rows.push(row(name, arguments));
     }
     if arguments.workloads.is_empty() {
@@ -240,6 +252,20 @@ mod tests {
         let row = &rows(&arguments).expect("it exists")[0];
         assert_eq!((row.setting.keys, row.setting.emit), (7, Emit::Final));
         assert!(rows(&named("nothing")).is_err());
+        let scheduled = |workload| RunArguments {
+            rate: Some(3),
+            ..named(workload)
+        };
+        assert!(rows(&scheduled("exchange")).is_ok());
+        let refused = rows(&scheduled("aggregate")).err().expect("it has no schedule");
+        assert!(refused.to_string().contains("--rate"), "{refused}");
+        let refused = rows(&RunArguments {
+            managed: Some(forebay_memory::ByteSize(64 * MIB)),
+            overrides: vec!["memory.managed_size=32MiB".into()],
+            ..named("aggregate")
+        });
+        let refused = refused.err().expect("two sizes contradict each other");
+        assert!(refused.to_string().contains("leave one"), "{refused}");
         assert!(
             rows(&RunArguments {
                 keys: Some(0),

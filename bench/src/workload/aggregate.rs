@@ -20,6 +20,7 @@ pub const WORKLOAD: Workload = Workload {
     records: 5_000_000,
     keys: 5_000_000,
     emits_updates: false,
+    has_schedule: false,
     prepare: prepare_keyed,
     run,
     oracle,

@@ -14,6 +14,7 @@ pub const WORKLOAD: Workload = Workload {
     records: 10_000_000,
     keys: 4_000_000,
     emits_updates: false,
+    has_schedule: false,
     prepare: prepare_keyed,
     run,
     oracle,

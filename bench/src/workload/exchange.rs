@@ -31,6 +31,7 @@ pub const WORKLOAD: Workload = Workload {
     records: 20_000_000,
     keys: 0,
     emits_updates: false,
+    has_schedule: true,
     prepare: nothing_to_prepare,
     run,
     oracle,

@@ -23,6 +23,7 @@ pub const WORKLOAD: Workload = Workload {
     records: 10_000_000,
     keys: 1_000_000,
     emits_updates: true,
+    has_schedule: false,
     prepare: prepare_keyed,
     run,
     oracle,

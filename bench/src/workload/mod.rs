@@ -49,6 +49,8 @@ pub struct Workload {
     pub keys: u64,
     /// Whether it sends updates in streaming mode; the others send results once.
     pub emits_updates: bool,
+    /// Whether `--rate` has it send its records at times that are fixed beforehand.
+    pub has_schedule: bool,
     /// Writes input that has to be there before anything is measured, and names it in the setting.
     pub prepare: fn(&mut Setting) -> Result<Option<Scratch>>,
     /// Builds the job in the environment, executes it, and answers what came of it.

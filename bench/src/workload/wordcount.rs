@@ -34,6 +34,7 @@ pub const WORKLOAD: Workload = Workload {
     records: 10_000_000,
     keys: 50_000,
     emits_updates: true,
+    has_schedule: false,
     prepare,
     run,
     oracle,
