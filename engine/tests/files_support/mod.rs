@@ -88,7 +88,7 @@ impl Random {
 
 /// An environment of 4 KiB segments.
 pub fn environment(parallelism: usize) -> Environment {
-    let plan = Plan::with_segments_for(64, 512, 4096, 128 << 10).expect("the test's sizes make a plan");
+    let plan = Plan::with_segments_for(256, 512, 4096, 128 << 10).expect("the test's sizes make a plan");
     let runtime = Runtime::new(plan).expect("the plan's memory is to be had");
     Environment::new(runtime).with_parallelism(parallelism)
 }
