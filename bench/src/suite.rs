@@ -26,7 +26,8 @@ pub fn rows(arguments: &RunArguments) -> Result<Vec<Row>> {
         return Err(Error::config("--keys 0: data has at least one key"));
     }
     if let Some(managed) = arguments.managed
-        && let Some(other) = (arguments.overrides.iter()).find(|other| other.starts_with("memory.managed_size="))
+        && let Some(other) =
+            (arguments.overrides.iter()).find(|other| other.starts_with("memory.managed_size="))
     {
         return Err(Error::config(format!(
             "--managed {managed} and --set {other} both say how much memory is managed: leave one of them out"
