@@ -258,14 +258,16 @@ mod tests {
             ..named(workload)
         };
         assert!(rows(&scheduled("exchange")).is_ok());
-        let refused = rows(&scheduled("aggregate")).err().expect("it has no schedule");
+        let refused = rows(&scheduled("aggregate"))
+            .map(|_| ())
+            .expect_err("it has no schedule");
         assert!(refused.to_string().contains("--rate"), "{refused}");
         let refused = rows(&RunArguments {
             managed: Some(forebay_memory::ByteSize(64 * MIB)),
             overrides: vec!["memory.managed_size=32MiB".into()],
             ..named("aggregate")
         });
-        let refused = refused.err().expect("two sizes contradict each other");
+        let refused = refused.map(|_| ()).expect_err("two sizes contradict each other");
         assert!(refused.to_string().contains("leave one"), "{refused}");
         assert!(
             rows(&RunArguments {
