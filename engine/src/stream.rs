@@ -11,7 +11,10 @@
 use crate::environment::Environment;
 use crate::exchange::{Broadcast, HashRouter, Rebalance};
 use crate::graph::{Edge, Factory, Node};
-use crate::operator::{Collector, Filter, Fused, FusedFlatMap, Identity, Inspect, Map, Operator, Stage};
+use crate::operator::{
+    Collector, Filter, Fused, FusedFlatMap, Identity, Inspect, LEAST_MATERIALIZE_SEGMENTS, Map, Materialize,
+    Operator, Stage,
+};
 use crate::plan::ExchangeKind;
 use crate::record::{Field, KeyFields, Record, first};
 use crate::sink::{Blackhole, Collect, Collected, ForEach, Print, Sink, SinkOperator};
@@ -267,6 +270,31 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     /// Gives every record to every subtask of what follows.
     pub fn broadcast(self) -> Stream<O> {
         self.exchange(ExchangeKind::Broadcast, |_, _, _| Box::new(Broadcast))
+    }
+
+    /// Keeps the records in managed memory, and what exceeds it in the spill store, until all are there, and sends them on then:
+    /// what makes them is done before what uses them starts. Of a source that does not end, never.
+    pub fn materialize(self) -> Stream<O> {
+        let (environment, inputs) = self.into_forward_edges();
+        environment.add_stream(Node {
+            kind: "materialize",
+            name: None,
+            uid: None,
+            parallelism: None,
+            is_blocking: false,
+            inputs,
+            output: Some((O::schema(), O::STRIDE)),
+            minimum_segments: LEAST_MATERIALIZE_SEGMENTS,
+            maximum_segments: usize::MAX,
+            detail: String::new(),
+            factory: Factory::Operator(Box::new(|context| {
+                let budget = context.budget.clone();
+                Ok(Box::new(Materialize::<O>::new(
+                    budget.expect("an operator that asked for managed memory has a budget"),
+                    context.spill.handle(&context.name)?,
+                )))
+            })),
+        })
     }
 
     fn exchange(

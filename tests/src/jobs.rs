@@ -258,7 +258,7 @@ impl Builder<'_> {
 
     fn step(&mut self) {
         let Open { stream, records } = self.take();
-        match self.random.below(18) {
+        match self.random.below(19) {
             0 => {
                 let magnitude = self.random.below(18);
                 let keys = 1 + self.random.below(1 << magnitude) as u64;
@@ -378,6 +378,12 @@ impl Builder<'_> {
                 self.put(stream, most.collect());
             }
             13 => self.text_keys(stream, records),
+            15 => {
+                let name = self.name("materialized");
+                let stream = stream.materialize().name(name);
+                let stream = self.maybe_parallel(stream);
+                self.put(stream, records);
+            }
             14 => {
                 let name = self.name("by both");
                 let stream = stream
@@ -436,7 +442,7 @@ impl Builder<'_> {
             return self.put(stream, records);
         }
         let texts = stream.map(move |pair| (pair.0, (pair.1, text_of(pair.1, most))));
-        let texts = match self.random.below(4) {
+        let texts = match self.random.below(5) {
             0 => texts.key_by(first()).ungroup(),
             1 => texts.rebalance(),
             2 => {
@@ -444,6 +450,7 @@ impl Builder<'_> {
                 left.filter(|(key, _)| key % 2 == 0)
                     .union(right.filter(|(key, _)| key % 2 == 1))
             }
+            3 => texts.materialize(),
             _ => texts.flat_map(
                 |(key, (value, text)): (u64, (i64, &str)), out: &mut Collector<'_, (u64, (i64, String))>| {
                     out.push((key, (value, text)));

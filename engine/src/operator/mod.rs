@@ -3,6 +3,7 @@
 mod downstream;
 mod fused;
 mod aggregate;
+mod materialize;
 
 pub(crate) use aggregate::{
     ByteGroups, Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups,
@@ -11,3 +12,4 @@ pub(crate) use aggregate::{
 };
 pub use downstream::{Chain, ChainLink, Downstream, Finish, Operator, ViewTaker};
 pub use fused::{Collector, Emit, Filter, FlatMap, Fused, FusedFlatMap, Identity, Inspect, Map, Stage};
+pub(crate) use materialize::{LEAST_SEGMENTS as LEAST_MATERIALIZE_SEGMENTS, Materialize};
