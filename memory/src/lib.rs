@@ -15,6 +15,7 @@
 //! | [`pressure`] | what the machine says about memory, and what is given up for it |
 //! | [`spill`] | files for what does not fit |
 //! | [`pages`] | hash tables in segments |
+//! | [`sort`] | sorting in segments |
 //!
 //! # The life of a segment
 //! 1. The [`plan`] says how many there are. The [`arena`] reserves their addresses, and no memory.
@@ -44,6 +45,7 @@ pub mod manager;
 pub mod pressure;
 pub mod spill;
 pub mod pages;
+pub mod sort;
 
 pub use account::CountingAllocator;
 pub use arena::Arena;

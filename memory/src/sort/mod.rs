@@ -1,0 +1,3 @@
+//! Sorting in segments.
+
+pub mod kernel;
