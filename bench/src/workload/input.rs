@@ -6,13 +6,11 @@ use crate::data::{Keyed, KeyedData};
 use crate::scratch::Scratch;
 use crate::setting::Setting;
 use forebay::record::Record;
-use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, generate_rows};
+use forebay::source::{Patterns, binary, generate_rows};
 use forebay::{Environment, Stream};
 use forebay_memory::{Error, Result};
 use std::fs::File;
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use zerocopy::IntoBytes;
 
 /// The generated records of a setting; all keys differ where as many are asked for as there are records.
@@ -47,8 +45,8 @@ pub fn keyed_stream(environment: &Environment, setting: &Setting) -> Result<(Str
         });
         Ok((environment.source("generate", source), setting.records))
     } else {
-        let source = KeyedFile::open(&setting.input)?;
-        let records = source.records();
+        let source = binary::<Keyed>(&*setting.input);
+        let records = source.records()?;
         Ok((environment.source("read", source), records))
     }
 }
@@ -74,139 +72,21 @@ pub fn for_each_keyed(
     }
     let mut records = 0;
     let mut rows = vec![Keyed { key: 0, value: 0 }; 2048];
-    for path in &setting.input {
-        let file = InputFile::open(Path::new(path))?;
-        let range = part(file.records);
+    for path in Patterns::from(&*setting.input).files()? {
+        let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
+        let file = File::open(&path).map_err(failed)?;
+        let range = part(file.metadata().map_err(failed)?.len() / KEYED_RECORD as u64);
         records += range.end - range.start;
         let mut first = range.start;
         while first < range.end {
             let count = (range.end - first).min(rows.len() as u64) as usize;
-            file.read(first, &mut rows[..count])?;
+            file.read_exact_at(rows[..count].as_mut_bytes(), first * KEYED_RECORD as u64)
+                .map_err(failed)?;
             rows[..count].iter().for_each(|row| each(*row));
             first += count as u64;
         }
     }
     Ok(records)
-}
-
-/// A source of files of 16-byte records: an example of a source written outside the engine.
-pub struct KeyedFile {
-    files: Vec<(PathBuf, u64)>,
-}
-
-impl KeyedFile {
-    /// A source of the files at `paths`.
-    ///
-    /// # Errors
-    /// Where one cannot be opened, or does not hold whole records.
-    pub fn open(paths: &[String]) -> Result<KeyedFile> {
-        let files = paths.iter().map(|path| {
-            let path = PathBuf::from(path);
-            let records = InputFile::open(&path)?.records;
-            Ok((path, records))
-        });
-        Ok(KeyedFile {
-            files: files.collect::<Result<_>>()?,
-        })
-    }
-
-    /// The records in all files.
-    pub fn records(&self) -> u64 {
-        self.files.iter().map(|(_, records)| records).sum()
-    }
-}
-
-impl Source for KeyedFile {
-    type Out = Keyed;
-    type Split = (PathBuf, Range<u64>);
-    type Reader = KeyedFileReader;
-
-    fn splits(&self, parallelism: usize) -> Result<Vec<Self::Split>> {
-        // Several for each subtask, so that a fast one takes over from a slow one.
-        let parts = 4 * parallelism as u64;
-        let mut splits = Vec::new();
-        for (path, records) in &self.files {
-            let bound = |part: u64| records * part / parts;
-            let ranges = (0..parts).map(|part| bound(part)..bound(part + 1));
-            splits.extend(
-                ranges
-                    .filter(|range| !range.is_empty())
-                    .map(|range| (path.clone(), range)),
-            );
-        }
-        Ok(splits)
-    }
-
-    fn reader(&self, (path, range): Self::Split) -> Result<KeyedFileReader> {
-        Ok(KeyedFileReader {
-            file: InputFile::open(&path)?,
-            range,
-        })
-    }
-}
-
-/// Reads a range of the records of a file.
-pub struct KeyedFileReader {
-    file: InputFile,
-    range: Range<u64>,
-}
-
-impl SourceReader for KeyedFileReader {
-    type Out = Keyed;
-
-    fn poll(&mut self, out: &mut SourceOutput<'_, '_, Keyed>) -> Result<SourceStatus> {
-        if self.range.is_empty() {
-            return Ok(SourceStatus::Done);
-        }
-        let left = usize::try_from(self.range.end - self.range.start).unwrap_or(usize::MAX);
-        let mut result = Ok(());
-        let mut filled = 0;
-        out.fill(left, |rows| {
-            result = self.file.read(self.range.start, rows);
-            filled = if result.is_ok() { rows.len() } else { 0 };
-            filled
-        });
-        self.range.start += filled as u64;
-        result.map(|()| SourceStatus::More)
-    }
-}
-
-/// A file of records.
-struct InputFile {
-    file: File,
-    path: PathBuf,
-    records: u64,
-}
-
-impl InputFile {
-    fn open(path: &Path) -> Result<InputFile> {
-        let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
-        let file = File::open(path).map_err(failed)?;
-        let bytes = file.metadata().map_err(failed)?.len();
-        if !bytes.is_multiple_of(KEYED_RECORD as u64) {
-            return Err(Error::config(format!(
-                "{}: {bytes} B is no whole number of {KEYED_RECORD}-byte records; write some with: forebay-bench \
-                 generate keyed",
-                path.display()
-            )));
-        }
-        Ok(InputFile {
-            file,
-            path: path.to_path_buf(),
-            records: bytes / KEYED_RECORD as u64,
-        })
-    }
-
-    fn read(&self, first: u64, rows: &mut [Keyed]) -> Result<()> {
-        self.file
-            .read_exact_at(rows.as_mut_bytes(), first * KEYED_RECORD as u64)
-            .map_err(|error| {
-                Error::io(
-                    format!("cannot read {}, record {first}", self.path.display()),
-                    error,
-                )
-            })
-    }
 }
 
 /// The hash of a record's row, as sinks sum them.
@@ -233,7 +113,8 @@ mod tests {
             .expect("skewed data is written");
         assert_eq!(scratch.bytes(), 160_016);
         assert_eq!(collect(&setting), of_formula);
-        assert_eq!(KeyedFile::open(&setting.input).expect("there").records(), 10_001);
+        let records = binary::<Keyed>(&*setting.input).records();
+        assert_eq!(records.expect("there"), 10_001);
     }
 
     fn collect(setting: &Setting) -> Vec<Keyed> {
@@ -242,20 +123,5 @@ mod tests {
             for_each_keyed(setting, thread, 3, u64::MAX, |record| records.push(record)).expect("readable");
         }
         records
-    }
-
-    #[test]
-    fn a_torn_file_is_refused() {
-        let scratch =
-            Scratch::write(|file| std::io::Write::write_all(file, &[0; 17]).map(|()| 17)).expect("writable");
-        let refused = KeyedFile::open(&[scratch.path().display().to_string()]);
-        assert!(
-            refused
-                .err()
-                .expect("17 bytes")
-                .to_string()
-                .contains("no whole number of 16-byte records")
-        );
-        assert!(KeyedFile::open(&["/does/not/exist".into()]).is_err());
     }
 }

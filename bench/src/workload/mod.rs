@@ -13,8 +13,6 @@ mod aggregate;
 mod distinct;
 mod exchange;
 
-pub use input::KeyedFile;
-
 use crate::data::keyed::KEYED_RECORD;
 use crate::limits::MachineLimits;
 use crate::result::Latency;

@@ -178,7 +178,9 @@ impl<R: Record> Source for CsvSource<R> {
             dialect,
             ..(*self.options).clone()
         });
-        let splits = self.input.splits(parallelism, options.is_line_by_line)?;
+        let splits = self
+            .input
+            .splits(parallelism, options.is_line_by_line.then_some(1))?;
         let splits = splits.into_iter().map(|files| CsvSplit {
             files,
             options: options.clone(),

@@ -132,17 +132,29 @@ impl FileInput {
         }
     }
 
-    /// Divides the files among about `parallelism` readers. Only where `is_divisible` are files cut.
-    pub(super) fn splits(&self, parallelism: usize, is_divisible: bool) -> Result<Vec<FileSplit>> {
-        let files: Arc<[InputFile]> = self.list()?.into();
+    /// Lists the files and divides them, as [`FileInput::divide`].
+    pub(super) fn splits(&self, parallelism: usize, unit: Option<u64>) -> Result<Vec<FileSplit>> {
+        Ok(self.divide(self.list()?, parallelism, unit))
+    }
+
+    /// Divides files among about `parallelism` readers. They are cut at multiples of `unit` bytes, and not at all where there is
+    /// none.
+    pub(super) fn divide(
+        &self,
+        files: Vec<InputFile>,
+        parallelism: usize,
+        unit: Option<u64>,
+    ) -> Vec<FileSplit> {
+        let files: Arc<[InputFile]> = files.into();
         let total: u64 = files.iter().map(|file| file.size).sum();
         let split_size = self.split_size.unwrap_or(
             (total / (parallelism as u64 * SPLITS_A_SUBTASK)).clamp(SMALLEST_SPLIT, LARGEST_SPLIT),
         );
-        Ok(divide(&files, split_size, is_divisible))
+        divide(&files, split_size, unit)
     }
 
-    fn list(&self) -> Result<Vec<InputFile>> {
+    /// The files, in order of their names.
+    pub(super) fn list(&self) -> Result<Vec<InputFile>> {
         let mut paths = Vec::new();
         for pattern in &self.patterns {
             let mut unlisted = |path: &Path, error: std::io::Error| {
@@ -234,8 +246,19 @@ pub(super) fn cannot_read(path: &Path, error: std::io::Error) -> Error {
     Error::io(format!("cannot read \"{}\"", path.display()), error)
 }
 
-fn divide(files: &Arc<[InputFile]>, split_size: u64, is_divisible: bool) -> Vec<FileSplit> {
-    let split_size = split_size.max(1);
+/// The error of a file of `size` bytes that ends at `reached`.
+pub(super) fn ends_early(path: &Path, reached: u64, size: u64) -> Error {
+    Error::new(
+        forebay_memory::ErrorKind::Io,
+        format!(
+            "\"{}\" ends at byte {reached}, but had {size} bytes when it was listed: it was cut while the job read it",
+            path.display(),
+        ),
+    )
+}
+
+fn divide(files: &Arc<[InputFile]>, split_size: u64, unit: Option<u64>) -> Vec<FileSplit> {
+    let split_size = split_size.max(unit.unwrap_or(1));
     let split = |next: Range<usize>, range| FileSplit {
         files: files.clone(),
         next,
@@ -245,12 +268,17 @@ fn divide(files: &Arc<[InputFile]>, split_size: u64, is_divisible: bool) -> Vec<
     let mut group = 0..0;
     let mut cost = 0;
     for (index, file) in files.iter().enumerate() {
-        if is_divisible && file.size > split_size {
+        if let Some(unit) = unit.filter(|_| file.size > split_size) {
             if !group.is_empty() {
                 splits.push(split(group, None));
             }
-            let parts = file.size.div_ceil(split_size);
-            let bound = |part: u64| (u128::from(file.size) * u128::from(part) / u128::from(parts)) as u64;
+            let units = file.size / unit;
+            let parts = file.size.div_ceil(split_size).clamp(1, units.max(1));
+            // The last part has what is over.
+            let bound = |part: u64| match part == parts {
+                true => file.size,
+                false => (u128::from(units) * u128::from(part) / u128::from(parts)) as u64 * unit,
+            };
             splits.extend((0..parts).map(|part| split(index..index + 1, Some(bound(part)..bound(part + 1)))));
             (group, cost) = (index + 1..index + 1, 0);
             continue;
@@ -300,7 +328,7 @@ impl FileSplit {
 mod tests {
     use super::*;
 
-    fn parts(sizes: &[u64], split_size: u64, is_divisible: bool) -> Vec<Vec<(usize, Range<u64>)>> {
+    fn parts(sizes: &[u64], split_size: u64, unit: Option<u64>) -> Vec<Vec<(usize, Range<u64>)>> {
         let files: Vec<InputFile> = sizes
             .iter()
             .enumerate()
@@ -309,7 +337,7 @@ mod tests {
                 size: *size,
             })
             .collect();
-        divide(&files.into(), split_size, is_divisible)
+        divide(&files.into(), split_size, unit)
             .into_iter()
             .map(|mut split| {
                 let mut parts = Vec::new();
@@ -325,12 +353,14 @@ mod tests {
     #[test]
     fn every_byte_is_in_one_split() {
         for split_size in [1, 3, 10, 1 << 20] {
-            for is_divisible in [true, false] {
+            for unit in [Some(1), Some(5), None] {
                 let sizes = [5, 0, 100, 1, 7, 30];
                 let mut next = vec![0; sizes.len()];
-                for (index, range) in parts(&sizes, split_size, is_divisible).into_iter().flatten() {
+                for (index, range) in parts(&sizes, split_size, unit).into_iter().flatten() {
                     assert_eq!(range.start, next[index], "split size {split_size}");
-                    assert!(is_divisible || range.start == 0);
+                    assert!(
+                        !range.is_empty() && unit.map_or(range.start == 0, |unit| range.start % unit == 0)
+                    );
                     next[index] = range.end;
                 }
                 assert_eq!(next, [5, u64::MAX, 100, 1, 7, 30]);
@@ -341,7 +371,7 @@ mod tests {
     #[test]
     fn small_files_share_splits() {
         let sizes = vec![2000; 60_000];
-        let splits = parts(&sizes, 4 << 20, true);
+        let splits = parts(&sizes, 4 << 20, Some(1));
         assert!(splits.len() < 300, "{}", splits.len());
         assert!(splits.len() > 100, "{}", splits.len());
     }

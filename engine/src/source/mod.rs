@@ -3,7 +3,7 @@
 //! # Interface
 //! A [`Source`] divides its data into splits and opens a [`SourceReader`] for each; a reader emits records into a
 //! [`SourceOutput`] when it is polled. [`generate`] and [`from_items`] make sources of functions and collections,
-//! [`text`], [`text_blocks`] and [`csv`] of files.
+//! [`text`], [`text_blocks`], [`csv`](csv()) and [`binary`](binary()) of files.
 //!
 //! # Algorithm
 //! The subtasks of a source take splits from one queue, so a slow subtask takes fewer.
@@ -16,10 +16,12 @@ mod read_buffer;
 mod part_reader;
 mod text_reader;
 mod text;
+mod binary;
 mod csv_fields;
 mod csv_reader;
 mod csv;
 
+pub use binary::{BinaryReader, BinarySource, binary};
 pub(crate) use csv::checked_dialect;
 pub use csv::{CsvSource, CsvSplit, csv};
 pub(crate) use csv_fields::Dialect;

@@ -11,8 +11,8 @@
 //! # Cost
 //! One `read` a buffer, into warm memory: what is left of the buffer before is moved to its front, usually part of a line.
 
-use super::files::cannot_read;
-use forebay_memory::{Error, Result};
+use super::files::{cannot_read, ends_early};
+use forebay_memory::Result;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -122,15 +122,7 @@ impl ReadBuffer {
                     self.is_at_end = true;
                     let reached = self.offset + self.end as u64;
                     if reached < self.size {
-                        return Err(Error::new(
-                            forebay_memory::ErrorKind::Io,
-                            format!(
-                                "\"{}\" ends at byte {reached}, but had {} bytes when it was listed: it was cut \
-                                 while the job read it",
-                                path.display(),
-                                self.size
-                            ),
-                        ));
+                        return Err(ends_early(path, reached, self.size));
                     }
                     return Ok(());
                 }

@@ -89,7 +89,7 @@ impl Source for TextSource {
     }
 
     fn splits(&self, parallelism: usize) -> Result<Vec<FileSplit>> {
-        self.input.splits(parallelism, true)
+        self.input.splits(parallelism, Some(1))
     }
 
     fn reader(&self, split: FileSplit) -> Result<TextReader> {
