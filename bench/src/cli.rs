@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::data::GensortForm;
+use crate::data::tpch::{LEAST_SCALE, MOST_SCALE};
 use crate::setting::{Emit, Mode, parse_count};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use forebay_memory::ByteSize;
@@ -57,6 +58,8 @@ pub enum SuiteName {
     Quick,
     /// The sizes that published figures are for: several minutes.
     Full,
+    /// TPC-H queries, at scale factor 1 where no other is asked for.
+    Tpch,
 }
 
 /// How progress is shown.
@@ -81,6 +84,9 @@ pub struct RunArguments {
     /// Input records (50000000, 50M).
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub records: Option<u64>,
+    /// Scale factor of TPC-H data: 1 has 6 M line items.
+    #[arg(long, value_name = "S", value_parser = parse_scale, conflicts_with = "records")]
+    pub scale: Option<f64>,
     /// Distinct keys in generated data.
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub keys: Option<u64>,
@@ -168,6 +174,8 @@ pub enum DataKind {
     Text,
     /// 16-byte records: u64 key, i64 value, little-endian.
     Keyed,
+    /// The eight tables of TPC-H, as CSV files with headers in the directory --output.
+    Tpch,
 }
 
 /// Options of `generate`.
@@ -176,10 +184,13 @@ pub struct GenerateArguments {
     /// What to write.
     #[arg(value_enum)]
     pub kind: DataKind,
-    /// Records, or lines of text.
-    #[arg(long, value_name = "N", value_parser = parse_count)]
-    pub records: u64,
-    /// The file to write.
+    /// Records, or lines of text, or about so many TPC-H line items.
+    #[arg(long, value_name = "N", value_parser = parse_count, required_unless_present = "scale")]
+    pub records: Option<u64>,
+    /// Scale factor of TPC-H data: 1 has 6 M line items and a gigabyte in all.
+    #[arg(long, value_name = "S", value_parser = parse_scale, conflicts_with = "records")]
+    pub scale: Option<f64>,
+    /// The file to write, or the directory.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
     /// Seed of the data.
@@ -205,6 +216,15 @@ fn parse_skew(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(skew) if skew.is_finite() && (0.0..=10.0).contains(&skew) => Ok(skew),
         _ => Err("a Zipf exponent is a number from 0 to 10".into()),
+    }
+}
+
+fn parse_scale(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(scale) if (LEAST_SCALE..=MOST_SCALE).contains(&scale) => Ok(scale),
+        _ => Err(format!(
+            "a scale factor is a number from {LEAST_SCALE} to {MOST_SCALE}"
+        )),
     }
 }
 

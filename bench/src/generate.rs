@@ -1,10 +1,12 @@
 //! `generate`: writes input data to a file, in one step, so that no half-written file is taken for data.
 
 use crate::cli::{DataKind, GenerateArguments};
-use crate::data::{KeyedData, TextData, gensort_record};
+use crate::data::tpch::{Comments, scale_of};
+use crate::data::{KeyedData, TextData, TpchData, TpchTable, gensort_record};
 use forebay_memory::{Error, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::path::Path;
 
 /// Distinct words in generated text where nothing else is asked for.
 pub const DEFAULT_VOCABULARY: u64 = 50_000;
@@ -14,10 +16,37 @@ pub const DEFAULT_VOCABULARY: u64 = 50_000;
 /// # Errors
 /// Where the file cannot be written, or a number of keys is 0.
 pub fn generate(arguments: &GenerateArguments) -> Result<()> {
-    let path = &arguments.output;
     if arguments.keys == Some(0) {
         return Err(Error::config("--keys 0: data has at least one key"));
     }
+    let path = &arguments.output;
+    match (arguments.kind, arguments.records) {
+        (DataKind::Tpch, records) => write_tables(path, arguments.scale.or(records.map(scale_of))),
+        (kind, Some(records)) => write_file(path, |out| write_data(arguments, kind, records, out)),
+        (_, None) => Err(Error::config(
+            "--scale is of TPC-H data; choose the size of other data by --records",
+        )),
+    }
+}
+
+/// Writes the tables at a scale factor into a directory.
+fn write_tables(directory: &Path, scale: Option<f64>) -> Result<()> {
+    let data = TpchData::new(scale.unwrap_or(1.0), Comments::Exact)?;
+    std::fs::create_dir_all(directory).map_err(|error| {
+        Error::io(
+            format!("cannot make the directory {}", directory.display()),
+            error,
+        )
+    })?;
+    for table in TpchTable::ALL {
+        let path = directory.join(format!("{}.csv", table.name()));
+        write_file(&path, |out| table.write_csv(&data, out))?;
+    }
+    Ok(())
+}
+
+/// Writes a file under another name, and gives it its own when it is whole.
+fn write_file(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<u64>) -> Result<()> {
     let failed = |error| Error::io(format!("cannot write {}", path.display()), error);
     let mut name = path
         .file_name()
@@ -28,7 +57,7 @@ pub fn generate(arguments: &GenerateArguments) -> Result<()> {
     let written = File::create(&temporary)
         .and_then(|file| {
             let mut out = BufWriter::with_capacity(256 << 10, file);
-            write_data(arguments, &mut out)?;
+            write(&mut out)?;
             out.flush()
         })
         .and_then(|()| std::fs::rename(&temporary, path));
@@ -39,9 +68,14 @@ pub fn generate(arguments: &GenerateArguments) -> Result<()> {
     })
 }
 
-fn write_data(arguments: &GenerateArguments, out: &mut impl Write) -> std::io::Result<u64> {
-    let (records, seed) = (arguments.records, arguments.seed);
-    match arguments.kind {
+fn write_data(
+    arguments: &GenerateArguments,
+    kind: DataKind,
+    records: u64,
+    out: &mut impl Write,
+) -> std::io::Result<u64> {
+    let seed = arguments.seed;
+    match kind {
         DataKind::Keyed => {
             let keys = arguments.keys.unwrap_or(1_000_000);
             KeyedData::new(keys, arguments.skew.unwrap_or(0.0), seed).write(records, out)
@@ -56,6 +90,7 @@ fn write_data(arguments: &GenerateArguments, out: &mut impl Write) -> std::io::R
             }
             Ok(records * crate::data::gensort::GENSORT_RECORD as u64)
         }
+        DataKind::Tpch => unreachable!("its tables are files of their own"),
     }
 }
 
@@ -106,6 +141,7 @@ mod tests {
             ))
             .is_err()
         );
+        assert!(run(&format!("forebay-bench generate keyed --scale 1 --output {path}")).is_err());
         std::fs::remove_dir_all(&directory).expect("removable");
         assert!(
             run(&format!(

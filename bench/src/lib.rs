@@ -2,8 +2,8 @@
 //!
 //! A module uses only those above it:
 //!
-//! - [`setting`]: everything that determines one run
 //! - [`data`]: input, each record a function of seed and index
+//! - [`setting`]: everything that determines one run
 //! - [`cli`]: the command line
 //! - [`table`], [`progress`]: what the user sees
 //! - [`process`], [`scratch`]: memory, processor time and files of this process
@@ -15,8 +15,8 @@
 //! - [`oracle`]: results computed plainly, and steps without an engine, in a process of their own
 //! - [`run`]: measures settings, compares them with oracle and limits, and prints the table
 
-pub mod setting;
 pub mod data;
+pub mod setting;
 pub mod cli;
 pub mod table;
 pub mod progress;

@@ -1,6 +1,7 @@
 //! A setting: everything that determines one measured run, resolved from the command line and the workload's
 //! defaults, and handed to the oracle's process as JSON.
 
+use crate::data::tpch;
 use forebay_memory::{ByteSize, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -78,6 +79,9 @@ impl Setting {
     /// What is printed of a setting beside the workload's name and mode.
     pub fn label(&self) -> String {
         let mut parts = Vec::new();
+        if self.workload.starts_with("tpch-") {
+            parts.push(format!("scale={}", tpch::scale_of(self.records)));
+        }
         if let Some(managed) = self.managed {
             parts.push(format!(
                 "managed={}",

@@ -1,8 +1,9 @@
 //! Which settings a command line means: the rows of a suite, or the named workloads with the given options.
 
 use crate::cli::{RunArguments, SuiteName};
+use crate::data::tpch::LINE_ITEMS;
 use crate::setting::{Emit, Mode, Setting};
-use crate::workload::{self, WORKLOADS};
+use crate::workload::{self, WORKLOADS, tpch};
 use forebay_memory::size::MIB;
 use forebay_memory::{Error, Result};
 
@@ -41,12 +42,18 @@ pub fn rows(arguments: &RunArguments) -> Result<Vec<Row>> {
                 "--rate: {name} takes its records as fast as it can; exchange is the workload with a schedule"
             )));
         }
+        if arguments.scale.is_some() && !tpch::is_query(name) {
+            return Err(Error::config(format!(
+                "--scale: {name} is no TPC-H query; choose the size of its input by --records"
+            )));
+        }
         rows.push(row(name, arguments));
     }
     if arguments.workloads.is_empty() {
         rows = match arguments.suite {
             SuiteName::Quick => quick(arguments),
             SuiteName::Full => full(arguments),
+            SuiteName::Tpch => queries(arguments),
         };
     }
     Ok(rows)
@@ -62,7 +69,11 @@ fn row(name: &str, arguments: &RunArguments) -> Row {
         Some(Emit::Updates) => Mode::Streaming,
         _ => Mode::Batch,
     });
-    let records = arguments.records.unwrap_or(workload.records);
+    let of_scale = |scale: f64| (scale * LINE_ITEMS as f64).round() as u64;
+    let records = match (arguments.records, arguments.scale) {
+        (None, Some(scale)) if tpch::is_query(name) => of_scale(scale),
+        (records, _) => records.unwrap_or(workload.records),
+    };
     let emit = match mode {
         Mode::Streaming => Emit::Updates,
         Mode::Batch => Emit::Final,
@@ -167,6 +178,18 @@ fn quick(arguments: &RunArguments) -> Vec<Row> {
         (options.rate, options.records) = (Some(1_000_000), Some(2_000_000));
         options.overrides.push("network.buffer_timeout=1ms".into());
     });
+    suite.add("tpch-q1", |options| options.scale = Some(0.1));
+    suite.rows
+}
+
+fn queries(arguments: &RunArguments) -> Vec<Row> {
+    let mut suite = Builder {
+        arguments,
+        rows: Vec::new(),
+    };
+    for workload in WORKLOADS.iter().filter(|workload| tpch::is_query(workload.name)) {
+        suite.add(workload.name, |_| ());
+    }
     suite.rows
 }
 
@@ -221,12 +244,31 @@ mod tests {
             );
         }
         for workload in WORKLOADS {
-            assert!(
-                rows.iter().any(|row| row.setting.workload == workload.name),
-                "{}",
-                workload.name
-            );
+            // Of the queries one is enough.
+            let is_there = |row: &Row| match tpch::is_query(workload.name) {
+                true => tpch::is_query(&row.setting.workload),
+                false => row.setting.workload == workload.name,
+            };
+            assert!(rows.iter().any(is_there), "{}", workload.name);
         }
+    }
+
+    #[test]
+    fn queries_take_a_scale() {
+        let suite = RunArguments {
+            suite: SuiteName::Tpch,
+            scale: Some(0.01),
+            ..RunArguments::default()
+        };
+        let rows = rows(&suite).expect("queries have a scale");
+        assert!(rows.iter().all(|row| row.setting.records == 60_000));
+        assert!(rows.iter().any(|row| row.setting.workload == "tpch-q6"));
+        let refused = super::rows(&RunArguments {
+            workloads: vec!["aggregate".into()],
+            ..suite
+        });
+        let refused = refused.map(|_| ()).expect_err("it has records");
+        assert!(refused.to_string().contains("--records"), "{refused}");
     }
 
     #[test]

@@ -6,9 +6,11 @@ pub mod zipf;
 pub mod keyed;
 pub mod gensort;
 pub mod text;
+pub mod tpch;
 
 pub use gensort::{GensortForm, gensort_record};
 pub use keyed::{Keyed, KeyedData};
 pub use mix::{Modulus, mix};
 pub use text::TextData;
+pub use tpch::{TpchData, TpchTable};
 pub use zipf::Zipf;

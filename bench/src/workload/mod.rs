@@ -12,6 +12,7 @@ mod keyed_sum;
 mod aggregate;
 mod distinct;
 mod exchange;
+pub mod tpch;
 
 use crate::data::keyed::KEYED_RECORD;
 use crate::limits::MachineLimits;
@@ -31,6 +32,8 @@ pub const WORKLOADS: &[Workload] = &[
     aggregate::WORKLOAD,
     distinct::WORKLOAD,
     exchange::WORKLOAD,
+    tpch::Q1,
+    tpch::Q6,
 ];
 
 /// One workload.
