@@ -124,6 +124,9 @@ pub struct RunArguments {
     /// wrote there is replaced.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Measure no limits of this machine: for runs whose time or memory is somebody else's, as in comparisons.
+    #[arg(long)]
+    pub no_limits: bool,
     /// Compare every result with a plain computation in a process of its own.
     #[arg(long)]
     pub verify: bool,

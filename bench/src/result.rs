@@ -80,6 +80,10 @@ pub struct RunResult {
     /// Processor time of the process in one run, in seconds: the median.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
+    /// Why there are no times, where an engine did not get through: "out of memory". Only comparisons of engines have such
+    /// results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// The least time that a run could take on this machine, by what was measured in the same run.
@@ -205,7 +209,8 @@ pub fn read(path: &Path) -> Result<Vec<RunResult>> {
     })?;
     for result in &results {
         let sane = |seconds: &f64| seconds.is_finite() && *seconds > 0.0;
-        if result.seconds.is_empty() || !result.seconds.iter().all(sane) {
+        let missing = result.seconds.is_empty() && result.failure.is_none();
+        if missing || !result.seconds.iter().all(sane) {
             return Err(Error::config(format!(
                 "{}: result \"{}\" has no times above zero in \"seconds\"",
                 path.display(),
@@ -261,6 +266,12 @@ mod tests {
         write(&path, std::slice::from_ref(&result)).expect("writable");
         write(&path, &[result.clone(), result.clone()]).expect("writable");
         assert_eq!(read(&path).expect("readable"), [result.clone(), result.clone()]);
+        let failed = RunResult {
+            failure: Some("out of memory".into()),
+            ..RunResult::default()
+        };
+        write(&path, std::slice::from_ref(&failed)).expect("writable");
+        assert_eq!(read(&path).expect("no times, and it says why"), [failed]);
         let names: Vec<_> = std::fs::read_dir(&directory)
             .expect("listable")
             .flatten()

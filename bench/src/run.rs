@@ -29,7 +29,10 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let start = Instant::now();
     let mut progress = Progress::new(rows.len() + 1, arguments.progress());
     progress.begin("measuring this machine");
-    let mut machine = Machine::measure(&rows)?;
+    let mut machine = match arguments.no_limits {
+        true => None,
+        false => Some(Machine::measure(&rows)?),
+    };
     let shown = match arguments.progress() {
         ProgressForm::Auto => forebay::Progress::Terminal,
         ProgressForm::Lines => forebay::Progress::Lines,
@@ -39,7 +42,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let mut results = Vec::new();
     for row in &rows {
         progress.begin(&title(&row.setting));
-        results.push(measure(row, arguments.verify, shown, &mut machine)?);
+        results.push(measure(row, arguments.verify, shown, machine.as_mut())?);
         progress.step();
         // After every row, so that an interrupted suite has left what it measured.
         if let Some(path) = &arguments.json {
@@ -47,7 +50,9 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         }
     }
     drop(progress);
-    print!("{}", machine.describe());
+    if let Some(machine) = &machine {
+        print!("{}", machine.describe());
+    }
     print!("{}", table_of(&results));
     println!(
         "{} {} in {}",
@@ -197,8 +202,13 @@ fn small_job() -> Result<f64> {
     Ok(elapsed)
 }
 
-/// Measures a row.
-fn measure(row: &Row, verify: bool, shown: forebay::Progress, machine: &mut Machine) -> Result<RunResult> {
+/// Measures a row; without its limits where there is no machine to compare with.
+fn measure(
+    row: &Row,
+    verify: bool,
+    shown: forebay::Progress,
+    machine: Option<&mut Machine>,
+) -> Result<RunResult> {
     let mut setting = Setting {
         output: None,
         ..row.setting.clone()
@@ -251,11 +261,15 @@ fn measure(row: &Row, verify: bool, shown: forebay::Progress, machine: &mut Mach
         })?;
     }
     let median = Spread::of(&measured.seconds).map_or(f64::NAN, |spread| spread.median);
-    let limit = limit_of(&setting, last, &measured, machine, &plan, median)?;
     let stall = match workload.stall {
-        Some(stall) if last.summary.spilled_bytes_written() == 0 => Some(stall(&runtime, &setting)?),
+        Some(stall) if machine.is_some() && last.summary.spilled_bytes_written() == 0 => {
+            Some(stall(&runtime, &setting)?)
+        }
         _ => None,
     };
+    let limit = machine
+        .map(|machine| limit_of(&setting, last, &measured, machine, &plan, median))
+        .transpose()?;
     Ok(RunResult {
         workload: setting.workload.clone(),
         engine: "forebay".into(),
@@ -278,11 +292,12 @@ fn measure(row: &Row, verify: bool, shown: forebay::Progress, machine: &mut Mach
         verified,
         setting: row.setting.label(),
         keys: (setting.keys > 0).then_some(setting.keys),
-        limit: Some(limit),
+        limit,
         latency: last.latency.clone(),
         longest_stall_ms: stall.map(|[_, again]| again),
         longest_fresh_stall_ms: stall.map(|[fresh, _]| fresh),
         cpu_seconds: Spread::of(&measured.cpu).map(|spread| spread.median),
+        failure: None,
         seconds: measured.seconds,
     })
 }
@@ -401,7 +416,6 @@ fn table_of(results: &[RunResult]) -> String {
         .iter()
         .map(|result| {
             let spread = Spread::of(&result.seconds).expect("a row is measured at least once");
-            let limit = result.limit.as_ref().expect("every row has a limit");
             if let Some(latency) = &result.latency {
                 notes.push(format!(
                     "{} at {} records/s: latency p50 {:.0} µs, p90 {:.0} µs, p99 {:.0} µs, p99.9 {:.0} µs, most {:.0} µs; \
@@ -432,7 +446,9 @@ fn table_of(results: &[RunResult]) -> String {
                     table::bytes(result.process_budget_bytes)
                 ));
             }
-            if !limits.iter().any(|(name, _)| *name == limit.name) {
+            if let Some(limit) = &result.limit
+                && !limits.iter().any(|(name, _)| *name == limit.name)
+            {
                 limits.push((&limit.name, &limit.formula));
             }
             vec![
@@ -454,7 +470,9 @@ fn table_of(results: &[RunResult]) -> String {
                     table::bytes(result.peak_rss_bytes),
                     table::bytes(result.process_budget_bytes)
                 ),
-                format!("{:.0} % {}", limit.share * 100.0, limit.name),
+                result.limit.as_ref().map_or("not measured".into(), |limit| {
+                    format!("{:.0} % {}", limit.share * 100.0, limit.name)
+                }),
                 match result.verified {
                     None => result.result_hash.clone(),
                     Some(true) => format!("{} = oracle", result.result_hash),
@@ -468,8 +486,9 @@ fn table_of(results: &[RunResult]) -> String {
         text += &note;
         text.push('\n');
     }
-    text +=
-        "Limits, the least times by what was measured in this run, each for the first row that it binds:\n";
+    if !limits.is_empty() {
+        text += "Limits, the least times by what was measured in this run, each for the first row that it binds:\n";
+    }
     for (name, formula) in limits {
         text += &format!("  {name}: {formula}\n");
     }
@@ -510,12 +529,14 @@ mod tests {
             start_ms: 0.0,
             small_job_ms: 0.0,
         };
-        let result = measure(&rows[0], false, forebay::Progress::Off, &mut machine).expect("it runs");
+        let result = measure(&rows[0], false, forebay::Progress::Off, Some(&mut machine)).expect("it runs");
         assert_eq!(
             (result.records, result.result_records, result.seconds.len()),
             (10_000, 100, 2)
         );
         assert!(result.limit.as_ref().is_some_and(|limit| limit.share > 0.0));
+        let bare = measure(&rows[0], false, forebay::Progress::Off, None).expect("it runs");
+        assert_eq!((bare.limit, bare.result_hash), (None, result.result_hash.clone()));
         let table = table_of(&[result]);
         assert!(table.contains("keyed-sum") && table.contains("10.0 K"), "{table}");
     }
