@@ -8,6 +8,7 @@ use crate::exchange::ChannelLimits;
 use crate::graph::{Graph, Node};
 use crate::interrupt;
 use crate::job::{JobHandle, JobOptions, launch};
+use crate::operator::FirstRanks;
 use crate::plan::JobPlan;
 use crate::progress::Progress;
 use crate::runtime::Runtime;
@@ -114,6 +115,17 @@ impl Environment {
 
     pub(crate) fn change(&self, node: usize, change: impl FnOnce(&mut Node)) {
         change(&mut self.inner.graph.borrow_mut().nodes[node]);
+    }
+
+    /// Says where the records of each subtask of a node, a sort, begin in the order of all.
+    #[expect(dead_code, reason = "sorts will")]
+    pub(crate) fn set_ranks(&self, node: usize, ranks: FirstRanks) {
+        self.inner.graph.borrow_mut().ranks.insert(node, ranks);
+    }
+
+    /// See [`Environment::set_ranks`].
+    pub(crate) fn ranks(&self, node: usize) -> Option<FirstRanks> {
+        self.inner.graph.borrow().ranks.get(&node).cloned()
     }
 
     fn options(&self, graph: &Graph, name: &str) -> Result<JobOptions> {

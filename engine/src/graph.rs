@@ -5,7 +5,7 @@
 
 use crate::batch::Batches;
 use crate::exchange::Router;
-use crate::operator::Operator;
+use crate::operator::{FirstRanks, Operator};
 use crate::plan::{ExchangeKind, JobPlan, PlanEdge, PlanNode};
 use crate::record::Schema;
 use crate::source::Subtask;
@@ -102,6 +102,8 @@ impl Node {
 #[derive(Default)]
 pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
+    /// Of nodes that sort: where their subtasks' records begin.
+    pub(crate) ranks: BTreeMap<usize, FirstRanks>,
 }
 
 impl Graph {

@@ -353,6 +353,12 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     pub fn sink<T: Sink<In = O>>(self, name: impl Into<String>, mut sink: T) -> StreamEnd {
         let (environment, inputs) = self.into_edges();
         sink.prepare(environment.runtime().plan());
+        // Only the records of one node are in order.
+        if let [edge] = &inputs[..]
+            && let Some(ranks) = environment.ranks(edge.from)
+        {
+            sink.take_ranks(&ranks);
+        }
         let node = environment.add(Node {
             kind: "sink",
             name: Some(name.into()),

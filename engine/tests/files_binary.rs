@@ -2,10 +2,12 @@
 
 mod files_support;
 
-use files_support::{Between, Random, Scratch, read};
-use forebay::ErrorKind;
+use files_support::{Between, Random, Scratch, environment, read};
+use forebay::operator::FirstRanks;
 use forebay::record::Record;
-use forebay::source::binary;
+use forebay::sink::{BinarySink, FileSink, Sink, SinkWriter};
+use forebay::source::{Subtask, binary, generate};
+use forebay::{Error, ErrorKind};
 use std::fs;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -154,4 +156,200 @@ fn what_has_no_size_is_read_to_its_end() {
     }
     let found = read(binary::<Three>(path), 2).expect("two records of three bytes");
     assert_eq!(found, [Three { bytes: *b"Lin" }, Three { bytes: *b"ux\n" }]);
+}
+
+fn all(scratch: &Scratch, pattern: &str) -> Vec<Keyed> {
+    read(binary::<Keyed>(scratch.pattern(pattern)), 1).expect("what was written is read")
+}
+
+/// Records that say where they are.
+fn numbered(range: std::ops::Range<u64>) -> Vec<Keyed> {
+    range
+        .map(|key| Keyed {
+            key,
+            value: !(key as i64),
+        })
+        .collect()
+}
+
+#[test]
+fn part_files_hold_what_was_sent() {
+    for parallelism in [1, 2, 3, 8] {
+        let scratch = Scratch::new("binary-sink");
+        let environment = environment(parallelism);
+        let source = generate(100_000, |key| Keyed {
+            key,
+            value: !(key as i64),
+        });
+        environment.source("numbers", source).rebalance().sink(
+            "files",
+            FileSink::binary::<Keyed>(scratch.path("out")).suffix(".bin"),
+        );
+        environment.execute("write").expect("the directory is new");
+        assert_eq!(environment.runtime().manager().outstanding(), 0);
+        assert!(
+            scratch.names("out").len() <= parallelism,
+            "{:?}",
+            scratch.names("out")
+        );
+        let mut found = all(&scratch, "out/*.bin");
+        found.sort();
+        assert!(found == numbered(0..100_000), "parallelism {parallelism}");
+    }
+}
+
+#[test]
+fn no_records_are_no_part_files_and_an_empty_file() {
+    let scratch = Scratch::new("binary-sink");
+    let environment = environment(1);
+    let none = || environment.source("nothing", generate(0, |key| Keyed { key, value: 0 }));
+    none().sink("files", FileSink::binary::<Keyed>(scratch.path("out")));
+    none().sink("file", BinarySink::<Keyed>::file(scratch.path("one")));
+    environment.execute("write").expect("both are new");
+    assert_eq!(scratch.names("out"), Vec::<String>::new());
+    assert_eq!(scratch.names(""), ["one", "out"]);
+    assert_eq!(fs::read(scratch.path("one")).expect("it is there"), b"");
+    assert_eq!(all(&scratch, "one"), []);
+}
+
+/// Runs a job that writes `count` records into one file, with one subtask.
+fn write_one(
+    scratch: &Scratch,
+    count: u64,
+    change: fn(BinarySink<Keyed>) -> BinarySink<Keyed>,
+) -> Result<(), Error> {
+    let environment = environment(2);
+    environment
+        .source(
+            "numbers",
+            generate(count, |key| Keyed {
+                key,
+                value: !(key as i64),
+            }),
+        )
+        .sink("file", change(BinarySink::file(scratch.path("one"))))
+        .parallelism(1);
+    environment.execute("write").map(drop)
+}
+
+#[test]
+fn one_file_is_replaced_only_where_that_is_said() {
+    let scratch = Scratch::new("binary-sink");
+    write_one(&scratch, 100_000, |sink| sink.sync()).expect("it is new");
+    let mut found = all(&scratch, "one");
+    found.sort();
+    assert!(found == numbered(0..100_000));
+    let error = write_one(&scratch, 10, |sink| sink).expect_err("it is there");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(
+        scratch
+            .mask(&error.to_string())
+            .contains("\"DIR/one\" exists; name another file, or choose overwrite()")
+    );
+    let error = write_one(&scratch, 10, |sink| sink.append()).expect_err("it cannot");
+    assert!(
+        error.to_string().contains("one file is not appended to"),
+        "{error}"
+    );
+    assert_eq!(all(&scratch, "one").len(), 100_000);
+    write_one(&scratch, 10, |sink| sink.overwrite()).expect("it is replaced");
+    assert_eq!(all(&scratch, "one").len(), 10);
+    assert_eq!(scratch.names(""), ["one"], "nothing hidden is left");
+}
+
+#[test]
+fn a_job_that_fails_leaves_no_file() {
+    let scratch = Scratch::new("binary-sink");
+    let environment = environment(2);
+    environment
+        .source("numbers", generate(500_000, |key| Keyed { key, value: 0 }))
+        .try_map(|row: &Keyed| match row.key {
+            499_999 => Err(Error::user("enough")),
+            _ => Ok(*row),
+        })
+        .sink("file", BinarySink::file(scratch.path("one")))
+        .parallelism(1);
+    assert!(environment.execute("write").is_err());
+    assert_eq!(scratch.names(""), Vec::<String>::new());
+}
+
+#[test]
+fn several_subtasks_need_a_sorted_stream_for_one_file() {
+    let scratch = Scratch::new("binary-sink");
+    let environment = environment(2);
+    environment
+        .source("numbers", generate(10, |key| Keyed { key, value: 0 }))
+        .sink("file", BinarySink::file(scratch.path("one")));
+    let error = environment.execute("write").expect_err("it has no order");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(
+        scratch
+            .mask(&error.to_string())
+            .contains("\"DIR/one\" cannot be written by 2 subtasks"),
+        "{error}"
+    );
+    assert_eq!(scratch.names(""), Vec::<String>::new());
+}
+
+/// What subtasks of a sort are given to do, in any order of turns.
+#[test]
+fn subtasks_with_ranks_write_one_file_in_order() {
+    for seed in 0..8 {
+        let mut random = Random(seed);
+        let scratch = Scratch::new("binary-sink");
+        let parallelism = 1 + random.below(8);
+        let mut bounds: Vec<u64> = (0..parallelism - 1)
+            .map(|_| random.below(20_000) as u64)
+            .collect();
+        bounds.extend([0, 20_000]);
+        bounds.sort();
+        let ranks = FirstRanks::default();
+        let mut sink = BinarySink::<Keyed>::file(scratch.path("one"));
+        sink.take_ranks(&ranks);
+        let mut parts: Vec<_> = (0..parallelism)
+            .map(|index| {
+                let writer = sink.writer(Subtask { index, parallelism }).expect("it is new");
+                (writer, numbered(bounds[index]..bounds[index + 1]))
+            })
+            .collect();
+        ranks.publish(&bounds);
+        while !parts.is_empty() {
+            let at = random.below(parts.len());
+            let (writer, rest) = &mut parts[at];
+            for row in rest.drain(..random.below(900).min(rest.len())) {
+                writer.write(&row).expect("there is space");
+            }
+            if rest.is_empty() {
+                writer.finish().expect("there is space");
+                parts.remove(at);
+            }
+        }
+        drop(sink);
+        assert!(all(&scratch, "one") == numbered(0..20_000), "seed {seed}");
+        assert_eq!(scratch.names(""), ["one"]);
+    }
+}
+
+#[test]
+fn a_sink_of_another_parallelism_than_the_sort_is_refused() {
+    let scratch = Scratch::new("binary-sink");
+    let ranks = FirstRanks::default();
+    let mut sink = BinarySink::<Keyed>::file(scratch.path("one"));
+    sink.take_ranks(&ranks);
+    let mut writer = sink
+        .writer(Subtask {
+            index: 0,
+            parallelism: 1,
+        })
+        .expect("it is new");
+    ranks.publish(&[0, 5, 10]);
+    let error = writer
+        .write(&Keyed { key: 0, value: 0 })
+        .expect_err("records of two subtasks would be mixed");
+    assert!(
+        error
+            .to_string()
+            .contains("written by 1 subtasks, but the stream was sorted by 2"),
+        "{error}"
+    );
 }

@@ -1,6 +1,7 @@
 //! Operators: objects that take batches and send batches, chained by direct calls.
 
 mod downstream;
+mod ranks;
 mod fused;
 mod aggregate;
 mod materialize;
@@ -13,3 +14,4 @@ pub(crate) use aggregate::{
 pub use downstream::{Chain, ChainLink, Downstream, Finish, Operator, ViewTaker};
 pub use fused::{Collector, Emit, Filter, FlatMap, Fused, FusedFlatMap, Identity, Inspect, Map, Stage};
 pub(crate) use materialize::{LEAST_SEGMENTS as LEAST_MATERIALIZE_SEGMENTS, Materialize};
+pub use ranks::FirstRanks;

@@ -80,6 +80,11 @@ impl Drop for PartFile {
 }
 
 impl PartFile {
+    /// Where it is before it has its name.
+    pub(super) fn hidden(&self) -> &Path {
+        &self.hidden
+    }
+
     /// The name that it will have, for errors.
     pub(super) fn name(&self) -> &str {
         &self.name
@@ -168,6 +173,11 @@ impl Output {
             is_published: false,
         };
         Ok((file, part))
+    }
+
+    /// Whether files are written to the device before they get their names.
+    pub(super) fn syncs(&self) -> bool {
+        self.options.syncs
     }
 
     /// Writes a file's content to the device, where that was asked for.

@@ -2,7 +2,7 @@
 //!
 //! # Interface
 //! A [`Sink`] opens a [`SinkWriter`] for each subtask. [`Blackhole`], [`ForEach`], [`Collect`] and [`Print`] need no files;
-//! [`FileSink`] writes text and CSV.
+//! [`FileSink`] writes text and CSV, [`BinarySink`] plain records.
 
 mod basic;
 mod operator;
@@ -10,13 +10,18 @@ mod file_writers;
 mod file_output;
 mod file;
 mod csv;
+mod direct_file;
+mod single_file;
+mod binary;
 
 pub use basic::{Blackhole, Collect, Collected, ForEach, HashSink, Print, SinkHash};
+pub use binary::{BinarySink, BinarySinkWriter};
 pub use csv::CsvRows;
 pub use file::{FileFormat, FileSink, FileSinkWriter, TextLines, TextWith};
 pub use operator::SinkOperator;
 
 use crate::batch::Batch;
+use crate::operator::FirstRanks;
 use crate::record::Record;
 use crate::source::Subtask;
 use forebay_memory::{Plan, Result};
@@ -31,6 +36,12 @@ pub trait Sink: Send + 'static {
     /// Called once, when the sink becomes part of a job, with the plan that it will run under.
     fn prepare(&mut self, plan: &Plan) {
         let _ = plan;
+    }
+
+    /// Called once, after [`Sink::prepare`], where the sink is given what a sort sends, with nothing in between: subtask by subtask
+    /// the records are in order, and `ranks` says at which each begins. It is known when the first record comes.
+    fn take_ranks(&mut self, ranks: &FirstRanks) {
+        let _ = ranks;
     }
 
     /// Whether its writers block, on a device or a service: they then run on helper threads.

@@ -1,0 +1,299 @@
+//! [`BinarySink`]: plain records as their bytes, in files of a directory or in one file.
+//!
+//! # Interface
+//! [`FileSink::binary`] writes part files, [`BinarySink::file`] one file; options are methods.
+//!
+//! # Algorithm
+//! A batch's rows are a file's bytes: they are copied into the piece that goes to disk, and nothing is done for a record. One file at
+//! parallelism above 1 is for sorted streams: each subtask is told the rank of its first record, and writes from there on.
+//!
+//! # Memory
+//! A piece of up to 1 MiB for each subtask, on the user's heap.
+//!
+//! # Not here
+//! How pieces reach the disk (`direct_file`); how files get their names (`file_output`, `single_file`).
+
+use super::direct_file::DirectFile;
+use super::file::{FileSink, TextLines};
+use super::file_output::{Existing, Output, OutputOptions, PartFile};
+use super::single_file::SingleFile;
+use super::{Sink, SinkWriter};
+use crate::batch::Batch;
+use crate::operator::FirstRanks;
+use crate::record::PlainRecord;
+use crate::source::Subtask;
+use forebay_memory::{Error, Result};
+use std::io;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+/// A sink of plain records, which writes them as they lie in memory, one after the other, so that
+/// [`source::binary`](crate::source::binary()) reads them back. Its writers run on helper threads (`exec.helper_threads`), and
+/// go past the page cache where the file system allows it: what was written is not in memory when it is read again.
+pub struct BinarySink<R> {
+    options: OutputOptions,
+    /// The one file, where there is one.
+    file: Option<PathBuf>,
+    ranks: Option<FirstRanks>,
+    target: OnceLock<Target>,
+    record: PhantomData<fn(R)>,
+}
+
+#[derive(Clone)]
+enum Target {
+    Directory(Arc<Output>),
+    File(Arc<SingleFile>),
+}
+
+impl FileSink<TextLines> {
+    /// A sink that writes plain records as their bytes, a file for each subtask that has some, into a directory; about the directory
+    /// and its files see [`FileSink`].
+    ///
+    /// ```
+    /// use forebay::record::Record;
+    /// use forebay::sink::FileSink;
+    /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+    ///
+    /// #[derive(Clone, Copy, Record, FromBytes, IntoBytes, Immutable, KnownLayout)]
+    /// #[repr(C)]
+    /// #[record(plain)]
+    /// struct Sale {
+    ///     shop: u64,
+    ///     amount: i64,
+    /// }
+    ///
+    /// let sink = FileSink::binary::<Sale>("sales").suffix(".bin");
+    /// # let _ = sink;
+    /// ```
+    pub fn binary<R: PlainRecord>(directory: impl Into<PathBuf>) -> BinarySink<R> {
+        BinarySink::new(directory.into(), None)
+    }
+}
+
+impl<R: PlainRecord> BinarySink<R> {
+    fn new(directory: PathBuf, file: Option<PathBuf>) -> Self {
+        BinarySink {
+            options: OutputOptions {
+                directory,
+                suffix: String::new(),
+                existing: Existing::default(),
+                syncs: false,
+            },
+            file,
+            ranks: None,
+            target: OnceLock::new(),
+            record: PhantomData,
+        }
+    }
+
+    /// A sink that writes one file: of a sorted stream, in its order, with as many subtasks as the sort has, or of any stream where
+    /// the sink has one subtask ([`parallelism(1)`](crate::StreamEnd::parallelism)). The file has its name when everything is written;
+    /// one that is there already is refused before anything runs, unless [`overwrite`](BinarySink::overwrite) says otherwise.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        BinarySink::new(PathBuf::new(), Some(path.into()))
+    }
+
+    /// Writes everything to the device before it gets its name, so that it survives a loss of power.
+    pub fn sync(mut self) -> Self {
+        self.options.syncs = true;
+        self
+    }
+
+    /// Replaces the file that is there, or part files that the directory has, when the new ones are complete.
+    pub fn overwrite(mut self) -> Self {
+        self.options.existing = Existing::Replace;
+        self
+    }
+
+    /// Keeps what the directory has; the new files are numbered behind those that are there. A file is not appended to.
+    pub fn append(mut self) -> Self {
+        self.options.existing = Existing::Keep;
+        self
+    }
+
+    /// What names of part files end in: nothing by default.
+    pub fn suffix(mut self, suffix: impl Into<String>) -> Self {
+        self.options.suffix = suffix.into();
+        self
+    }
+
+    fn target(&self) -> Target {
+        match &self.file {
+            Some(path) => Target::File(Arc::new(SingleFile::new(
+                path.clone(),
+                self.options.existing == Existing::Replace,
+                self.options.syncs,
+            ))),
+            None => Target::Directory(Arc::new(Output::new(self.options.clone()))),
+        }
+    }
+}
+
+impl<R: PlainRecord> Sink for BinarySink<R> {
+    type In = R;
+    type Writer = BinarySinkWriter<R>;
+
+    fn is_blocking(&self) -> bool {
+        true
+    }
+
+    fn take_ranks(&mut self, ranks: &FirstRanks) {
+        self.ranks = Some(ranks.clone());
+    }
+
+    fn writer(&self, subtask: Subtask) -> Result<BinarySinkWriter<R>> {
+        let target = self.target.get_or_init(|| self.target()).clone();
+        match &target {
+            Target::Directory(output) => output.open()?,
+            Target::File(file) if self.options.existing == Existing::Keep => {
+                return Err(Error::config(format!(
+                    "file sink: \"{}\": one file is not appended to; choose overwrite(), or write part files into a directory",
+                    file.name().display()
+                )));
+            }
+            Target::File(file) if subtask.parallelism > 1 && self.ranks.is_none() => {
+                return Err(Error::config(format!(
+                    "file sink: \"{}\" cannot be written by {} subtasks: records of a stream that is not sorted have no place in \
+                     it; put sort_by directly before the sink, give the sink parallelism(1), or write part files into a \
+                     directory",
+                    file.name().display(),
+                    subtask.parallelism
+                )));
+            }
+            Target::File(file) => {
+                file.open()?;
+            }
+        }
+        Ok(BinarySinkWriter {
+            target,
+            ranks: self.ranks.clone(),
+            subtask,
+            current: None,
+            part: None,
+            written: 0,
+            record: PhantomData,
+        })
+    }
+}
+
+/// Writes what one subtask of a [`BinarySink`] is given.
+pub struct BinarySinkWriter<R> {
+    /// Open when the first record has come.
+    current: Option<DirectFile>,
+    part: Option<PartFile>,
+    ranks: Option<FirstRanks>,
+    subtask: Subtask,
+    /// Bytes so far.
+    written: u64,
+    /// Dropped after the file is.
+    target: Target,
+    record: PhantomData<fn(R)>,
+}
+
+impl<R: PlainRecord> BinarySinkWriter<R> {
+    /// Begins to write, where the first record belongs.
+    fn begin(&mut self) -> Result<&mut DirectFile> {
+        let Subtask { index, parallelism } = self.subtask;
+        let file = match &self.target {
+            Target::Directory(output) => {
+                let (_, part) = output.create(index, 0)?;
+                let opened = DirectFile::open(part.hidden(), 0, parallelism);
+                let file = opened.map_err(|error| output.fault("create", &output.path(&part), error))?;
+                self.part = Some(part);
+                file
+            }
+            Target::File(file) => {
+                let hidden = file.open()?;
+                let first = match &self.ranks {
+                    None => 0,
+                    Some(ranks) if ranks.subtasks() == Some(parallelism) => {
+                        ranks.range(index).map_or(0, |range| range.start)
+                    }
+                    Some(ranks) => {
+                        return Err(Error::config(format!(
+                            "file sink: \"{}\" is written by {parallelism} subtasks, but the stream was sorted by {}: between them \
+                             its order is lost; give both the same parallelism",
+                            file.name().display(),
+                            ranks.subtasks().unwrap_or(0),
+                        )));
+                    }
+                };
+                DirectFile::open(&hidden, first * size_of::<R>() as u64, parallelism)
+                    .map_err(|error| file.fault("write", error))?
+            }
+        };
+        Ok(self.current.insert(file))
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let file = match &mut self.current {
+            Some(file) => file,
+            None => self.begin()?,
+        };
+        let result = file.write(bytes);
+        self.written += bytes.len() as u64;
+        result.map_err(|error| self.fault(error))
+    }
+
+    fn fault(&self, error: io::Error) -> Error {
+        match (&self.target, &self.part) {
+            (Target::Directory(output), Some(part)) => output.fault("write", &output.path(part), error),
+            (Target::Directory(_), None) => Error::io("file sink: cannot write", error),
+            (Target::File(file), _) => file.fault("write", error),
+        }
+    }
+
+    /// Checks that a subtask of a sorted stream has sent what it said.
+    fn check_ranks(&self) {
+        let range = self
+            .ranks
+            .as_ref()
+            .filter(|ranks| ranks.subtasks() == Some(self.subtask.parallelism))
+            .and_then(|ranks| ranks.range(self.subtask.index));
+        if let Some(range) = range {
+            assert_eq!(
+                self.written,
+                (range.end - range.start) * size_of::<R>() as u64,
+                "subtask {} of a sort sends the records that it said it would",
+                self.subtask.index
+            );
+        }
+    }
+}
+
+impl<R: PlainRecord> SinkWriter for BinarySinkWriter<R> {
+    type In = R;
+
+    const TAKES_BATCHES: bool = true;
+
+    fn write(&mut self, row: &R) -> Result<()> {
+        self.append(row.as_bytes())
+    }
+
+    fn write_batch(&mut self, batch: &Batch) -> Result<()> {
+        self.append(batch.bytes())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.check_ranks();
+        if let Some(mut file) = self.current.take() {
+            let syncs = match &self.target {
+                Target::Directory(output) => output.syncs(),
+                Target::File(file) => file.syncs(),
+            };
+            let finished = file.finish().and_then(|()| match syncs {
+                true => file.sync(),
+                false => Ok(()),
+            });
+            finished.map_err(|error| self.fault(error))?;
+        }
+        match &self.target {
+            Target::Directory(output) => {
+                let mut parts: Vec<PartFile> = self.part.take().into_iter().collect();
+                output.finished(&mut parts, self.subtask.parallelism)
+            }
+            Target::File(file) => file.finished(self.subtask.parallelism),
+        }
+    }
+}
