@@ -1,6 +1,5 @@
 //! The command line.
 
-use crate::data::GensortForm;
 use crate::data::tpch::{LEAST_SCALE, MOST_SCALE};
 use crate::setting::{Emit, Mode, parse_count};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -25,6 +24,12 @@ pub enum Command {
     Run(RunArguments),
     /// Write input data to a file.
     Generate(GenerateArguments),
+    /// Check files of the Sort Benchmark's records as its valsort does: order, number, checksum, equal keys.
+    Validate {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Compare the results in two files.
     Compare {
         /// Results written with --json.
@@ -205,9 +210,9 @@ pub struct GenerateArguments {
     /// Zipf exponent of keys (default 0, uniform) or words (default 1).
     #[arg(long, value_name = "S", value_parser = parse_skew)]
     pub skew: Option<f64>,
-    /// The form of gensort records.
-    #[arg(long, value_enum, default_value = "ascii")]
-    pub form: GensortForm,
+    /// Gensort records as printable lines, for programs that sort lines.
+    #[arg(long)]
+    pub ascii: bool,
 }
 
 fn parse_size(text: &str) -> Result<ByteSize, String> {

@@ -1,12 +1,14 @@
-//! `generate`: writes input data to a file, in one step, so that no half-written file is taken for data.
+//! `generate`: writes input data to a file, in one step, so that no half-written file is taken for data; `validate`: checks one.
 
 use crate::cli::{DataKind, GenerateArguments};
 use crate::data::tpch::{Comments, scale_of};
-use crate::data::{KeyedData, TextData, TpchData, TpchTable, gensort_record};
+use crate::data::{
+    GensortCheck, GensortForm, Keyed, KeyedData, TextData, TpchData, TpchTable, fill_gensort, write_rows,
+};
 use forebay_memory::{Error, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Distinct words in generated text where nothing else is asked for.
 pub const DEFAULT_VOCABULARY: u64 = 50_000;
@@ -22,7 +24,7 @@ pub fn generate(arguments: &GenerateArguments) -> Result<()> {
     let path = &arguments.output;
     match (arguments.kind, arguments.records) {
         (DataKind::Tpch, records) => write_tables(path, arguments.scale.or(records.map(scale_of))),
-        (kind, Some(records)) => write_file(path, |out| write_data(arguments, kind, records, out)),
+        (kind, Some(records)) => write_data(arguments, kind, records),
         (_, None) => Err(Error::config(
             "--scale is of TPC-H data; choose the size of other data by --records",
         )),
@@ -68,30 +70,50 @@ fn write_file(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> std::io::
     })
 }
 
-fn write_data(
-    arguments: &GenerateArguments,
-    kind: DataKind,
-    records: u64,
-    out: &mut impl Write,
-) -> std::io::Result<u64> {
-    let seed = arguments.seed;
+fn write_data(arguments: &GenerateArguments, kind: DataKind, records: u64) -> Result<()> {
+    let (path, seed) = (&arguments.output, arguments.seed);
     match kind {
         DataKind::Keyed => {
             let keys = arguments.keys.unwrap_or(1_000_000);
-            KeyedData::new(keys, arguments.skew.unwrap_or(0.0), seed).write(records, out)
+            let data = KeyedData::new(keys, arguments.skew.unwrap_or(0.0), seed);
+            write_rows(path, records, |first, rows: &mut [Keyed]| {
+                for (index, row) in (first..).zip(rows) {
+                    *row = data.at(index);
+                }
+            })
+            .map(drop)
         }
         DataKind::Text => {
             let vocabulary = arguments.keys.unwrap_or(DEFAULT_VOCABULARY);
-            TextData::new(vocabulary, arguments.skew.unwrap_or(1.0), seed).write(records, out)
+            let data = TextData::new(vocabulary, arguments.skew.unwrap_or(1.0), seed);
+            write_file(path, |out| data.write(records, out))
         }
         DataKind::Gensort => {
-            for index in 0..records {
-                out.write_all(&gensort_record(arguments.form, seed, index))?;
-            }
-            Ok(records * crate::data::gensort::GENSORT_RECORD as u64)
+            let form = match arguments.ascii {
+                true => GensortForm::Ascii,
+                false => GensortForm::Binary,
+            };
+            write_rows(path, records, |first, rows| fill_gensort(form, seed, first, rows)).map(drop)
         }
         DataKind::Tpch => unreachable!("its tables are files of their own"),
     }
+}
+
+/// Prints what valsort would say of each file.
+///
+/// # Errors
+/// Where one cannot be read, does not hold whole records, or is not in order.
+pub fn validate(files: &[PathBuf]) -> Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    for path in files {
+        let check = GensortCheck::of(path, threads)?;
+        if files.len() > 1 {
+            println!("{}", path.display());
+        }
+        println!("{}", check.describe());
+        check.in_order(path)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -116,7 +138,7 @@ mod tests {
         let path = file.display();
         for (kind, size) in [
             ("gensort", Some(5_000)),
-            ("gensort --form binary", Some(5_000)),
+            ("gensort --ascii", Some(5_000)),
             ("text", None),
             ("keyed", Some(800)),
         ] {

@@ -29,6 +29,7 @@ fn execute(cli: Cli) -> Result<()> {
             Ok(())
         }
         Some(Command::Generate(arguments)) => generate::generate(&arguments),
+        Some(Command::Validate { files }) => generate::validate(&files),
         Some(Command::Compare { first, second }) => compare::compare(&first, &second),
         Some(Command::Oracle { setting }) => oracle::print_answer(&setting),
         Some(Command::Bare { setting, limits }) => oracle::print_bare(&setting, &limits),

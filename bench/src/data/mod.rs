@@ -5,12 +5,16 @@ pub mod mix;
 pub mod zipf;
 pub mod keyed;
 pub mod gensort;
+pub mod gensort_check;
+pub mod rows;
 pub mod text;
 pub mod tpch;
 
-pub use gensort::{GensortForm, gensort_record};
+pub use gensort::{GensortForm, GensortRow, fill_gensort, gensort_record};
+pub use gensort_check::GensortCheck;
 pub use keyed::{Keyed, KeyedData};
 pub use mix::{Modulus, mix};
+pub use rows::write_rows;
 pub use text::TextData;
 pub use tpch::{TpchData, TpchTable};
 pub use zipf::Zipf;

@@ -27,6 +27,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use zerocopy::IntoBytes;
 
 /// A sink of plain records, which writes them as they lie in memory, one after the other, so that
 /// [`source::binary`](crate::source::binary()) reads them back. Its writers run on helper threads (`exec.helper_threads`), and
@@ -192,6 +193,14 @@ pub struct BinarySinkWriter<R> {
 }
 
 impl<R: PlainRecord> BinarySinkWriter<R> {
+    /// Takes records, as [`SinkWriter::write`] takes one: for programs that write files without a job.
+    ///
+    /// # Errors
+    /// `Io` where they cannot be written.
+    pub fn write_rows(&mut self, rows: &[R]) -> Result<()> {
+        self.append(rows.as_bytes())
+    }
+
     /// Begins to write, where the first record belongs.
     fn begin(&mut self) -> Result<&mut DirectFile> {
         let Subtask { index, parallelism } = self.subtask;
