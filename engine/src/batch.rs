@@ -454,6 +454,46 @@ impl<R: Record> BatchWriter<R> {
         if self.batches.is_single { self.take() } else { full }
     }
 
+    /// Appends a row as it is, bytes that [`Record::write_row`] wrote. Otherwise as [`BatchWriter::push`].
+    ///
+    /// # Panics
+    /// As [`BatchWriter::push`] where there is neither a segment nor heap for it.
+    #[inline]
+    pub fn push_row(&mut self, row: &[u8]) -> Option<Batch> {
+        match self.segment.reserve(row.len()) {
+            Some(place) => {
+                place.copy_from_slice(row);
+                None
+            }
+            None => self.push_row_elsewhere(row),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_row_elsewhere(&mut self, row: &[u8]) -> Option<Batch> {
+        let size = row.len();
+        let full = match self.free() < size {
+            true => self.start(size),
+            false => None,
+        };
+        match &mut self.heap {
+            Some(heap) => {
+                heap.body.bytes_mut()[heap.position..heap.position + size].copy_from_slice(row);
+                heap.position += size;
+                heap.rows += 1;
+            }
+            None => {
+                let place = self
+                    .segment
+                    .reserve(size)
+                    .expect("start() leaves room for the row");
+                place.copy_from_slice(row);
+            }
+        }
+        if self.batches.is_single { self.take() } else { full }
+    }
+
     /// Whether batches have one row: whoever has written one with [`BatchWriter::room`] takes it at once.
     pub fn is_single(&self) -> bool {
         self.batches.is_single

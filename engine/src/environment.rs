@@ -150,6 +150,7 @@ impl Environment {
             )));
         }
         graph.check_uids(name)?;
+        graph.check_ends(name)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(JobOptions {
             name: name.to_string(),

@@ -4,8 +4,8 @@
 //! The API adds [`Node`]s; [`Graph::describe`] makes the serializable [`JobPlan`]; `job` lowers the graph.
 
 use crate::batch::Batches;
-use crate::exchange::Router;
-use crate::operator::{FirstRanks, Operator};
+use crate::exchange::{Router, Wake};
+use crate::operator::{FirstRanks, Operator, SORT};
 use crate::plan::{ExchangeKind, JobPlan, PlanEdge, PlanNode};
 use crate::record::Schema;
 use crate::source::Subtask;
@@ -30,6 +30,8 @@ pub struct OperatorContext {
     pub spill: SpillStore,
     /// Whether the job runs in streaming mode.
     pub is_streaming: bool,
+    /// Wakes the operator's task: for other subtasks that it waits for ([`Finish::Waiting`](crate::operator::Finish)).
+    pub wake: Arc<dyn Wake>,
 }
 
 /// Makes a subtask's source from the source of its batches.
@@ -134,6 +136,31 @@ impl Graph {
                     names[other], names[id]
                 )));
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that no node needs the end of a stream that has none.
+    ///
+    /// # Errors
+    /// `Config`, naming the node and the source.
+    pub(crate) fn check_ends(&self, job: &str) -> Result<()> {
+        // Inputs come before their consumers.
+        let mut endless: Vec<Option<usize>> = Vec::with_capacity(self.nodes.len());
+        for (id, node) in self.nodes.iter().enumerate() {
+            let source = match node.factory {
+                Factory::Source { is_bounded, .. } => (!is_bounded).then_some(id),
+                Factory::Operator(_) => node.inputs.iter().find_map(|edge| endless[edge.from]),
+            };
+            if let Some(source) = source.filter(|_| node.kind == SORT) {
+                let names = self.names();
+                return Err(Error::config(format!(
+                    "job \"{job}\": \"{}\" sends nothing before its input ends, and source \"{}\" does not; bound the source, \
+                     or sort what a window holds",
+                    names[id], names[source]
+                )));
+            }
+            endless.push(source);
         }
         Ok(())
     }

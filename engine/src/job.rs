@@ -204,6 +204,7 @@ pub(crate) fn lower(
                     budget,
                     spill: runtime.spill().clone(),
                     is_streaming: options.is_streaming,
+                    wake: wake(slot(head, index)),
                 };
                 let place = || format!("operator \"{}\", subtask {index}", names[*id]);
                 links.push(ChainLink::new(

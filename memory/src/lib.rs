@@ -15,7 +15,7 @@
 //! | [`pressure`] | what the machine says about memory, and what is given up for it |
 //! | [`spill`] | files for what does not fit |
 //! | [`pages`] | hash tables in segments |
-//! | [`sort`] | sorting in segments |
+//! | [`sort`] | rows in order: in memory, in runs on disk, merged |
 //!
 //! # The life of a segment
 //! 1. The [`plan`] says how many there are. The [`arena`] reserves their addresses, and no memory.

@@ -15,6 +15,7 @@ use forebay::sink::{Collected, HashSink};
 use forebay::source::{from_items, generate, generate_keyed, generate_rows};
 use forebay::{Environment, Mode, Stream};
 use forebay_memory::hash::hash_u64;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -126,6 +127,21 @@ pub fn assert_same<T: Ord + std::fmt::Debug>(what: &str, found: Vec<T>, expected
             found.get(at),
             expected.get(at)
         );
+    }
+}
+
+/// A function that sees records, each of which is to come after the one before.
+fn in_order<R: Record, K: Ord + std::fmt::Debug + Clone + Send + 'static>(
+    key: impl Fn(&R) -> K + Clone + Send + 'static,
+) -> impl for<'a> FnMut(R::View<'a>) + Clone + Send + 'static {
+    let mut last: Option<K> = None;
+    move |view: R::View<'_>| {
+        let next = key(&R::from_view(view));
+        assert!(
+            last.as_ref().is_none_or(|last| *last <= next),
+            "{next:?} comes after {last:?}"
+        );
+        last = Some(next);
     }
 }
 
@@ -258,7 +274,7 @@ impl Builder<'_> {
 
     fn step(&mut self) {
         let Open { stream, records } = self.take();
-        match self.random.below(19) {
+        match self.random.below(21) {
             0 => {
                 let magnitude = self.random.below(18);
                 let keys = 1 + self.random.below(1 << magnitude) as u64;
@@ -401,6 +417,7 @@ impl Builder<'_> {
                     .map(|((key, value), count)| (key, value ^ count as i64));
                 self.put(stream, joined.collect());
             }
+            16 | 17 => self.sorted(stream, records),
             _ => {
                 let name = self.name("totals");
                 let stream = stream
@@ -434,6 +451,30 @@ impl Builder<'_> {
         }
     }
 
+    /// Sorted, by a field or two or a function; each subtask's records come in order.
+    fn sorted(&mut self, stream: Stream<Pair>, records: Vec<Pair>) {
+        let name = self.name("sorted");
+        let parallelism = self.parallelism();
+        let stream = match self.random.below(3) {
+            0 => stream
+                .sort_by(first())
+                .parallelism(parallelism)
+                .inspect(in_order(|pair: &Pair| pair.0))
+                .name(format!("{name}, looked at"))
+                .parallelism(parallelism),
+            1 => stream
+                .sort_by((second::<Pair>().descending(), first()))
+                .name(name.clone())
+                .inspect(in_order(|pair: &Pair| (Reverse(pair.1), pair.0)))
+                .name(format!("{name}, looked at")),
+            _ => stream
+                .sort_by_key_fn(|pair| (pair.0 ^ 21) % 100)
+                .inspect(in_order(|pair: &Pair| (pair.0 ^ 21) % 100))
+                .name(format!("{name}, looked at")),
+        };
+        self.put(stream, records);
+    }
+
     /// Through rows of any size, some larger than a segment, and back.
     fn texts(&mut self, stream: Stream<Pair>, records: Vec<Pair>) {
         let magnitude = self.random.below(14);
@@ -442,8 +483,14 @@ impl Builder<'_> {
             return self.put(stream, records);
         }
         let texts = stream.map(move |pair| (pair.0, (pair.1, text_of(pair.1, most))));
-        let texts = match self.random.below(5) {
+        let texts = match self.random.below(6) {
             0 => texts.key_by(first()).ungroup(),
+            4 => texts
+                .sort_by((second(), first::<(u64, (i64, String))>().descending()))
+                .inspect(in_order(|row: &(u64, (i64, String))| {
+                    (row.1.clone(), Reverse(row.0))
+                }))
+                .name(self.name("texts in order")),
             1 => texts.rebalance(),
             2 => {
                 let (left, right) = texts.fork();

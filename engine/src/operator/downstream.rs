@@ -25,6 +25,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub enum Finish {
     /// There is more to send: call again, when there is room.
     More,
+    /// There is more to send when other subtasks have come so far; who makes the operator go on wakes its task
+    /// ([`OperatorContext::wake`](crate::graph::OperatorContext)).
+    Waiting,
     /// Everything was sent.
     Done,
 }
@@ -245,10 +248,10 @@ impl Chain {
                 index: first + 1,
                 active: down.active,
             };
-            if located(head, |operator| operator.finish(&mut after))? == Finish::More {
-                return Ok(Finish::More);
+            match located(head, |operator| operator.finish(&mut after))? {
+                Finish::Done => head.finished = true,
+                unfinished => return Ok(unfinished),
             }
-            head.finished = true;
         }
         Ok(Finish::Done)
     }

@@ -100,6 +100,11 @@ pub trait SortFields<R: Record>: Copy + Send + Sync + fmt::Debug + 'static {
         prefix_of(scratch)
     }
 
+    /// Bytes of every normalized key, where all are of one size.
+    fn key_size(&self) -> Option<usize> {
+        None
+    }
+
     /// The order in words, a field each: `price descending nulls last`.
     fn describe_order(&self) -> Vec<String>;
 }
@@ -156,6 +161,11 @@ impl<R: Record, T: Record> SortFields<R> for Order<R, T> {
         )
     }
 
+    fn key_size(&self) -> Option<usize> {
+        let integer = T::INTEGER.filter(|_| !T::NULLABLE)?;
+        Some(integer.width as usize)
+    }
+
     fn describe_order(&self) -> Vec<String> {
         let direction = if self.descending { " descending" } else { "" };
         let nulls = if self.nulls_last { " nulls last" } else { "" };
@@ -172,6 +182,10 @@ impl<R: Record, T: Record> SortFields<R> for Field<R, T> {
     #[inline]
     fn prefix(&self, view: R::View<'_>, scratch: &mut Vec<u8>) -> (u64, bool) {
         self.ascending().prefix(view, scratch)
+    }
+
+    fn key_size(&self) -> Option<usize> {
+        self.ascending().key_size()
     }
 
     fn describe_order(&self) -> Vec<String> {
@@ -191,6 +205,12 @@ macro_rules! tuple {
             #[inline]
             fn encode_normalized(&self, view: R::View<'_>, out: &mut Vec<u8>) {
                 $(self.$index.encode_normalized(view, out);)*
+            }
+
+            fn key_size(&self) -> Option<usize> {
+                let mut size = 0;
+                $(size += self.$index.key_size()?;)*
+                Some(size)
             }
 
             fn describe_order(&self) -> Vec<String> {

@@ -93,7 +93,7 @@ where
 }
 
 /// What a [`Collect`] sink has collected.
-pub struct Collected<R>(Arc<Mutex<Vec<R>>>);
+pub struct Collected<R>(Arc<Mutex<Vec<Vec<R>>>>);
 
 impl<R> Clone for Collected<R> {
     fn clone(&self) -> Self {
@@ -102,9 +102,26 @@ impl<R> Clone for Collected<R> {
 }
 
 impl<R> Collected<R> {
-    /// The records so far, in no particular order between subtasks; leaves none.
+    /// The records so far, those of the first subtask first; leaves none.
     pub fn take(&self) -> Vec<R> {
-        std::mem::take(&mut *self.0.lock().expect("collecting does not panic"))
+        let mut subtasks = self.0.lock().expect("collecting does not panic");
+        let mut all = Vec::new();
+        for records in subtasks.iter_mut() {
+            match all.is_empty() {
+                true => all = std::mem::take(records),
+                false => all.append(records),
+            }
+        }
+        all
+    }
+
+    /// Adds records of a subtask.
+    fn extend(&self, subtask: usize, records: impl Iterator<Item = R>) {
+        let mut subtasks = self.0.lock().expect("collecting does not panic");
+        if subtasks.len() <= subtask {
+            subtasks.resize_with(subtask + 1, Vec::new);
+        }
+        subtasks[subtask].extend(records);
     }
 }
 
@@ -121,33 +138,36 @@ impl<R: Record> Collect<R> {
 
 impl<R: Record> Sink for Collect<R> {
     type In = R;
-    type Writer = Collect<R>;
+    type Writer = CollectWriter<R>;
 
-    fn writer(&self, _: Subtask) -> Result<Self::Writer> {
-        Ok(Collect(self.0.clone()))
+    fn writer(&self, subtask: Subtask) -> Result<Self::Writer> {
+        Ok(CollectWriter {
+            collected: self.0.clone(),
+            subtask: subtask.index,
+        })
     }
 }
 
-impl<R: Record> SinkWriter for Collect<R> {
+/// Collects the records of a subtask.
+pub struct CollectWriter<R> {
+    collected: Collected<R>,
+    subtask: usize,
+}
+
+impl<R: Record> SinkWriter for CollectWriter<R> {
     type In = R;
 
     const TAKES_BATCHES: bool = true;
 
     fn write(&mut self, row: R::View<'_>) -> Result<()> {
-        self.0
-            .0
-            .lock()
-            .expect("collecting does not panic")
-            .push(R::from_view(row));
+        self.collected
+            .extend(self.subtask, std::iter::once(R::from_view(row)));
         Ok(())
     }
 
     fn write_batch(&mut self, batch: &Batch) -> Result<()> {
-        self.0
-            .0
-            .lock()
-            .expect("collecting does not panic")
-            .extend(batch.rows::<R>().map(R::from_view));
+        self.collected
+            .extend(self.subtask, batch.rows::<R>().map(R::from_view));
         Ok(())
     }
 }

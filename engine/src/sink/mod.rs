@@ -14,7 +14,7 @@ mod direct_file;
 mod single_file;
 mod binary;
 
-pub use basic::{Blackhole, Collect, Collected, ForEach, HashSink, Print, SinkHash};
+pub use basic::{Blackhole, Collect, CollectWriter, Collected, ForEach, HashSink, Print, SinkHash};
 pub use binary::{BinarySink, BinarySinkWriter};
 pub use csv::CsvRows;
 pub use file::{FileFormat, FileSink, FileSinkWriter, TextLines, TextWith};

@@ -180,12 +180,14 @@ impl Task {
         } else {
             match self.phase {
                 Phase::Running => self.run(now)?,
-                Phase::Finishing => {
-                    if self.chain.finish()? == Finish::Done {
+                Phase::Finishing => match self.chain.finish()? {
+                    Finish::More => Polled::Progress,
+                    Finish::Waiting => Polled::WaitingForInput(None),
+                    Finish::Done => {
                         self.phase = Phase::Ending;
+                        Polled::Progress
                     }
-                    Polled::Progress
-                }
+                },
                 Phase::Ending => match self.chain.output().end() {
                     SendState::Blocked => Polled::WaitingForOutput(None),
                     SendState::Clear => {

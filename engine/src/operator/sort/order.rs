@@ -1,0 +1,60 @@
+//! The order of rows by fields of their records.
+
+use crate::record::{Record, SortFields, prefix_of};
+use forebay_memory::sort::{KeyScratch, RowOrder};
+use std::cmp::Ordering;
+use std::marker::PhantomData;
+
+/// Rows of `R` in the order of fields.
+pub(crate) struct FieldOrder<R, F> {
+    fields: F,
+    key_size: Option<usize>,
+    record: PhantomData<fn(R)>,
+}
+
+impl<R: Record, F: SortFields<R>> FieldOrder<R, F> {
+    pub(crate) fn new(fields: F) -> Self {
+        FieldOrder {
+            fields,
+            key_size: fields.key_size(),
+            record: PhantomData,
+        }
+    }
+
+    fn encode(&self, row: &[u8], out: &mut Vec<u8>) {
+        out.clear();
+        self.fields.encode_normalized(R::read_row(row), out);
+    }
+}
+
+impl<R, F: Copy> Clone for FieldOrder<R, F> {
+    fn clone(&self) -> Self {
+        FieldOrder { ..*self }
+    }
+}
+
+impl<R: Record, F: SortFields<R>> RowOrder for FieldOrder<R, F> {
+    #[inline(always)]
+    fn stride(&self) -> usize {
+        R::STRIDE
+    }
+
+    fn key_size(&self) -> Option<usize> {
+        self.key_size
+    }
+
+    #[inline]
+    fn word(&self, row: &[u8], from: usize, scratch: &mut KeyScratch) -> u64 {
+        if from == 0 {
+            return self.fields.prefix(R::read_row(row), &mut scratch.left).0;
+        }
+        self.encode(row, &mut scratch.left);
+        scratch.left.get(from..).map_or(0, |rest| prefix_of(rest).0)
+    }
+
+    fn compare(&self, left: &[u8], right: &[u8], scratch: &mut KeyScratch) -> Ordering {
+        self.encode(left, &mut scratch.left);
+        self.encode(right, &mut scratch.right);
+        scratch.left.cmp(&scratch.right)
+    }
+}

@@ -1,0 +1,202 @@
+//! The sort operator: gives rows to a sorter, meets the other subtasks, and sends its part of the order.
+//!
+//! # Algorithm
+//! Rows go to a [`Sorter`], which spills what does not fit. After the last input the subtasks meet (`shared`), and each sends a
+//! range of all rows in order: one subtask's rows come after those of the subtask before.
+//!
+//! # Memory
+//! As the sorter's; while rows are sent, a segment or more for each run that is read.
+
+use super::shared::{Arrival, Shared};
+use crate::batch::{Batch, BatchWriter, Batches};
+use crate::metrics::OperatorMetrics;
+use crate::operator::{Downstream, Finish, Operator};
+use crate::record::Record;
+use crate::source::Subtask;
+use forebay_memory::sort::{Items, Merger, Sorted, Sorter, Step};
+use forebay_memory::{Budget, Result, SpillHandle, SpillStats};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// Batches sent in one call of `finish`: cancellation waits for so long.
+const BATCHES_A_FINISH: usize = 8;
+
+/// Runs that giving memory back makes at most.
+const MOST_RUNS_A_YIELD: usize = 16;
+
+enum Phase<I: Items> {
+    /// Rows come in.
+    Filling(Box<Sorter<I>>),
+    /// The input has ended; others' may not have.
+    Arrived(Box<Sorter<I>>),
+    /// Runs were handed in.
+    HandedIn(Box<Sorted<I>>),
+    /// Rows are being sent.
+    Merging(Box<Sorted<I>>, Box<Merger<I>>),
+    Done,
+}
+
+/// Sorts rows of `R`.
+pub(crate) struct Sorting<R: Record, I: Items> {
+    phase: Phase<I>,
+    shared: Arc<Shared<I>>,
+    subtask: Subtask,
+    writer: BatchWriter<R>,
+    position: u64,
+    /// Of phases that are over.
+    peak_segments: usize,
+    spilled: SpillStats,
+    record: PhantomData<fn(R)>,
+}
+
+impl<R: Record, I: Items> Sorting<R, I>
+where
+    I::Order: Clone,
+{
+    pub(crate) fn new(
+        items: I,
+        budget: Budget,
+        handle: SpillHandle,
+        batches: Batches,
+        subtask: Subtask,
+        shared: Arc<Shared<I>>,
+    ) -> Self {
+        Sorting {
+            phase: Phase::Filling(Box::new(Sorter::new(items, budget, handle))),
+            shared,
+            subtask,
+            writer: BatchWriter::new(batches),
+            position: 0,
+            peak_segments: 0,
+            spilled: SpillStats::default(),
+            record: PhantomData,
+        }
+    }
+
+    /// Sends a few batches of the subtask's part.
+    fn send(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
+        let Phase::Merging(sorted, merger) = &mut self.phase else {
+            unreachable!("rows are sent in the phase of merging");
+        };
+        for _ in 0..BATCHES_A_FINISH {
+            if !down.has_room() {
+                break;
+            }
+            let mut full = None;
+            let writer = &mut self.writer;
+            let step = merger.step(&sorted.order, &sorted.budget, &mut sorted.handle, |row| {
+                full = writer.push_row(row);
+                full.is_none()
+            })?;
+            if let Some(batch) = full {
+                down.send(batch)?;
+            }
+            if step == Step::Done {
+                if let Some(batch) = self.writer.take() {
+                    down.send(batch)?;
+                }
+                return Ok(Finish::Done);
+            }
+        }
+        self.peak_segments = self.peak_segments.max(sorted.budget.held());
+        Ok(Finish::More)
+    }
+}
+
+impl<R: Record, I: Items> Operator for Sorting<R, I>
+where
+    I::Order: Clone,
+{
+    fn process(&mut self, batch: Batch, _: &mut Downstream<'_>) -> Result<()> {
+        let Phase::Filling(sorter) = &mut self.phase else {
+            unreachable!("no rows come after the last");
+        };
+        sorter.push(batch.bytes())?;
+        self.position += batch.len() as u64;
+        sorter.budget().set_revocable(sorter.revocable(), 1);
+        Ok(())
+    }
+
+    fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
+        match std::mem::replace(&mut self.phase, Phase::Done) {
+            Phase::Filling(sorter) => {
+                self.shared.arrive(Arrival {
+                    spilled_runs: sorter.spilled_runs(),
+                    largest: sorter.largest(),
+                });
+                self.phase = Phase::Arrived(sorter);
+                Ok(Finish::More)
+            }
+            Phase::Arrived(mut sorter) => {
+                let Some(arrivals) = self.shared.arrivals() else {
+                    self.phase = Phase::Arrived(sorter);
+                    return Ok(Finish::Waiting);
+                };
+                sorter.budget().set_revocable(0, 1);
+                sorter.prepare_merge(arrivals.spilled_runs, arrivals.largest)?;
+                let mut sorted = Box::new(sorter.finish()?);
+                self.peak_segments = sorted.peak_segments;
+                self.shared.hand_in(self.subtask, &mut sorted)?;
+                self.phase = Phase::HandedIn(sorted);
+                Ok(Finish::More)
+            }
+            Phase::HandedIn(mut sorted) => {
+                let Some(pieces) = self.shared.part(self.subtask) else {
+                    self.phase = Phase::HandedIn(sorted);
+                    return Ok(Finish::Waiting);
+                };
+                let is_own = self.subtask.parallelism == 1;
+                let reserved = std::mem::take(&mut sorted.reserved);
+                self.phase = Phase::Merging(sorted, Box::new(Merger::new(pieces, is_own, reserved)));
+                Ok(Finish::More)
+            }
+            Phase::Merging(sorted, merger) => {
+                self.phase = Phase::Merging(sorted, merger);
+                let finish = self.send(down)?;
+                if finish == Finish::Done
+                    && let Phase::Merging(sorted, _) = std::mem::replace(&mut self.phase, Phase::Done)
+                {
+                    self.spilled = sorted.handle.stats();
+                    self.shared.leave(sorted.handle);
+                }
+                Ok(finish)
+            }
+            Phase::Done => Ok(Finish::Done),
+        }
+    }
+
+    fn yield_memory(&mut self) -> Result<()> {
+        let has_arrived = matches!(self.phase, Phase::Arrived(_));
+        if let Phase::Filling(sorter) | Phase::Arrived(sorter) = &mut self.phase {
+            let wanted = sorter.budget().revocation_wanted();
+            if wanted > 0 && (!has_arrived || self.shared.may_spill(MOST_RUNS_A_YIELD)) {
+                let held = sorter.budget().held();
+                sorter.spill_to(held.saturating_sub(wanted))?;
+                sorter.budget().set_revocable(sorter.revocable(), 1);
+            }
+        }
+        Ok(())
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn report(&self, metrics: &mut OperatorMetrics) {
+        let (held, peak, spilled) = match &self.phase {
+            Phase::Filling(sorter) | Phase::Arrived(sorter) => (
+                sorter.budget().held(),
+                sorter.peak_segments(),
+                sorter.spill_stats(),
+            ),
+            Phase::HandedIn(sorted) | Phase::Merging(sorted, _) => {
+                (sorted.budget.held(), sorted.budget.held(), sorted.handle.stats())
+            }
+            Phase::Done => (0, 0, self.spilled),
+        };
+        metrics.segments_held = held as u64;
+        metrics.segments_peak = self.peak_segments.max(peak) as u64;
+        metrics.spilled_bytes_written = spilled.bytes_written;
+        metrics.spilled_bytes_read = spilled.bytes_read;
+    }
+}

@@ -1,0 +1,333 @@
+//! Sorted streams against `std`'s sort: orders, budgets, parallelism, records of all sizes, faults.
+
+use forebay::record::{Record, SortFields, first, fourth, itself, second, third};
+use forebay::simulator::Random;
+use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, from_items};
+use forebay::{Environment, ErrorKind, Mode, Result, Runtime};
+use forebay_memory::Plan;
+use std::cmp::Reverse;
+use std::fmt::Debug;
+
+fn environment(managed: usize, record_size: usize) -> Environment {
+    let plan =
+        Plan::with_segments_for(managed, 512, 4096, record_size).expect("the test's sizes make a plan");
+    Environment::new(Runtime::new(plan).expect("the plan's memory is to be had"))
+}
+
+fn check_returned(environment: &Environment) {
+    assert_eq!(
+        environment.runtime().manager().outstanding(),
+        0,
+        "segments are out"
+    );
+    assert_eq!(
+        environment.runtime().spill().used_bytes(),
+        0,
+        "spill space is in use"
+    );
+}
+
+/// Sorts records by fields, and compares with `std`'s stable sort by `key`, which must be of the same order and decide it.
+fn check<R, F, K>(
+    records: Vec<R>,
+    fields: F,
+    key: impl Fn(&R) -> K,
+    parallelism: usize,
+    managed: usize,
+) -> u64
+where
+    R: Record + Clone + PartialEq + Debug,
+    F: SortFields<R>,
+    K: Ord,
+{
+    let environment = environment(managed, 2 * 4096).with_parallelism(parallelism);
+    let sorted = environment
+        .source("records", from_items(records.clone()))
+        .rebalance()
+        .sort_by(fields)
+        .collect();
+    let summary = environment.execute("sort").expect("the job runs");
+    let mut expected = records;
+    expected.sort_by_key(key);
+    let sorted = sorted.take();
+    assert_eq!(sorted.len(), expected.len());
+    let differs = sorted
+        .iter()
+        .zip(&expected)
+        .position(|(left, right)| left != right);
+    if let Some(at) = differs {
+        panic!("record {at} is {:?}, and not {:?}", sorted[at], expected[at]);
+    }
+    check_returned(&environment);
+    summary.spilled_bytes_written()
+}
+
+fn pairs(count: u64, keys: u64) -> Vec<(u64, i64)> {
+    let mut random = Random::new(count ^ keys);
+    (0..count)
+        .map(|_| (random.next_u64() % keys, random.next_u64() as i64 % 1000))
+        .collect()
+}
+
+#[test]
+fn pairs_come_in_order_in_any_budget_and_parallelism() {
+    for parallelism in [1, 2, 3, 5] {
+        for managed in [8, 9, 12, 20, 400] {
+            let records = pairs(20_000, 1 << 40);
+            let managed = managed * parallelism;
+            let spilled = check(records, (first(), second()), |pair| *pair, parallelism, managed);
+            // 640 KB of rows and entries are 157 segments.
+            assert_eq!(
+                spilled > 0,
+                managed < 157,
+                "{managed} segments, parallelism {parallelism}"
+            );
+        }
+    }
+}
+
+#[test]
+fn records_of_few_keys_or_one_are_divided_among_subtasks() {
+    for keys in [1, 2, 10] {
+        for managed in [32, 1000] {
+            let environment = environment(managed, 4096).with_parallelism(4);
+            let tagged = environment
+                .source("pairs", from_items(pairs(20_000, keys)))
+                .rebalance()
+                .sort_by(first())
+                .collect();
+            let summary = environment.execute("sort").expect("the job runs");
+            let sorted = tagged.take();
+            assert!(sorted.is_sorted_by_key(|pair| pair.0));
+            let (mut sorted, mut expected) = (sorted, pairs(20_000, keys));
+            sorted.sort();
+            expected.sort();
+            assert!(
+                sorted == expected,
+                "{keys} keys, {managed} segments: records differ"
+            );
+            let sent: Vec<u64> = summary
+                .tasks
+                .iter()
+                .flat_map(|task| task.operators.iter().find(|operator| operator.name == "collect"))
+                .map(|operator| operator.records_in)
+                .collect();
+            assert_eq!(sent.iter().sum::<u64>(), 20_000);
+            assert!(
+                sent.iter().all(|sent| (4_000..6_000).contains(sent)),
+                "{keys} keys, {managed} segments: {sent:?}"
+            );
+            check_returned(&environment);
+        }
+    }
+}
+
+/// A record with everything that orders have trouble with.
+type Mixed = (Option<f64>, Option<String>, i32, bool);
+
+fn mixed(count: usize) -> Vec<Mixed> {
+    let mut random = Random::new(7);
+    let number = |random: &mut Random| match random.below(8) {
+        0 => None,
+        1 => Some(f64::NAN),
+        2 => Some(-0.0),
+        3 => Some(0.0),
+        4 => Some(f64::NEG_INFINITY),
+        _ => Some(random.below(20) as f64 - 10.0),
+    };
+    let text = |random: &mut Random| match random.below(6) {
+        0 => None,
+        1 => Some(String::new()),
+        2 => Some("the same sixteen bytes".to_string() + &"\0".repeat(random.below(3))),
+        3 => Some("\0".repeat(random.below(3))),
+        _ => Some(format!("the same sixteen bytes{}", random.below(50))),
+    };
+    (0..count)
+        .map(|index| {
+            (
+                number(&mut random),
+                text(&mut random),
+                index as i32 - 5000,
+                random.happens(2),
+            )
+        })
+        .collect()
+}
+
+/// A float as an integer of its order: every NaN after every number, and zeros alike.
+fn rank(number: f64) -> i64 {
+    match number {
+        number if number.is_nan() => i64::MAX,
+        0.0 => 0,
+        number => {
+            let bits = number.to_bits() as i64;
+            if bits < 0 {
+                i64::MIN.wrapping_sub(bits)
+            } else {
+                bits
+            }
+        }
+    }
+}
+
+/// A record as text: NaN is not equal to itself.
+fn check_mixed<F, K>(fields: F, key: impl Fn(&Mixed) -> K, managed: usize)
+where
+    F: SortFields<Mixed>,
+    K: Ord,
+{
+    let records = mixed(6000);
+    let environment = environment(managed, 8192).with_parallelism(2);
+    let sorted = environment
+        .source("records", from_items(records.clone()))
+        .rebalance()
+        .sort_by(fields)
+        .collect();
+    environment.execute("sort").expect("the job runs");
+    let mut expected = records;
+    expected.sort_by_key(key);
+    let (sorted, text) = (sorted.take(), |records: &[Mixed]| format!("{records:?}"));
+    assert!(text(&sorted) == text(&expected), "{fields:?}, {managed} segments");
+}
+
+#[test]
+fn nulls_nans_zeros_and_directions_mix() {
+    let (number, text, index, flag) = (
+        first::<Mixed>(),
+        second::<Mixed>(),
+        third::<Mixed>(),
+        fourth::<Mixed>(),
+    );
+    for managed in [40, 2000] {
+        let rank_of = |record: &Mixed| record.0.map(rank);
+        check_mixed((number, index), |record| (rank_of(record), record.2), managed);
+        check_mixed(
+            (number.descending().nulls_last(), index.descending()),
+            |record| (record.0.is_none(), Reverse(rank_of(record)), Reverse(record.2)),
+            managed,
+        );
+        check_mixed(
+            (flag.descending(), text, index),
+            |record| (!record.3, record.1.clone(), record.2),
+            managed,
+        );
+        check_mixed(
+            (text.descending(), number.ascending().nulls_last(), index),
+            |record| {
+                let text = record.1.clone().map(Reverse);
+                (text, record.0.is_none(), rank_of(record), record.2)
+            },
+            managed,
+        );
+    }
+}
+
+#[test]
+fn records_from_one_byte_to_many_segments_come_in_order() {
+    let mut random = Random::new(3);
+    let sizes = [1, 10, 100, 1000, 4000, 5000, 9000, 20_000];
+    let records: Vec<(String, u64)> = (0..600)
+        .map(|index| {
+            let size = sizes[random.below(sizes.len())];
+            let letter = char::from(b'a' + random.below(3) as u8);
+            (letter.to_string().repeat(size), index)
+        })
+        .collect();
+    for (parallelism, managed) in [(1, 30), (1, 40), (2, 64), (3, 100), (2, 3000)] {
+        let environment = environment(managed, 24 << 10).with_parallelism(parallelism);
+        let sorted = environment
+            .source("records", from_items(records.clone()))
+            .rebalance()
+            .sort_by((first(), second()))
+            .collect();
+        let summary = environment.execute("sort").expect("the job runs");
+        let mut expected = records.clone();
+        expected.sort();
+        assert!(
+            sorted.take() == expected,
+            "{managed} segments, parallelism {parallelism}"
+        );
+        assert_eq!(summary.spilled_bytes_written() > 0, managed < 3000);
+        check_returned(&environment);
+    }
+}
+
+#[test]
+fn a_function_gives_the_key_and_streaming_mode_the_same() {
+    for mode in [Mode::Batch, Mode::Streaming] {
+        let environment = environment(64, 4096).with_parallelism(2).with_mode(mode);
+        let sorted = environment
+            .source("pairs", from_items(pairs(5000, 1000)))
+            .sort_by_key_fn(|pair| (pair.1.unsigned_abs() % 100, pair.0, pair.1))
+            .collect();
+        environment.execute("sort").expect("the job runs");
+        let mut expected = pairs(5000, 1000);
+        expected.sort_by_key(|pair| (pair.1.unsigned_abs() % 100, pair.0, pair.1));
+        assert!(sorted.take() == expected, "{mode:?}");
+    }
+}
+
+/// A source that has nothing, for ever.
+struct Endless;
+
+impl Source for Endless {
+    type Out = u64;
+    type Split = ();
+    type Reader = Endless;
+
+    fn splits(&self, _: usize) -> Result<Vec<()>> {
+        Ok(vec![()])
+    }
+
+    fn reader(&self, _: ()) -> Result<Endless> {
+        Ok(Endless)
+    }
+
+    fn is_bounded(&self) -> bool {
+        false
+    }
+}
+
+impl SourceReader for Endless {
+    type Out = u64;
+
+    fn poll(&mut self, _: &mut SourceOutput<'_, '_, u64>) -> Result<SourceStatus> {
+        Ok(SourceStatus::Idle(None))
+    }
+}
+
+#[test]
+fn a_stream_that_does_not_end_is_refused_when_the_job_is_planned() {
+    let environment = environment(64, 4096);
+    let numbers = environment.source("few", from_items(vec![1u64]));
+    environment
+        .source("ticks", Endless)
+        .map(|tick| tick + 1)
+        .name("later")
+        .union(numbers)
+        .sort_by(itself())
+        .name("by value")
+        .blackhole();
+    let error = environment.execute("sort").expect_err("it never ends");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let message = error.to_string();
+    assert!(
+        message.contains("\"by value\"") && message.contains("\"ticks\""),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_panic_in_a_key_function_leaves_nothing() {
+    let environment = environment(64, 4096).with_parallelism(2);
+    environment
+        .source("pairs", from_items(pairs(20_000, 1 << 30)))
+        .sort_by_key_fn(|pair| {
+            assert!(pair.0 % 5003 != 17, "this key is refused");
+            pair.1
+        })
+        .blackhole();
+    let error = environment.execute("sort").expect_err("a key is refused");
+    assert_eq!(error.kind(), ErrorKind::User, "{error}");
+    check_returned(&environment);
+}

@@ -1,0 +1,128 @@
+//! One merge: several sorted inputs to one, by a tree of losers.
+//!
+//! # Algorithm
+//! Each inner node of a binary tree over the inputs keeps the one that has lost there; the winner of all is on top. When it has
+//! gone on by one row it plays against the losers on its way up: log₂ n comparisons, most of them of two words that are
+//! side by side in memory. Where words are equal rows are compared, and where these are equal the input with the lower number
+//! wins (Knuth, volume 3, 5.4.1).
+//!
+//! # Invariants
+//! I1. Rows come in the order of (key, number of the input, row): what splitters (`split`) rely on.
+
+use super::cursor::Cursor;
+use super::items::Items;
+use super::order::{KeyScratch, RowOrder};
+use super::rows::Scratch;
+use crate::error::Result;
+use crate::segment::Segment;
+use crate::spill::SpillHandle;
+
+/// The current row of an input: after all others where there is none, then by word.
+type Head = (bool, u64);
+
+/// Several sorted inputs, merged.
+pub struct Merge<I: Items> {
+    cursors: Vec<Cursor<I>>,
+    heads: Vec<Head>,
+    /// Losers of inner nodes 1.., and the winner at 0.
+    tree: Vec<u32>,
+    /// Whether words decide alone.
+    words_decide: bool,
+    keys: KeyScratch,
+    left: Scratch,
+    right: Scratch,
+}
+
+impl<I: Items> Merge<I> {
+    /// A merge of inputs, at least one.
+    pub fn new(cursors: Vec<Cursor<I>>, order: &I::Order) -> Self {
+        let heads = cursors.iter().map(head).collect();
+        let count = cursors.len();
+        let mut merge = Merge {
+            cursors,
+            heads,
+            tree: vec![0; count],
+            words_decide: order.key_size().is_some_and(|size| size <= 8),
+            keys: KeyScratch::default(),
+            left: Scratch::default(),
+            right: Scratch::default(),
+        };
+        // Inputs are the leaves count..2 count; node i has children 2i and 2i + 1.
+        let mut winners = vec![0u32; 2 * count];
+        for input in 0..count {
+            winners[count + input] = input as u32;
+        }
+        for node in (1..count).rev() {
+            let (left, right) = (winners[2 * node], winners[2 * node + 1]);
+            let (winner, loser) = match merge.wins(left, right, order) {
+                true => (left, right),
+                false => (right, left),
+            };
+            winners[node] = winner;
+            merge.tree[node] = loser;
+        }
+        merge.tree[0] = winners[1.min(2 * count - 1)];
+        merge
+    }
+
+    /// The input whose row is next; none where all are over.
+    #[inline]
+    pub fn winner(&self) -> Option<&Cursor<I>> {
+        let winner = &self.cursors[self.tree[0] as usize];
+        (!winner.is_over()).then_some(winner)
+    }
+
+    /// Goes to the next row.
+    ///
+    /// # Errors
+    /// Those of the spill store.
+    #[inline]
+    pub fn advance(&mut self, handle: &mut SpillHandle, order: &I::Order) -> Result<()> {
+        let mut winner = self.tree[0];
+        let cursor = &mut self.cursors[winner as usize];
+        cursor.advance(handle, order, &mut self.keys)?;
+        self.heads[winner as usize] = head(cursor);
+        let mut node = (self.cursors.len() + winner as usize) / 2;
+        while node > 0 {
+            let other = self.tree[node];
+            if self.wins(other, winner, order) {
+                self.tree[node] = winner;
+                winner = other;
+            }
+            node /= 2;
+        }
+        self.tree[0] = winner;
+        Ok(())
+    }
+
+    /// Whether the row of input `a` comes before that of `b`.
+    #[inline]
+    fn wins(&mut self, a: u32, b: u32, order: &I::Order) -> bool {
+        let (left, right) = (self.heads[a as usize], self.heads[b as usize]);
+        match left == right {
+            false => left < right,
+            true => self.wins_tie(a, b, order),
+        }
+    }
+
+    fn wins_tie(&mut self, a: u32, b: u32, order: &I::Order) -> bool {
+        let (left, right) = (&self.cursors[a as usize], &self.cursors[b as usize]);
+        if self.words_decide || left.is_over() {
+            return a < b;
+        }
+        let (left, right) = (left.row(&mut self.left), right.row(&mut self.right));
+        order.compare(left, right, &mut self.keys).then(a.cmp(&b)).is_lt()
+    }
+
+    /// The memory of the inputs.
+    pub fn into_segments(self) -> impl Iterator<Item = Segment> {
+        self.cursors.into_iter().flat_map(Cursor::into_segments)
+    }
+}
+
+fn head<I: Items>(cursor: &Cursor<I>) -> Head {
+    match cursor.is_over() {
+        true => (true, 0),
+        false => (false, cursor.word()),
+    }
+}

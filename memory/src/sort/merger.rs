@@ -1,0 +1,203 @@
+//! Merging in steps: pieces of runs to one sequence of rows, with as many inputs at a time as there is memory for.
+//!
+//! # Algorithm
+//! Where all pieces fit they are merged at once. Otherwise the smallest are merged to a run, as few as let the rest fit, or as
+//! many as there is memory for; and again. Pieces in memory need none, and take part in the last merge.
+//!
+//! # Memory
+//! For each spilled piece that is being merged as many segments as its largest row has, at least one; for the writer one more. Least:
+//! two pieces and a writer.
+
+use super::cursor::Cursor;
+use super::items::Items;
+use super::merge::Merge;
+use super::order::KeyScratch;
+use super::rows::Scratch;
+use super::run::{Piece, Run, RunWriter};
+use crate::error::{Error, Result};
+use crate::manager::Budget;
+use crate::segment::{Segment, SegmentSource};
+use crate::spill::SpillHandle;
+use std::sync::Arc;
+
+/// Rows merged to a run between two looks at whoever calls.
+const ROWS_A_STEP: usize = 4096;
+
+/// What a step has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There is more to do.
+    More,
+    /// All rows were given out.
+    Done,
+}
+
+/// A piece, and whether nobody else reads its run.
+struct Input<I: Items> {
+    piece: Piece<I>,
+    is_own: bool,
+}
+
+/// Merges pieces of runs.
+pub struct Merger<I: Items> {
+    inputs: Vec<Input<I>>,
+    running: Option<Running<I>>,
+    keys: KeyScratch,
+    scratch: Scratch,
+    /// Memory that is kept for it.
+    pool: Vec<Segment>,
+    /// How many merges there have been, the last not counted.
+    merges: usize,
+}
+
+struct Running<I: Items> {
+    merge: Merge<I>,
+    /// Where the rows go; out of here where there is none.
+    writer: Option<RunWriter>,
+}
+
+impl<I: Items> Merger<I>
+where
+    I::Order: Clone,
+{
+    /// A merger of pieces, in the order in which their equal rows come; `is_own` where nobody else reads their runs. `reserved` is
+    /// memory that it has whatever the budget has.
+    pub fn new(pieces: impl IntoIterator<Item = Piece<I>>, is_own: bool, reserved: Vec<Segment>) -> Self {
+        let inputs = pieces.into_iter().filter(|piece| piece.rows() > 0);
+        Merger {
+            inputs: inputs.map(|piece| Input { piece, is_own }).collect(),
+            running: None,
+            keys: KeyScratch::default(),
+            scratch: Scratch::default(),
+            pool: reserved,
+            merges: 0,
+        }
+    }
+
+    /// How many merges to further runs there have been.
+    pub fn merges(&self) -> usize {
+        self.merges
+    }
+
+    /// Gives rows to `emit` until it answers false, or there are no more.
+    ///
+    /// # Errors
+    /// Those of the spill store; `Memory` where not even two pieces find room.
+    pub fn step(
+        &mut self,
+        order: &I::Order,
+        budget: &Budget,
+        handle: &mut SpillHandle,
+        mut emit: impl FnMut(&[u8]) -> bool,
+    ) -> Result<Step> {
+        let Some(running) = &mut self.running else {
+            if self.inputs.is_empty() {
+                return Ok(Step::Done);
+            }
+            self.running = Some(self.start(order, budget, handle)?);
+            return Ok(Step::More);
+        };
+        let merge = &mut running.merge;
+        let Some(writer) = &mut running.writer else {
+            while let Some(cursor) = merge.winner() {
+                let goes_on = emit(cursor.row(&mut self.scratch));
+                merge.advance(handle, order)?;
+                if !goes_on {
+                    return Ok(Step::More);
+                }
+            }
+            self.running = None;
+            return Ok(Step::Done);
+        };
+        for _ in 0..ROWS_A_STEP {
+            let Some(cursor) = merge.winner() else {
+                let running = self.running.take().expect("it is running");
+                let (run, staging) = running.writer.expect("it writes").finish(handle)?;
+                self.pool.push(staging);
+                self.pool.extend(running.merge.into_segments());
+                let piece = Run::Spilled(Arc::new(run)).whole();
+                self.inputs.push(Input { piece, is_own: true });
+                self.merges += 1;
+                return Ok(Step::More);
+            };
+            writer.push(cursor.word(), cursor.row(&mut self.scratch), handle)?;
+            merge.advance(handle, order)?;
+        }
+        Ok(Step::More)
+    }
+
+    /// Starts the next merge.
+    fn start(&mut self, order: &I::Order, budget: &Budget, handle: &mut SpillHandle) -> Result<Running<I>> {
+        let size = budget.segment_size();
+        let segments = |input: &Input<I>| input.piece.segments(size);
+        let available = self.pool.len() + budget.available();
+        let all: usize = self.inputs.iter().map(segments).sum();
+        if all <= available {
+            let inputs = std::mem::take(&mut self.inputs);
+            let merge = self.open(inputs, order, budget, handle)?;
+            self.pool = Vec::new();
+            return Ok(Running { merge, writer: None });
+        }
+        // The smallest first. Among equals the order of rows does not matter any more than among all: rows of equal
+        // keys may come in another order than without this step.
+        self.inputs.sort_by_key(|input| match &input.piece.run {
+            Run::Memory(_) => u64::MAX,
+            Run::Spilled(_) => input.piece.rows(),
+        });
+        let (mut count, mut needed, mut largest) = (0, 1, 0);
+        for input in &self.inputs {
+            let input = segments(input);
+            if input == 0 || needed + input > available {
+                break;
+            }
+            (count, needed, largest) = (count + 1, needed + input, largest.max(input));
+            if count > 1 && all + 1 - needed + largest <= available {
+                break;
+            }
+        }
+        if count < 2 {
+            return Err(Error::memory(format!(
+                "{}: to merge two runs whose rows have up to {} segments it needs {}, its budget has {available}; raise \
+                 memory.managed_size",
+                budget.owner(),
+                self.inputs.iter().map(segments).max().unwrap_or(0),
+                needed + self.inputs.iter().map(segments).take(2).sum::<usize>()
+            )));
+        }
+        let staging = self.take(1, budget)?.pop().expect("one was asked for");
+        let inputs = self.inputs.drain(..count).collect();
+        let merge = self.open(inputs, order, budget, handle)?;
+        let writer = Some(RunWriter::new(staging));
+        Ok(Running { merge, writer })
+    }
+
+    fn open(
+        &mut self,
+        inputs: Vec<Input<I>>,
+        order: &I::Order,
+        budget: &Budget,
+        handle: &mut SpillHandle,
+    ) -> Result<Merge<I>> {
+        let mut cursors = Vec::with_capacity(inputs.len());
+        for Input { piece, is_own } in inputs {
+            let segments = self.take(piece.segments(budget.segment_size()), budget)?;
+            cursors.push(Cursor::open(
+                &piece,
+                segments,
+                is_own,
+                handle,
+                order,
+                &mut self.keys,
+            )?);
+        }
+        Ok(Merge::new(cursors, order))
+    }
+
+    fn take(&mut self, count: usize, budget: &Budget) -> Result<Vec<Segment>> {
+        let pooled = self.pool.len().min(count);
+        let mut segments = self.pool.split_off(self.pool.len() - pooled);
+        let mut reservation = budget.reserve(count - pooled)?;
+        segments.extend(std::iter::from_fn(|| reservation.take()));
+        Ok(segments)
+    }
+}
