@@ -118,7 +118,6 @@ impl Environment {
     }
 
     /// Says where the records of each subtask of a node, a sort, begin in the order of all.
-    #[expect(dead_code, reason = "sorts will")]
     pub(crate) fn set_ranks(&self, node: usize, ranks: FirstRanks) {
         self.inner.graph.borrow_mut().ranks.insert(node, ranks);
     }

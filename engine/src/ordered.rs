@@ -4,7 +4,7 @@
 //! [`Stream::sort_by`], [`Stream::sort_by_key_fn`].
 
 use crate::graph::{Factory, Node};
-use crate::operator::{FieldOrder, FirstRanks, Meeting, SORT, Sorting, Stage, least_segments};
+use crate::operator::{FieldOrder, FirstRanks, Meeting, SORT, Share, Sorting, Stage, least_segments};
 use crate::record::{Record, SortFields, first};
 use crate::stream::Stream;
 use forebay_memory::SegmentSource;
@@ -59,17 +59,16 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
                 let budget = context.budget.clone();
                 let budget = budget.expect("an operator that asked for managed memory has a budget");
                 let items = Located::new(FieldOrder::<O, F>::new(fields), budget.segment_size());
-                let shared = meeting.of(context.subtask);
+                let share = Share {
+                    index: context.subtask.index,
+                    parallelism: context.subtask.parallelism,
+                };
+                let shared = meeting.of(share);
                 shared.join(context.wake.clone());
                 let handle = context.spill.handle(&context.name)?;
                 let batches = context.batches.clone();
                 Ok(Box::new(Sorting::<O, _>::new(
-                    items,
-                    budget,
-                    handle,
-                    batches,
-                    context.subtask,
-                    shared,
+                    items, budget, handle, batches, share, shared,
                 )))
             })),
         });

@@ -16,4 +16,4 @@ pub use downstream::{Chain, ChainLink, Downstream, Finish, Operator, ViewTaker};
 pub use fused::{Collector, Emit, Filter, FlatMap, Fused, FusedFlatMap, Identity, Inspect, Map, Stage};
 pub(crate) use materialize::{LEAST_SEGMENTS as LEAST_MATERIALIZE_SEGMENTS, Materialize};
 pub use ranks::FirstRanks;
-pub(crate) use sort::{FieldOrder, Meeting, SORT, Sorting};
+pub(crate) use sort::{FieldOrder, Meeting, SORT, Share, Sorting};

@@ -7,7 +7,7 @@ mod shared;
 mod sorting;
 
 pub(crate) use order::FieldOrder;
-pub(crate) use shared::Meeting;
+pub(crate) use shared::{Meeting, Share};
 pub(crate) use sorting::Sorting;
 
 /// The kind of the operator in plans. It needs an end of its input: the graph refuses it where there is none.

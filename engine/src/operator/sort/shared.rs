@@ -12,10 +12,18 @@
 
 use crate::exchange::Wake;
 use crate::operator::FirstRanks;
-use crate::source::Subtask;
 use forebay_memory::sort::{Items, Piece, Run, Sorted, split};
 use forebay_memory::{Result, SegmentSource, SpillHandle};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+/// Which share of the order a subtask sends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    /// The subtask's index.
+    pub(crate) index: usize,
+    /// How many there are.
+    pub(crate) parallelism: usize,
+}
 
 /// What a subtask says when its input has ended.
 #[derive(Debug, Clone, Copy, Default)]
@@ -121,7 +129,7 @@ where
     ///
     /// # Errors
     /// Those of the spill store.
-    pub(crate) fn hand_in(&self, subtask: Subtask, sorted: &mut Sorted<I>) -> Result<()> {
+    pub(crate) fn hand_in(&self, subtask: Share, sorted: &mut Sorted<I>) -> Result<()> {
         let mut state = self.state();
         state.runs[subtask.index] = Some(std::mem::take(&mut sorted.runs));
         state.handed_in += 1;
@@ -148,7 +156,7 @@ where
     }
 
     /// A subtask's part of every run, once all runs are there.
-    pub(crate) fn part(&self, subtask: Subtask) -> Option<Vec<Piece<I>>> {
+    pub(crate) fn part(&self, subtask: Share) -> Option<Vec<Piece<I>>> {
         let (cuts, all) = {
             let state = self.state();
             (state.cuts.clone()?, state.all.clone())
@@ -187,7 +195,7 @@ where
     }
 
     /// The place for a subtask; its first subtask opens it.
-    pub(crate) fn of(&self, subtask: Subtask) -> Arc<Shared<I>> {
+    pub(crate) fn of(&self, subtask: Share) -> Arc<Shared<I>> {
         let mut current = self.current.lock().expect("nothing panics while it is locked");
         if subtask.index > 0
             && let Some(shared) = current.upgrade()

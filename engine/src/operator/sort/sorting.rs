@@ -7,12 +7,11 @@
 //! # Memory
 //! As the sorter's; while rows are sent, a segment or more for each run that is read.
 
-use super::shared::{Arrival, Shared};
+use super::shared::{Arrival, Share, Shared};
 use crate::batch::{Batch, BatchWriter, Batches};
 use crate::metrics::OperatorMetrics;
 use crate::operator::{Downstream, Finish, Operator};
 use crate::record::Record;
-use crate::source::Subtask;
 use forebay_memory::sort::{Items, Merger, Sorted, Sorter, Step};
 use forebay_memory::{Budget, Result, SpillHandle, SpillStats};
 use std::marker::PhantomData;
@@ -40,7 +39,7 @@ enum Phase<I: Items> {
 pub(crate) struct Sorting<R: Record, I: Items> {
     phase: Phase<I>,
     shared: Arc<Shared<I>>,
-    subtask: Subtask,
+    subtask: Share,
     writer: BatchWriter<R>,
     position: u64,
     /// Of phases that are over.
@@ -58,7 +57,7 @@ where
         budget: Budget,
         handle: SpillHandle,
         batches: Batches,
-        subtask: Subtask,
+        subtask: Share,
         shared: Arc<Shared<I>>,
     ) -> Self {
         Sorting {
