@@ -38,7 +38,7 @@ pub fn write_rows<R: PlainRecord>(
             .map(|(mut writer, range)| {
                 let fill = &fill;
                 scope.spawn(move || {
-                    let mut rows = vec![R::new_zeroed(); PIECE];
+                    let mut rows = [R::new_zeroed(); PIECE];
                     let (mut next, end) = (range[0], range[1]);
                     while next < end {
                         let rows = &mut rows[..(end - next).min(PIECE as u64) as usize];
