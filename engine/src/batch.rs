@@ -320,6 +320,11 @@ impl Batches {
         Batches { is_single, ..self }
     }
 
+    /// Bytes of a row at most.
+    pub(crate) fn max_row_size(&self) -> usize {
+        self.max_row_size
+    }
+
     /// Memory for a batch of at least `needed` bytes.
     fn body(&self, needed: usize) -> Result<Body, Error> {
         let segment_size = self.source.segment_size();

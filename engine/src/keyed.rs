@@ -4,13 +4,13 @@
 //! [`KeyedStream::aggregate`] and its short forms. In batch mode the result of a key is sent once; in streaming mode
 //! each time a record changes it. [`KeyedStream::aggregate_final`] and [`KeyedStream::aggregate_updates`] say which.
 
-use crate::aggregate::{Aggregate, Count, MOST_LANES, Max, Min, Ordinal, Sum, Summand, count, max, min, sum};
+use crate::aggregate::{Aggregate, Count, MOST_LANES, Max, Min, Sum, Summand, count, max, min, sum};
 use crate::environment::Environment;
 use crate::graph::{Edge, Factory, Node, OperatorContext};
 use crate::operator::{
     ByteGroups, Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups,
-    LocalAggregate, MOST_LOCAL_SEGMENTS, MergePartials, Operator, Partial, Reduced, RowGroups, Setting,
-    Stage, StateRow, least_segments,
+    LocalAggregate, LocalStates, MOST_LOCAL_SEGMENTS, MergePartials, MergeStates, Operator, Partial, Reduced,
+    RowGroups, Setting, Shape, Stage, StateGroups, StateRow, States, least_segments,
 };
 use crate::record::{Field, KeyFields, Record, first, itself};
 use crate::source::Subtask;
@@ -49,12 +49,12 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
     }
 
     /// The least value of a field of each key's records.
-    pub fn min<T: Ordinal>(self, field: Field<R, T>) -> Stream<(K::Key, <Min<R, T> as Aggregate<R>>::Out)> {
+    pub fn min<T: Record>(self, field: Field<R, T>) -> Stream<(K::Key, <Min<R, T> as Aggregate<R>>::Out)> {
         self.aggregate(min(field))
     }
 
     /// The greatest value of a field of each key's records.
-    pub fn max<T: Ordinal>(self, field: Field<R, T>) -> Stream<(K::Key, <Max<R, T> as Aggregate<R>>::Out)> {
+    pub fn max<T: Record>(self, field: Field<R, T>) -> Stream<(K::Key, <Max<R, T> as Aggregate<R>>::Out)> {
         self.aggregate(max(field))
     }
 
@@ -68,6 +68,9 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
                 A::LANES <= MOST_LANES,
                 "the aggregates of one operator have at most 16 lanes together"
             );
+        }
+        if A::PARTS > 0 {
+            return self.aggregated_states(aggregate, emission);
         }
         let KeyedStream {
             environment,
@@ -90,32 +93,16 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
         }
         // Keys that are not small integers cost most on the way, so they are aggregated before it, too.
         let local = aggregate.clone();
-        let local = environment.add(Node {
-            kind: "local aggregate",
-            name: None,
-            uid: None,
-            parallelism: None,
-            is_blocking: false,
-            inputs: inputs.into_iter().map(|edge| Edge::forward(edge.from)).collect(),
-            output: Some((Partial::<K::Key>::schema(), Partial::<K::Key>::STRIDE)),
-            minimum_segments: LEAST_SEGMENTS,
-            maximum_segments: MOST_LOCAL_SEGMENTS,
-            detail: detail.clone(),
-            factory: Factory::Operator(Box::new(move |context| {
-                let budget = budget_of(context);
+        let partials = local_node::<R, K>(&environment, inputs, detail.clone(), move |context| {
+            Ok(Box::new(LocalAggregate::<R, K, A>::new(
+                keys,
+                local.clone(),
+                budget_of(context),
+                context.batches.clone(),
                 // Updates are one for each record: there is nothing to fold before.
-                let is_bypassed = emission_in(context, emission) != Emission::Final;
-                let batches = context.batches.clone();
-                Ok(Box::new(LocalAggregate::<R, K, A>::new(
-                    keys,
-                    local.clone(),
-                    budget,
-                    batches,
-                    is_bypassed,
-                )))
-            })),
+                emission_in(context, emission) != Emission::Final,
+            )))
         });
-        let partials = Stream::<Partial<K::Key>>::from_node(environment, local);
         let KeyedStream {
             environment,
             inputs,
@@ -130,6 +117,61 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
             let skip_bits = setting.skip_bits;
             let groups = |source| ByteGroups::<Partial<K::Key>, _>::new(keys, A::LANES, source, skip_bits);
             Ok(Box::new(GroupedAggregate::new(setting, folding, results, groups)))
+        })
+    }
+
+    /// As `aggregated`, for aggregates whose states have byte strings.
+    fn aggregated_states<A: Aggregate<R>>(
+        self,
+        aggregate: A,
+        emission: Option<Emission>,
+    ) -> Stream<(K::Key, A::Out)> {
+        let KeyedStream {
+            environment,
+            inputs,
+            keys,
+            ..
+        } = self;
+        let detail = format!("{} by {}", aggregate.describe(), keys.describe().join(", "));
+        let shape = |context: &OperatorContext| Shape {
+            lanes: A::LANES,
+            parts: A::PARTS,
+            most: context.batches.max_row_size(),
+            owner: context.name.to_string(),
+        };
+        let local = aggregate.clone();
+        let partials = local_node::<R, K>(&environment, inputs, detail.clone(), move |context| {
+            Ok(Box::new(LocalStates::<R, K, A>::new(
+                keys,
+                local.clone(),
+                shape(context),
+                budget_of(context),
+                context.batches.clone(),
+                emission_in(context, emission) != Emission::Final,
+            )))
+        });
+        let KeyedStream {
+            environment,
+            inputs,
+            keys,
+            ..
+        } = partials.key_by(first::<Partial<K::Key>>());
+        let least = least_segments(0, environment.runtime().plan());
+        keyed_node(&environment, "aggregate", inputs, detail, least, move |context| {
+            let setting = setting(context, emission_in(context, emission))?;
+            let states = || States::<R, A>::new(aggregate.clone());
+            let results = KeyAndResult::<R, A>::new(aggregate.clone());
+            let (shape, skip_bits) = (shape(context), setting.skip_bits);
+            let groups = |source| {
+                let merging = Box::new(states());
+                StateGroups::<Partial<K::Key>, _>::new(keys, shape, merging, source, skip_bits)
+            };
+            Ok(Box::new(GroupedAggregate::new(
+                setting,
+                MergeStates(states()),
+                results,
+                groups,
+            )))
         })
     }
 }
@@ -228,6 +270,28 @@ fn setting(context: &OperatorContext, emission: Emission) -> Result<Setting> {
         handle: context.spill.handle(&context.name)?,
         batches: context.batches.clone(),
         skip_bits: common_bits(context.subtask, context.max_parallelism),
+    })
+}
+
+/// Adds an operator that aggregates rows where they are, before they are sent to the subtasks of their keys.
+fn local_node<R: Record, K: KeyFields<R>>(
+    environment: &Environment,
+    inputs: Vec<Edge>,
+    detail: String,
+    make: impl Fn(&OperatorContext) -> Result<Box<dyn Operator>> + 'static,
+) -> Stream<Partial<K::Key>> {
+    environment.add_stream(Node {
+        kind: "local aggregate",
+        name: None,
+        uid: None,
+        parallelism: None,
+        is_blocking: false,
+        inputs: inputs.into_iter().map(|edge| Edge::forward(edge.from)).collect(),
+        output: Some((Partial::<K::Key>::schema(), Partial::<K::Key>::STRIDE)),
+        minimum_segments: LEAST_SEGMENTS,
+        maximum_segments: MOST_LOCAL_SEGMENTS,
+        detail,
+        factory: Factory::Operator(Box::new(make)),
     })
 }
 

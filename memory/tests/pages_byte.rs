@@ -153,6 +153,41 @@ impl Pair {
         self.model.insert(key, value);
     }
 
+    /// Changes a value where it is: in its page, or by appending or shortening where it is in segments of its own.
+    fn change(&mut self, random: &mut Random) {
+        let key = self.random_key(random);
+        let hash = self.hash(&key);
+        self.table.prefetch(&[hash, hash ^ 1 << 20]);
+        let is_chained = self.table.get(hash, &key).map(|value| value.is_chained());
+        let twin = self.model.get_mut(&key);
+        assert_eq!(is_chained.is_some(), twin.is_some());
+        let value = self.table.value_mut(hash, &key);
+        assert_eq!(value.is_some(), is_chained == Some(false));
+        let Some(twin) = twin else {
+            return;
+        };
+        if let Some(value) = value {
+            for value in [value, twin] {
+                value.iter_mut().for_each(|byte| *byte = byte.wrapping_add(3));
+            }
+        } else if random.below(3) == 0 {
+            twin.truncate(1 + random.below(twin.len()));
+            twin.iter_mut().for_each(|byte| *byte = byte.wrapping_add(5));
+            let out = self.source.out();
+            self.table.rewrite(hash, &key, twin);
+            assert!(self.source.out() <= out);
+        } else {
+            let most = [10, 300, 9000][random.below(3)];
+            let size = random.below(most);
+            let bytes: Vec<u8> = (0..size).map(|_| random.next() as u8).collect();
+            match self.table.append(hash, &key, &bytes) {
+                Stored::Starved => {}
+                _ => twin.extend_from_slice(&bytes),
+            }
+        }
+        assert_eq!(self.get(&key), self.model.get(&key).cloned());
+    }
+
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
         self.table.get(self.hash(key), key).map(|value| value.to_vec())
     }
@@ -271,7 +306,8 @@ fn run(seed: u64, kind: Hashes, value_size: usize, fixed: bool, skip_bits: u32, 
     for _ in 0..40 {
         match random.below(10) {
             0..5 if fixed => pair.update(&mut random, value_size),
-            0..5 => (0..random.below(200)).for_each(|_| pair.replace(&mut random, value_size)),
+            0..3 => (0..random.below(200)).for_each(|_| pair.replace(&mut random, value_size)),
+            3..5 => (0..random.below(300)).for_each(|_| pair.change(&mut random)),
             5..8 => {
                 for _ in 0..random.below(400) {
                     let key = pair.random_key(&mut random);

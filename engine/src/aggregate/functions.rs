@@ -1,6 +1,6 @@
-//! The built-in aggregates.
+//! Aggregates that are lanes alone.
 
-use super::{Aggregate, Ordinal, Summand};
+use super::{Aggregate, Spread, Summand};
 use crate::record::{Field, Record};
 
 /// The number of records.
@@ -72,15 +72,6 @@ over_field! {
     /// The mean of a field; of integers without overflow.
     Avg, avg
 }
-over_field! {
-    /// The least value of a field.
-    Min, min
-}
-over_field! {
-    /// The greatest value of a field; NaN is greater than every number.
-    Max, max
-}
-
 impl<R: Record, T: Summand> Aggregate<R> for Sum<R, T> {
     type Out = T::Sum;
     const LANES: usize = T::LANES;
@@ -132,36 +123,123 @@ impl<R: Record, T: Summand> Aggregate<R> for Avg<R, T> {
     }
 }
 
-macro_rules! extreme {
-    ($name:ident, $best:path) => {
-        impl<R: Record, T: Ordinal> Aggregate<R> for $name<R, T> {
-            type Out = T;
-            const LANES: usize = 1;
-
-            #[inline(always)]
-            fn fold(&self, lanes: &mut [u64], row: &[u8], is_new: bool) {
-                self.merge(lanes, &[T::to_ordinal(self.field.read(row))], is_new);
-            }
-
-            #[inline(always)]
-            fn merge(&self, lanes: &mut [u64], other: &[u64], is_new: bool) {
-                lanes[0] = if is_new {
-                    other[0]
-                } else {
-                    $best(lanes[0], other[0])
-                };
-            }
-
-            fn finish(&self, lanes: &[u64]) -> T {
-                T::from_ordinal(lanes[0])
-            }
-
-            fn describe(&self) -> String {
-                self.name()
-            }
-        }
-    };
+/// The variance of a field or its root, the standard deviation: of the records as all there are, or as a sample of more.
+pub struct Variance<R: Record, T: Record> {
+    field: Field<R, T>,
+    is_sample: bool,
+    is_root: bool,
 }
 
-extreme!(Min, u64::min);
-extreme!(Max, u64::max);
+impl<R: Record, T: Record> Clone for Variance<R, T> {
+    fn clone(&self) -> Self {
+        Variance { ..*self }
+    }
+}
+
+/// The sample variance of a field (divided by one less than the count; NaN of one record). Of integers exact but for the last
+/// roundings, of floats in 106 bits: the order of the records does not show, as long as the mean is no more than 2^20 times the
+/// deviation.
+pub fn var<R: Record, T: Spread>(field: Field<R, T>) -> Variance<R, T> {
+    Variance {
+        field,
+        is_sample: true,
+        is_root: false,
+    }
+}
+
+/// The variance of a field over all there are (divided by the count). As exact as [`var`].
+pub fn var_population<R: Record, T: Spread>(field: Field<R, T>) -> Variance<R, T> {
+    Variance {
+        is_sample: false,
+        ..var(field)
+    }
+}
+
+/// The sample standard deviation of a field: the root of [`var`].
+pub fn stddev<R: Record, T: Spread>(field: Field<R, T>) -> Variance<R, T> {
+    Variance {
+        is_root: true,
+        ..var(field)
+    }
+}
+
+/// The standard deviation of a field over all there are: the root of [`var_population`].
+pub fn stddev_population<R: Record, T: Spread>(field: Field<R, T>) -> Variance<R, T> {
+    Variance {
+        is_sample: false,
+        ..stddev(field)
+    }
+}
+
+impl<R: Record, T: Spread> Aggregate<R> for Variance<R, T> {
+    type Out = f64;
+    const LANES: usize = T::LANES;
+
+    #[inline(always)]
+    fn fold(&self, lanes: &mut [u64], row: &[u8], _: bool) {
+        T::add_spread(lanes, self.field.read(row));
+    }
+
+    #[inline(always)]
+    fn merge(&self, lanes: &mut [u64], other: &[u64], _: bool) {
+        T::add_spread_state(lanes, other);
+    }
+
+    fn finish(&self, lanes: &[u64]) -> f64 {
+        let variance = T::variance(lanes, u64::from(self.is_sample));
+        if self.is_root { variance.sqrt() } else { variance }
+    }
+
+    fn describe(&self) -> String {
+        let name = if self.is_root { "stddev" } else { "var" };
+        let kind = if self.is_sample { "" } else { "_population" };
+        format!("{name}{kind}({})", self.field.name())
+    }
+}
+
+/// Whether a field is true in every record, or in any.
+pub struct Truth<R: Record> {
+    field: Field<R, bool>,
+    of_all: bool,
+}
+
+impl<R: Record> Clone for Truth<R> {
+    fn clone(&self) -> Self {
+        Truth { ..*self }
+    }
+}
+
+/// Whether a field is true in every record.
+pub fn bool_and<R: Record>(field: Field<R, bool>) -> Truth<R> {
+    Truth { field, of_all: true }
+}
+
+/// Whether a field is true in some record.
+pub fn bool_or<R: Record>(field: Field<R, bool>) -> Truth<R> {
+    Truth { field, of_all: false }
+}
+
+impl<R: Record> Aggregate<R> for Truth<R> {
+    type Out = bool;
+    const LANES: usize = 1;
+
+    #[inline(always)]
+    fn fold(&self, lanes: &mut [u64], row: &[u8], _: bool) {
+        // Whether some record is otherwise than the answer without it: zero lanes are the answer of no record.
+        lanes[0] |= u64::from(self.field.read(row) != self.of_all);
+    }
+
+    #[inline(always)]
+    fn merge(&self, lanes: &mut [u64], other: &[u64], _: bool) {
+        lanes[0] |= other[0];
+    }
+
+    fn finish(&self, lanes: &[u64]) -> bool {
+        (lanes[0] != 0) != self.of_all
+    }
+
+    fn describe(&self) -> String {
+        let name = if self.of_all { "bool_and" } else { "bool_or" };
+        format!("{name}({})", self.field.name())
+    }
+}

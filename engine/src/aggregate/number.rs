@@ -1,4 +1,4 @@
-//! How numbers are summed and ordered in lanes.
+//! How numbers are summed in lanes.
 //!
 //! # Algorithm
 //! Integers are summed with wrap-around, as Flink and Java do: the result does not depend on the order, whatever
@@ -7,10 +7,8 @@
 //! the order of folding shows only where cancellation has eaten almost all of 106 bits, and where a partial sum of finite
 //! terms overflows: it is infinite from there on, and another order may not pass through it. Terms that are infinite
 //! or NaN themselves give the same in every order.
-//! For minimum and maximum, values map to unsigned integers of the same order; NaN is above every number, and
-//! −0.0 is 0.0.
 
-use crate::record::{Date, Record, Timestamp};
+use crate::record::Record;
 
 /// A number that can be summed.
 pub trait Summand: Record {
@@ -100,14 +98,15 @@ large_integers!(i128, u128);
 
 /// `a + b` as the nearest float and what it leaves out.
 #[inline(always)]
-fn two_sum(a: f64, b: f64) -> (f64, f64) {
+pub(super) fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let b_part = sum - a;
     let a_part = sum - b_part;
     (sum, (a - a_part) + (b - b_part))
 }
 
-fn add_pair(lanes: &mut [u64], high: f64, low: f64) {
+/// Adds an unevaluated sum of two to another, in two lanes.
+pub(super) fn add_pair(lanes: &mut [u64], high: f64, low: f64) {
     let (own_high, own_low) = (f64::from_bits(lanes[0]), f64::from_bits(lanes[1]));
     let (sum, error) = two_sum(own_high, high);
     if !sum.is_finite() {
@@ -150,105 +149,6 @@ macro_rules! floats {
 }
 
 floats!(f32, f64);
-
-/// A value of up to 64 bits with an order.
-pub trait Ordinal: Record {
-    /// The value as an unsigned integer of the same order.
-    fn to_ordinal(value: Self::View<'_>) -> u64;
-    /// The value of [`Ordinal::to_ordinal`].
-    fn from_ordinal(ordinal: u64) -> Self;
-}
-
-macro_rules! unsigned_ordinals {
-    ($($type:ty),+) => {$(
-        impl Ordinal for $type {
-            #[inline(always)]
-            fn to_ordinal(value: $type) -> u64 {
-                u64::from(value)
-            }
-            #[inline(always)]
-            fn from_ordinal(ordinal: u64) -> $type {
-                ordinal as $type
-            }
-        }
-    )+};
-}
-
-unsigned_ordinals!(u8, u16, u32, u64);
-
-const SIGN: u64 = 1 << 63;
-
-macro_rules! signed_ordinals {
-    ($($type:ty),+) => {$(
-        impl Ordinal for $type {
-            #[inline(always)]
-            fn to_ordinal(value: $type) -> u64 {
-                value as i64 as u64 ^ SIGN
-            }
-            #[inline(always)]
-            fn from_ordinal(ordinal: u64) -> $type {
-                (ordinal ^ SIGN) as $type
-            }
-        }
-    )+};
-}
-
-signed_ordinals!(i8, i16, i32, i64);
-
-impl Ordinal for f64 {
-    fn to_ordinal(value: f64) -> u64 {
-        let value = match value {
-            value if value.is_nan() => f64::NAN.copysign(1.0),
-            // Adding 0.0 turns −0.0 into 0.0 and changes nothing else.
-            value => value + 0.0,
-        };
-        let bits = value.to_bits();
-        if bits & SIGN == 0 { bits | SIGN } else { !bits }
-    }
-
-    fn from_ordinal(ordinal: u64) -> f64 {
-        f64::from_bits(if ordinal & SIGN == 0 {
-            !ordinal
-        } else {
-            ordinal ^ SIGN
-        })
-    }
-}
-
-impl Ordinal for f32 {
-    fn to_ordinal(value: f32) -> u64 {
-        f64::to_ordinal(f64::from(value))
-    }
-
-    fn from_ordinal(ordinal: u64) -> f32 {
-        f64::from_ordinal(ordinal) as f32
-    }
-}
-
-impl Ordinal for bool {
-    fn to_ordinal(value: bool) -> u64 {
-        u64::from(value)
-    }
-
-    fn from_ordinal(ordinal: u64) -> bool {
-        ordinal != 0
-    }
-}
-
-macro_rules! integer_newtypes {
-    ($($type:ty: $inner:ty),+) => {$(
-        impl Ordinal for $type {
-            fn to_ordinal(value: $type) -> u64 {
-                <$inner>::to_ordinal(<$type as Record>::to_u64(value) as $inner)
-            }
-            fn from_ordinal(ordinal: u64) -> $type {
-                <$type as Record>::from_u64(<$inner>::from_ordinal(ordinal) as i64 as u64)
-            }
-        }
-    )+};
-}
-
-integer_newtypes!(Timestamp: i64, Date: i32);
 
 #[cfg(test)]
 mod tests {
@@ -302,32 +202,5 @@ mod tests {
         assert_eq!(sum_of(&[1e16, 1.0, -1e16], 1), 1.0);
         assert!(sum_of(&[f64::INFINITY, 1.0], 2).is_infinite());
         assert!(sum_of(&[f64::INFINITY, f64::NEG_INFINITY], 2).is_nan());
-    }
-
-    #[test]
-    fn ordinals_keep_the_order() {
-        let floats = [
-            f64::NEG_INFINITY,
-            -1.5,
-            -f64::MIN_POSITIVE,
-            0.0,
-            1e-300,
-            2.0,
-            f64::INFINITY,
-            f64::NAN,
-        ];
-        assert!(floats.map(f64::to_ordinal).is_sorted());
-        assert_eq!(f64::to_ordinal(-0.0), f64::to_ordinal(0.0));
-        assert!(f64::from_ordinal(f64::to_ordinal(f64::NAN)).is_nan());
-        let integers = [i64::MIN, -1, 0, 1, i64::MAX];
-        assert!(integers.map(i64::to_ordinal).is_sorted());
-        assert_eq!(
-            integers.map(|value| i64::from_ordinal(i64::to_ordinal(value))),
-            integers
-        );
-        assert_eq!(
-            Date::from_ordinal(Date::to_ordinal(Date::from_u64(-3i64 as u64))),
-            Date::from_u64(-3i64 as u64)
-        );
     }
 }

@@ -162,13 +162,30 @@ integer!(
 );
 
 macro_rules! float {
-    ($type:ty, $bits:ty) => {
+    ($type:ty, $bits:ty, $order:ident) => {
         impl Record for $type {
             type View<'a> = $type;
             const SIZE: usize = size_of::<$type>();
             const ALIGN: usize = size_of::<$type>();
             const VARIES: bool = false;
             const KEY_SIZE: Option<usize> = Some(size_of::<$type>());
+            const ORDINAL: bool = true;
+
+            #[inline(always)]
+            fn to_ordinal(view: $type) -> u64 {
+                u64::from($order(view))
+            }
+
+            #[inline(always)]
+            fn from_ordinal(ordinal: u64) -> $type {
+                let ordinal = ordinal as $bits;
+                let sign = 1 << (<$bits>::BITS - 1);
+                <$type>::from_bits(if ordinal & sign == 0 {
+                    !ordinal
+                } else {
+                    ordinal ^ sign
+                })
+            }
 
             fn data_type() -> DataType {
                 DataType::Float(<$bits>::BITS as u16)
@@ -209,22 +226,27 @@ macro_rules! float {
 
             #[inline]
             fn encode_normalized(view: Self, out: &mut Vec<u8>) {
-                let value = if view.is_nan() {
-                    <$type>::NAN
-                } else {
-                    view + 0.0
-                };
-                let bits = value.to_bits();
-                let sign = 1 << (<$bits>::BITS - 1);
-                let ordered = if bits & sign != 0 { !bits } else { bits ^ sign };
-                out.extend_from_slice(&ordered.to_be_bytes());
+                out.extend_from_slice(&$order(view).to_be_bytes());
             }
+        }
+
+        /// The bits as an unsigned integer of the same order; NaN above every number, −0.0 as 0.0.
+        #[inline(always)]
+        fn $order(value: $type) -> $bits {
+            let value = if value.is_nan() {
+                <$type>::NAN.copysign(1.0)
+            } else {
+                value + 0.0
+            };
+            let bits = value.to_bits();
+            let sign = 1 << (<$bits>::BITS - 1);
+            if bits & sign != 0 { !bits } else { bits ^ sign }
         }
     };
 }
 
-float!(f32, u32);
-float!(f64, u64);
+float!(f32, u32, order_f32);
+float!(f64, u64, order_f64);
 
 impl Record for bool {
     type View<'a> = bool;
@@ -322,4 +344,36 @@ impl Record for () {
     }
 
     fn encode_normalized(_view: (), _out: &mut Vec<u8>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinals_keep_the_order() {
+        let floats = [
+            f64::NEG_INFINITY,
+            -1.5,
+            -f64::MIN_POSITIVE,
+            0.0,
+            1e-300,
+            2.0,
+            f64::INFINITY,
+            f64::NAN,
+        ];
+        assert!(floats.map(f64::to_ordinal).is_sorted());
+        assert_eq!(f64::to_ordinal(-0.0), f64::to_ordinal(0.0));
+        assert!(f64::from_ordinal(f64::to_ordinal(f64::NAN)).is_nan());
+        let integers = [i64::MIN, -1, 0, 1, i64::MAX];
+        assert!(integers.map(i64::to_ordinal).is_sorted());
+        assert_eq!(
+            integers.map(|value| i64::from_ordinal(i64::to_ordinal(value))),
+            integers
+        );
+        assert_eq!(
+            Date::from_ordinal(Date::to_ordinal(Date::from_u64(-3i64 as u64))),
+            Date::from_u64(-3i64 as u64)
+        );
+    }
 }

@@ -252,6 +252,27 @@ pub trait Record: Sized + Send + Sync + 'static {
         unreachable!("only integers of up to 64 bits are 64 bits")
     }
 
+    /// Whether values have an order in 64 bits: [`Record::to_ordinal`] and back.
+    const ORDINAL: bool = Self::INTEGER.is_some();
+
+    /// The value as an unsigned integer that compares as [`Record::encode_normalized`]'s bytes do.
+    ///
+    /// # Panics
+    /// When the type is not [`Record::ORDINAL`].
+    #[inline(always)]
+    fn to_ordinal(view: Self::View<'_>) -> u64 {
+        Self::to_u64(view) ^ sign_of::<Self>()
+    }
+
+    /// The value whose [`Record::to_ordinal`] this is: −0.0 has become 0.0, and every NaN the same.
+    ///
+    /// # Panics
+    /// When the type is not [`Record::ORDINAL`].
+    #[inline(always)]
+    fn from_ordinal(ordinal: u64) -> Self {
+        Self::from_u64(ordinal ^ sign_of::<Self>())
+    }
+
     /// Bytes of every key's canonical bytes, if they are of fixed size.
     const KEY_SIZE: Option<usize> = None;
 
@@ -294,6 +315,15 @@ pub struct Integer {
     pub width: u8,
     /// Whether it is signed.
     pub signed: bool,
+}
+
+/// The bit that makes signed integers of `R` compare as unsigned ones, where they are signed.
+#[inline(always)]
+fn sign_of<R: Record>() -> u64 {
+    match R::INTEGER {
+        Some(integer) if integer.signed => 1 << 63,
+        _ => 0,
+    }
 }
 
 /// Checks bytes that were not written here: whether they are exactly one row of `R`, so that

@@ -39,6 +39,8 @@ pub enum DataType {
     Option(Box<DataType>),
     /// A fixed number of values of one type.
     Array(Box<DataType>, usize),
+    /// Any number of values of one type.
+    List(Box<DataType>),
     /// A record inside a record.
     Record(Box<RecordType>),
     /// One of several records, by tag.
@@ -153,6 +155,7 @@ impl fmt::Display for DataType {
             DataType::Bytes => f.write_str("bytes"),
             DataType::Option(inner) => write!(f, "option<{inner}>"),
             DataType::Array(inner, length) => write!(f, "[{inner}; {length}]"),
+            DataType::List(inner) => write!(f, "list<{inner}>"),
             DataType::Record(record) => f.write_str(&record.name),
             DataType::Enum(found) => f.write_str(&found.name),
         }

@@ -2,7 +2,8 @@
 //!
 //! # Interface
 //! Callers give each key's 64-bit hash. [`ByteTable::update_batch`] folds rows into values of one fixed size in
-//! place; [`ByteTable::replace`] stores values of any size. A table is used in one of these ways, not both.
+//! place; [`ByteTable::replace`] stores values of any size, which `byte_change.rs` changes where they are. A table is
+//! used in one of these ways, not both.
 //! Where they report starvation the caller gives memory back ([`ByteTable::drain_range`], or another holder)
 //! and calls again.
 //!
@@ -417,7 +418,7 @@ impl ByteTable {
     }
 
     /// The page, entry and slot of a key.
-    fn find(&self, hash: u64, key: &[u8]) -> Option<(Page, Entry, *mut u16)> {
+    pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<(Page, Entry, *mut u16)> {
         let mut page = self.directory.page(hash);
         while !page.is_none() {
             // SAFETY: pages that the directory leads to are live and of this layout.

@@ -16,6 +16,7 @@ mod blob;
 mod byte_page;
 mod byte;
 mod byte_grow;
+mod byte_change;
 
 pub use blob::{Bytes, Parts};
 pub use byte::{ByteTable, Stored};

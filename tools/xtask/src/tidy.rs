@@ -19,6 +19,7 @@ const UNSAFE_FILES: &[&str] = &[
     "memory/src/arena.rs",
     "memory/src/pages/blob.rs",
     "memory/src/pages/byte.rs",
+    "memory/src/pages/byte_change.rs",
     "memory/src/pages/byte_grow.rs",
     "memory/src/pages/byte_page.rs",
     "memory/src/pages/directory.rs",

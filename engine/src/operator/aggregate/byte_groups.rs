@@ -28,20 +28,21 @@ const BUFFER_TAIL: usize = 16;
 const MOST_IN_PLACE: usize = 64;
 
 /// The keys of a chunk, in one buffer.
-struct KeyChunk<R, K> {
-    keys: K,
-    chunk: Chunk,
-    buffer: Vec<u8>,
+pub(super) struct KeyChunk<R, K> {
+    pub(super) keys: K,
+    pub(super) chunk: Chunk,
+    pub(super) buffer: Vec<u8>,
     /// By number.
     all: Vec<KeySpan>,
     /// By place.
-    spans: Vec<KeySpan>,
+    pub(super) spans: Vec<KeySpan>,
     scratch: Vec<u8>,
     record: PhantomData<fn(R)>,
 }
 
 impl<R: Record, K: KeyFields<R>> KeyChunk<R, K> {
-    fn new(keys: K) -> Self {
+    /// No keys.
+    pub(super) fn new(keys: K) -> Self {
         KeyChunk {
             keys,
             chunk: Chunk::default(),
@@ -73,7 +74,8 @@ impl<R: Record, K: KeyFields<R>> KeyChunk<R, K> {
         self.spans.clone_from(&self.all);
     }
 
-    fn take_rows(
+    /// The chunk's part of [`Groups::take_rows`].
+    pub(super) fn take_rows(
         &mut self,
         batch: &Batch,
         rows: Range<usize>,
@@ -109,7 +111,7 @@ impl<R: Record, K: KeyFields<R>> KeyChunk<R, K> {
     }
 
     /// Makes the keys of the rows that begin at `starts` the chunk. Not for integer keys.
-    fn take_rows_at(&mut self, bytes: &[u8], starts: &[u32]) {
+    pub(super) fn take_rows_at(&mut self, bytes: &[u8], starts: &[u32]) {
         self.clear();
         let keys = self.keys;
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -124,7 +126,8 @@ impl<R: Record, K: KeyFields<R>> KeyChunk<R, K> {
         KeyBatch::new(&self.buffer, &self.spans).hash_into(&mut self.chunk.hashes);
     }
 
-    fn take_entries(&mut self, block: &[u8], states: &mut Vec<Range<u32>>) -> usize {
+    /// The chunk's part of [`Groups::take_entries`].
+    pub(super) fn take_entries(&mut self, block: &[u8], states: &mut Vec<Range<u32>>) -> usize {
         self.clear();
         states.clear();
         let mut at = 0;
@@ -150,20 +153,22 @@ impl<R: Record, K: KeyFields<R>> KeyChunk<R, K> {
     }
 
     /// Brings the spans in line with the numbers that are left.
-    fn chunk_changed(&mut self) {
+    pub(super) fn chunk_changed(&mut self) {
         let all = &self.all;
         self.spans.clear();
         self.spans
             .extend(self.chunk.numbers.iter().map(|number| all[*number as usize]));
     }
 
-    fn key(&self, number: usize) -> &[u8] {
+    /// The key with this number.
+    pub(super) fn key(&self, number: usize) -> &[u8] {
         let KeySpan { start, size } = self.all[number];
         &self.buffer[start as usize..(start + size) as usize]
     }
 }
 
-fn put_entry_header(hash: u64, key: usize, state: usize, entry: &mut Vec<u8>) {
+/// Begins an entry.
+pub(super) fn put_entry_header(hash: u64, key: usize, state: usize, entry: &mut Vec<u8>) {
     entry.clear();
     entry.extend_from_slice(&hash.to_le_bytes());
     entry.extend_from_slice(&(key as u32).to_le_bytes());
@@ -182,7 +187,7 @@ fn drain(table: &mut ByteTable, prefix: u64, bits: u32, mut take: impl FnMut(&[u
 }
 
 /// Shows a key's bytes as a record.
-fn with_key<R: Record, K: KeyFields<R>, T>(
+pub(super) fn with_key<R: Record, K: KeyFields<R>, T>(
     keys: &K,
     bytes: Bytes<'_>,
     then: impl FnOnce(<K::Key as Record>::View<'_>) -> T,

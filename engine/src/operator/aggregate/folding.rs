@@ -4,9 +4,9 @@
 //! A [`Folding`] folds rows, and states that were spilled, into a group's state; a [`Results`] makes a row of a key and its
 //! state. [`Lanes`] folds aggregates into 64-bit lanes; [`Reduced`] keeps one row and joins others to it.
 
-use crate::aggregate::Aggregate;
+use crate::aggregate::{Aggregate, GroupState, Records};
 use crate::batch::{Batch, BatchWriter};
-use crate::record::{AlignedRow, Record};
+use crate::record::{AlignedRow, Field, Record, second};
 use std::marker::PhantomData;
 
 /// How rows become a group's state of type `S`.
@@ -74,6 +74,103 @@ impl<R: Record, K: Record, A: Aggregate<R>> Results<K, [u64]> for KeyAndResult<R
         writer: &mut BatchWriter<(K, A::Out)>,
     ) -> Option<Batch> {
         let result = self.aggregate.finish(state);
+        writer.push((K::shorten(key), A::Out::shorten(result.view())))
+    }
+}
+
+/// What merges states without knowing how they are folded.
+pub(crate) trait Merging: Send {
+    /// Merges a state's bytes, at any address, into a state of at least one record.
+    fn merge(&mut self, state: &mut GroupState, other: &[u8]);
+
+    /// Makes a state as small as it can be.
+    fn compact(&mut self, state: &mut GroupState);
+}
+
+/// Aggregates whose state has byte strings.
+pub(crate) struct States<R, A> {
+    aggregate: A,
+    /// A state that is merged: they are read at addresses that are multiples of 8.
+    other: GroupState,
+    record: PhantomData<fn(R)>,
+}
+
+impl<R: Record, A: Aggregate<R>> States<R, A> {
+    /// Folds as `aggregate` does.
+    pub(crate) fn new(aggregate: A) -> Self {
+        States {
+            aggregate,
+            other: GroupState::new(A::LANES, A::PARTS),
+            record: PhantomData,
+        }
+    }
+
+    /// Merges the states of records.
+    #[inline]
+    fn merge_records(&mut self, state: &mut GroupState, records: &[u8], mut is_new: bool) {
+        for other in Records::of(records) {
+            if is_new {
+                state.load(other);
+            } else {
+                self.merge(state, other);
+            }
+            is_new = false;
+        }
+    }
+}
+
+impl<R: Record, A: Aggregate<R>> Merging for States<R, A> {
+    #[inline]
+    fn merge(&mut self, state: &mut GroupState, other: &[u8]) {
+        self.other.load(other);
+        self.aggregate
+            .merge_state(&mut state.as_mut(), &self.other.as_ref(), false);
+    }
+
+    fn compact(&mut self, state: &mut GroupState) {
+        self.aggregate.compact_state(&mut state.as_mut());
+    }
+}
+
+impl<R: Record, A: Aggregate<R>> Folding<R, GroupState> for States<R, A> {
+    #[inline(always)]
+    fn fold_row(&mut self, state: &mut GroupState, row: &[u8], is_new: bool) {
+        self.aggregate.fold_state(&mut state.as_mut(), row, is_new);
+    }
+
+    #[inline]
+    fn fold_state(&mut self, state: &mut GroupState, other: &[u8], is_new: bool) {
+        self.merge_records(state, other, is_new);
+    }
+}
+
+/// Merges states that were folded before the exchange.
+pub(crate) struct MergeStates<R, A>(pub(crate) States<R, A>);
+
+impl<R: Record, K: Record, A: Aggregate<R>> Folding<(K, Vec<u8>), GroupState> for MergeStates<R, A> {
+    #[inline]
+    fn fold_row(&mut self, state: &mut GroupState, row: &[u8], is_new: bool) {
+        let records: Field<(K, Vec<u8>), Vec<u8>> = second();
+        self.0.merge_records(state, records.read(row), is_new);
+    }
+
+    #[inline]
+    fn fold_state(&mut self, state: &mut GroupState, other: &[u8], is_new: bool) {
+        self.0.merge_records(state, other, is_new);
+    }
+}
+
+impl<R: Record, K: Record, A: Aggregate<R>> Results<K, GroupState> for KeyAndResult<R, A> {
+    type Out = (K, A::Out);
+
+    #[inline]
+    fn write(
+        &mut self,
+        key: K::View<'_>,
+        state: &GroupState,
+        writer: &mut BatchWriter<(K, A::Out)>,
+    ) -> Option<Batch> {
+        let result = self.aggregate.finish_state(&state.as_ref());
         writer.push((K::shorten(key), A::Out::shorten(result.view())))
     }
 }
