@@ -4,7 +4,9 @@
 //! [`KeyedStream::aggregate`] and its short forms. In batch mode the result of a key is sent once; in streaming mode
 //! each time a record changes it. [`KeyedStream::aggregate_final`] and [`KeyedStream::aggregate_updates`] say which.
 
-use crate::aggregate::{Aggregate, Count, MOST_LANES, Max, Min, Sum, Summand, count, max, min, sum};
+use crate::aggregate::{
+    Aggregate, Count, Fold, MOST_LANES, Max, Min, Sum, Summand, count, max, min, stateful, sum,
+};
 use crate::environment::Environment;
 use crate::graph::{Edge, Factory, Node, OperatorContext};
 use crate::operator::{
@@ -36,6 +38,62 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
     /// spilled keys wait for their state: their updates come later, in the same order by key.
     pub fn aggregate_updates<A: Aggregate<R>>(self, aggregate: A) -> Stream<(K::Key, A::Out)> {
         self.aggregated(aggregate, Some(Emission::Updates))
+    }
+
+    /// Each key's records folded into a state, a record itself, and what `finish` makes of it: in batch mode once, in
+    /// streaming mode after each record. `merge` joins states of the same key, in any order and any groups; `create` makes the
+    /// state that changes nothing. The state is read from its row and written again for each record:
+    /// [`StatefulAggregate`](crate::aggregate::StatefulAggregate) is for those that are large.
+    ///
+    /// ```
+    /// # use forebay::{Environment, Result, record::first, source::from_items};
+    /// # fn main() -> Result<()> {
+    /// # let env = Environment::from_args()?;
+    /// // The range of each key's values.
+    /// let ranges = env
+    ///     .source("pairs", from_items(vec![(1, 7), (2, 5), (1, 4)]))
+    ///     .group_by(first::<(u64, i64)>())
+    ///     .fold(
+    ///         || (i64::MAX, i64::MIN),
+    ///         |range, (_, value)| *range = (range.0.min(value), range.1.max(value)),
+    ///         |range, other| *range = (range.0.min(other.0), range.1.max(other.1)),
+    ///         |range| range.1 - range.0,
+    ///     )
+    ///     .collect();
+    /// env.execute("ranges")?;
+    /// let mut ranges = ranges.take();
+    /// ranges.sort();
+    /// assert_eq!(ranges, [(1, 3), (2, 0)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fold<S, O>(
+        self,
+        create: impl Fn() -> S + Clone + Send + Sync + 'static,
+        add: impl for<'a> Fn(&mut S, R::View<'a>) + Clone + Send + Sync + 'static,
+        merge: impl Fn(&mut S, S) + Clone + Send + Sync + 'static,
+        finish: impl Fn(S) -> O + Clone + Send + Sync + 'static,
+    ) -> Stream<(K::Key, O)>
+    where
+        S: Record,
+        O: Record,
+    {
+        self.aggregate(stateful(Fold {
+            create,
+            add,
+            merge,
+            finish,
+        }))
+    }
+
+    /// The exact number of distinct values of a field among each key's records, in any budget: the records are grouped by key
+    /// and value first. In streaming mode a key's number is sent each time it grows.
+    pub fn count_distinct<T: Record>(self, field: Field<R, T>) -> Stream<(K::Key, u64)> {
+        let keys = self.keys;
+        self.regroup((keys, field))
+            .distinct()
+            .key_by(first::<(K::Key, T)>())
+            .count()
     }
 
     /// The number of each key's records.
@@ -248,7 +306,7 @@ impl<I: Record, R: Record, S: Stage<I, R>> Stream<I, R, S> {
 }
 
 /// When results are sent in a job: as asked for, or as its mode says.
-fn emission_in(context: &OperatorContext, emission: Option<Emission>) -> Emission {
+pub(crate) fn emission_in(context: &OperatorContext, emission: Option<Emission>) -> Emission {
     emission.unwrap_or(match context.is_streaming {
         true => Emission::Updates,
         false => Emission::Final,
@@ -263,7 +321,7 @@ fn budget_of(context: &OperatorContext) -> Budget {
 }
 
 /// What an aggregation over keyed rows is made with.
-fn setting(context: &OperatorContext, emission: Emission) -> Result<Setting> {
+pub(crate) fn setting(context: &OperatorContext, emission: Emission) -> Result<Setting> {
     Ok(Setting {
         emission,
         budget: budget_of(context),
@@ -296,7 +354,7 @@ fn local_node<R: Record, K: KeyFields<R>>(
 }
 
 /// Adds an operator over keyed rows that needs managed memory.
-fn keyed_node<O: Record>(
+pub(crate) fn keyed_node<O: Record>(
     environment: &Environment,
     kind: &'static str,
     inputs: Vec<Edge>,

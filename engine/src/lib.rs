@@ -26,7 +26,7 @@
 //! | [`batch`] | rows of one type in one segment |
 //! | [`clock`], [`metrics`] | time, real or simulated; what tasks count |
 //! | [`exchange`] | channels with credits, gates, outputs, routers |
-//! | [`aggregate`] | functions that fold records into lanes |
+//! | [`aggregate`] | functions that fold records into lanes and byte strings |
 //! | [`operator`] | chains, fused closures, aggregation that spills |
 //! | [`task`] | the state machine that is polled, and the threads that poll it |
 //! | [`source`], [`sink`] | where records come from and go to |
@@ -35,7 +35,7 @@
 //! | `interrupt`, `progress` | signals that cancel jobs; what a running job shows of itself |
 //! | `job` | from graph to running tasks |
 //! | [`simulator`] | a job's tasks on one thread, in an order drawn from a seed |
-//! | `environment`, `stream`, `keyed`, `ordered` | the API that builds jobs |
+//! | `environment`, `stream`, `keyed`, `ordered`, `totals` | the API that builds jobs |
 //!
 //! # The life of a record
 //! 1. A [`source::SourceReader`] pushes its view, and it is encoded, once, to a row of a [`batch::Batch`].
@@ -75,6 +75,7 @@ mod environment;
 mod stream;
 mod keyed;
 mod ordered;
+mod totals;
 
 pub use environment::Environment;
 pub use forebay_memory::plan::Mode;

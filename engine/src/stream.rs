@@ -442,7 +442,7 @@ impl StreamEnd {
 }
 
 /// An operator without managed memory that sends rows of `O`.
-fn operator_node<O: Record>(
+pub(crate) fn operator_node<O: Record>(
     kind: &'static str,
     label: Vec<&'static str>,
     inputs: Vec<Edge>,
@@ -473,6 +473,12 @@ pub struct KeyedStream<R, K> {
 }
 
 impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
+    /// The same records, grouped by other keys instead.
+    pub(crate) fn regroup<J: KeyFields<R>>(self, keys: J) -> KeyedStream<R, J> {
+        let inputs = self.inputs.into_iter().map(|edge| Edge::forward(edge.from));
+        Stream::from_edges(self.environment, inputs.collect()).key_by(keys)
+    }
+
     /// The records as a plain stream, still where their keys put them.
     pub fn ungroup(self) -> Stream<R> {
         Stream::from_edges(self.environment, self.inputs)

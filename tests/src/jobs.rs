@@ -7,9 +7,11 @@
 //! Every open stream is carried along with the multiset of its records, computed with `std` alone. Each step takes an
 //! open stream and puts an operator, or several, on top. In the end every open stream gets a sink.
 
-use forebay::aggregate::{avg, count, max, min, sum};
+use forebay::aggregate::{
+    avg, collect_list, count, count_distinct, last_by, max, max_by, min, sum, var_population,
+};
 use forebay::operator::Collector;
-use forebay::record::{Record, first, second};
+use forebay::record::{Record, first, second, third};
 use forebay::simulator::Random;
 use forebay::sink::{Collected, HashSink};
 use forebay::source::{from_items, generate, generate_keyed, generate_rows};
@@ -274,7 +276,7 @@ impl Builder<'_> {
 
     fn step(&mut self) {
         let Open { stream, records } = self.take();
-        match self.random.below(21) {
+        match self.random.below(24) {
             0 => {
                 let magnitude = self.random.below(18);
                 let keys = 1 + self.random.below(1 << magnitude) as u64;
@@ -418,6 +420,28 @@ impl Builder<'_> {
                 self.put(stream, joined.collect());
             }
             16 | 17 => self.sorted(stream, records),
+            18 => self.states(stream, records),
+            19 => {
+                let name = self.name("distinct values");
+                let stream = stream
+                    .map(|(key, value)| (key % 100, value))
+                    .group_by(first::<Pair>())
+                    .count_distinct(second())
+                    .name(name)
+                    .map(|(key, count)| (key, (count as i64) << 32))
+                    // Updates end in the final result: the greatest.
+                    .group_by(first())
+                    .aggregate_final(max(second()))
+                    .name("last");
+                let mut values: BTreeMap<u64, BTreeSet<i64>> = BTreeMap::new();
+                for (key, value) in records {
+                    values.entry(key % 100).or_default().insert(value);
+                }
+                let counts = values
+                    .into_iter()
+                    .map(|(key, values)| (key, (values.len() as i64) << 32));
+                self.put(stream, counts.collect());
+            }
             _ => {
                 let name = self.name("totals");
                 let stream = stream
@@ -535,10 +559,96 @@ impl Builder<'_> {
         self.put(stream, results.collect());
     }
 
+    /// Aggregated into states of any size: many groups of a few records each, and some larger ones.
+    fn states(&mut self, stream: Stream<Pair>, records: Vec<Pair>) {
+        let groups = 1 + (records.len() / (1 + self.random.below(60))) as u64;
+        let group_of = move |(key, value): Pair| hash_u64(key ^ hash_u64(value as u64)) % groups;
+        let mut by_group: BTreeMap<u64, Vec<i64>> = BTreeMap::new();
+        for pair in &records {
+            by_group.entry(group_of(*pair)).or_default().push(pair.1);
+        }
+        // A state has at most a record's size.
+        if by_group.values().any(|values| values.len() > 250) {
+            return self.put(stream, records);
+        }
+        let (name, parallelism) = (self.name("states"), self.parallelism());
+        let stream = stream
+            .map(move |pair| {
+                (
+                    group_of(pair),
+                    pair.1,
+                    format!("{:0>1$}", pair.1, pair.1 as usize % 40),
+                )
+            })
+            .group_by(first())
+            .aggregate_final((
+                count(),
+                collect_list(second()),
+                last_by(third(), second()),
+                count_distinct(second()),
+                max_by(second(), third()),
+                var_population(second()),
+            ))
+            .name(name)
+            .parallelism(parallelism)
+            .map(|(group, (count, values, last, distinct, by_text, var))| {
+                assert_eq!(
+                    (count, values.len() as u64),
+                    (values.iter().count() as u64, count)
+                );
+                let mean = values.iter().sum::<i64>() as f64 / count as f64;
+                let plainly = values
+                    .iter()
+                    .map(|value| (value as f64 - mean).powi(2))
+                    .sum::<f64>()
+                    / count as f64;
+                assert!(
+                    (plainly - var).abs() <= 1e-6 * plainly.max(1.0),
+                    "{plainly} and {var}"
+                );
+                (group, fold_states(values.iter(), last, distinct, by_text))
+            })
+            .name("folded");
+        let results = by_group.into_iter().map(|(group, mut values)| {
+            values.sort_unstable();
+            let text = |value: &i64| format!("{:0>1$}", value, *value as usize % 40);
+            let last = text(values.last().expect("a group has a record"));
+            let distinct = values.iter().collect::<BTreeSet<_>>().len() as u64;
+            let by_text = values.iter().max_by_key(|value| (text(value), **value));
+            let by_text = *by_text.expect("a group has a record");
+            (
+                group,
+                fold_states(values.iter().copied(), &last, distinct, by_text),
+            )
+        });
+        let results = results.collect();
+        self.put(stream, results);
+    }
+
     fn end(&mut self, Open { stream, records }: Open) {
         self.job.records += records.len();
         let name = self.name("sink");
-        match self.random.below(8) {
+        match self.random.below(9) {
+            8 => {
+                let totals = stream
+                    .aggregate((count(), sum(second()), min(second())))
+                    .collect();
+                let is_streaming = self.is_streaming;
+                self.job.checks.push(Box::new(move || {
+                    let totals = totals.take();
+                    let wanted = if is_streaming {
+                        records.len()
+                    } else {
+                        records.len().min(1)
+                    };
+                    assert_eq!(totals.len(), wanted, "{name}: results");
+                    let values = || records.iter().map(|pair| pair.1);
+                    let expected = values()
+                        .min()
+                        .map(|least| (records.len() as u64, values().sum(), least));
+                    assert_eq!(totals.into_iter().max(), expected, "{name}: the last result");
+                }));
+            }
             6 => {
                 let updates = stream
                     .map(|(key, value)| (format!("key {key}"), value))
@@ -612,6 +722,12 @@ impl Builder<'_> {
 
 fn fold_total((count, sum, min, max): (u64, i64, i64, i64)) -> i64 {
     (hash_u64(count ^ hash_u64(sum as u64 ^ hash_u64(min as u64 ^ hash_u64(max as u64)))) >> 20) as i64
+}
+
+fn fold_states(values: impl Iterator<Item = i64>, last: &str, distinct: u64, by_text: i64) -> i64 {
+    let values = values.fold(distinct, |hash, value| hash_u64(hash ^ value as u64));
+    let text = forebay_memory::hash::hash_bytes(last.as_bytes());
+    (hash_u64(values ^ hash_u64(text ^ by_text as u64)) >> 20) as i64
 }
 
 type Total = (u64, i64, i64, i64);

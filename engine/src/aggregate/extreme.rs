@@ -340,9 +340,7 @@ impl<R: Record, T: Record, O: Record> Aggregate<R> for Best<R, T, O> {
         if Self::IN_LANES {
             return self.finish(state.lanes());
         }
-        T::from_view(T::read_row(
-            AlignedRow::default().of::<T>(split(state.part(0)).1),
-        ))
+        T::from_view(T::read_row(AlignedRow::default().of::<T>(split(state.part(0)).1)))
     }
 
     fn describe(&self) -> String {

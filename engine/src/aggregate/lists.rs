@@ -287,7 +287,11 @@ macro_rules! set_aggregate {
     };
 }
 
-set_aggregate!(CollectSet, collect_set, List<T>, |mut sorter, set| sorter.list(set));
-set_aggregate!(CountDistinct, count_distinct, u64, |sorter, _| sorter
-    .entries
-    .len() as u64);
+set_aggregate!(CollectSet, collect_set, List<T>, |mut sorter, set| sorter
+    .list(set));
+set_aggregate!(
+    CountDistinct,
+    count_distinct,
+    u64,
+    |sorter, _| sorter.entries.len() as u64
+);

@@ -36,6 +36,7 @@ pub use quantile::{ApproxQuantile, approx_quantile};
 pub use spread::Spread;
 pub(crate) use state::{GroupState, Records, record_size, write_record};
 pub use state::{State, StateBytes, StateRef};
+pub(crate) use stateful::Fold;
 pub use stateful::{Stateful, StatefulAggregate, stateful};
 
 use crate::record::Record;
@@ -108,7 +109,9 @@ pub trait Aggregate<R: Record>: Clone + Send + Sync + 'static {
 /// Called where an aggregate with byte strings is used as one without.
 #[cold]
 fn has_parts() -> ! {
-    unreachable!("an aggregate with byte strings is folded with them, one without says how its lanes are folded")
+    unreachable!(
+        "an aggregate with byte strings is folded with them, one without says how its lanes are folded"
+    )
 }
 
 macro_rules! tuple_aggregate {

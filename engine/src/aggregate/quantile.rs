@@ -183,7 +183,11 @@ impl Sketch {
     /// The value of the record that has this share of the records before it.
     fn quantile(&self, quantile: f64) -> u64 {
         if quantile == 0.0 || quantile == 1.0 {
-            return if quantile == 0.0 { self.least } else { self.greatest };
+            return if quantile == 0.0 {
+                self.least
+            } else {
+                self.greatest
+            };
         }
         let weighted = |(level, values): (usize, &Vec<u64>)| {
             values
@@ -288,7 +292,12 @@ mod tests {
         }
         let sketch = Sketch::read(whole.as_ref().part(0));
         assert_eq!(sketch.records, values.len() as u64);
-        let weight: usize = sketch.levels.iter().enumerate().map(|(level, values)| values.len() << level).sum();
+        let weight: usize = sketch
+            .levels
+            .iter()
+            .enumerate()
+            .map(|(level, values)| values.len() << level)
+            .sum();
         assert_eq!(weight, values.len(), "no record is lost or doubled");
         let mut sorted = values.to_vec();
         sorted.sort_unstable();
@@ -313,7 +322,13 @@ mod tests {
             let ascending: Vec<u64> = (0..count).collect();
             let few: Vec<u64> = (0..count).map(|index| hash_u64(index) % 5).collect();
             let halves: Vec<u64> = (0..count).map(|index| index % 2 * count + index).collect();
-            for values in [random, ascending.clone(), ascending.into_iter().rev().collect(), few, halves] {
+            for values in [
+                random,
+                ascending.clone(),
+                ascending.into_iter().rev().collect(),
+                few,
+                halves,
+            ] {
                 for parts in [1, 2, 50] {
                     let found = error(&values, parts);
                     assert!(found < 0.014, "{count} values in {parts} parts: {found}");

@@ -86,13 +86,6 @@ impl GroupState {
         self.words.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Makes it the state whose bytes `fill` writes, `size` of them.
-    pub(crate) fn load_with(&mut self, size: usize, fill: impl FnOnce(&mut [u8])) {
-        self.used = size;
-        self.words.resize(size.div_ceil(8), 0);
-        fill(&mut self.words.as_mut_bytes()[..size]);
-    }
-
     /// The state's bytes.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -174,13 +167,7 @@ impl State<'_> {
 
     /// The share of one aggregate of a tuple: so many lanes and byte strings from these on.
     #[inline(always)]
-    pub fn share(
-        &mut self,
-        first_lane: usize,
-        lanes: usize,
-        first_part: usize,
-        parts: usize,
-    ) -> State<'_> {
+    pub fn share(&mut self, first_lane: usize, lanes: usize, first_part: usize, parts: usize) -> State<'_> {
         let (lane, part) = (self.lanes.start + first_lane, self.parts.start + first_part);
         State {
             lanes: lane..lane + lanes,
@@ -416,13 +403,7 @@ mod tests {
                     assert_eq!(&*state.as_mut().part(part), &vector[..]);
                     assert_eq!(state.as_ref().part(part), &vector[..]);
                 }
-                assert!(
-                    state
-                        .as_ref()
-                        .lanes()
-                        .iter()
-                        .all(|lane| *lane == step + 1)
-                );
+                assert!(state.as_ref().lanes().iter().all(|lane| *lane == step + 1));
                 if step % 7 == 0 {
                     let copy = state.bytes().to_vec();
                     state.reset();

@@ -4,7 +4,7 @@
 //! [`stateful`] makes an [`Aggregate`] of one, which may stand in a tuple with others.
 
 use super::{Aggregate, State, StateBytes, StateRef};
-use crate::record::Record;
+use crate::record::{AlignedRow, Record};
 
 /// An aggregate with a state of any bytes: it is created, records are added to it, states of the same key are merged, and in the
 /// end one is finished to a result.
@@ -122,5 +122,64 @@ impl<R: Record, S: StatefulAggregate<R>> Aggregate<R> for Stateful<S> {
 
     fn describe(&self) -> String {
         self.0.describe()
+    }
+}
+
+/// A state that is a record, folded by closures.
+#[derive(Clone)]
+pub(crate) struct Fold<C, A, M, F> {
+    pub(crate) create: C,
+    pub(crate) add: A,
+    pub(crate) merge: M,
+    pub(crate) finish: F,
+}
+
+fn read<S: Record>(row: &[u8]) -> S {
+    S::from_view(S::read_row(AlignedRow::default().of::<S>(row)))
+}
+
+fn write<S: Record>(value: &S, state: &mut StateBytes<'_>) {
+    let (value, size) = (value.view(), S::row_size(value.view()));
+    if size != state.len() {
+        state.truncate(0);
+        state.grow(size);
+    }
+    S::write_row(value, state);
+}
+
+impl<R, S, O, C, A, M, F> StatefulAggregate<R> for Fold<C, A, M, F>
+where
+    R: Record,
+    S: Record,
+    O: Record,
+    C: Fn() -> S + Clone + Send + Sync + 'static,
+    A: for<'a> Fn(&mut S, R::View<'a>) + Clone + Send + Sync + 'static,
+    M: Fn(&mut S, S) + Clone + Send + Sync + 'static,
+    F: Fn(S) -> O + Clone + Send + Sync + 'static,
+{
+    type Out = O;
+
+    fn create(&self, state: &mut StateBytes<'_>) {
+        write(&(self.create)(), state);
+    }
+
+    fn add(&self, state: &mut StateBytes<'_>, record: R::View<'_>) {
+        let mut value = read(state);
+        (self.add)(&mut value, record);
+        write(&value, state);
+    }
+
+    fn merge(&self, state: &mut StateBytes<'_>, other: &[u8]) {
+        let mut value = read(state);
+        (self.merge)(&mut value, read(other));
+        write(&value, state);
+    }
+
+    fn finish(&self, state: &[u8]) -> O {
+        (self.finish)(read(state))
+    }
+
+    fn describe(&self) -> String {
+        "fold".into()
     }
 }

@@ -9,8 +9,8 @@ mod materialize;
 
 pub(crate) use aggregate::{
     ByteGroups, Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups,
-    LocalAggregate, LocalStates, MOST_LOCAL_SEGMENTS, MergePartials, MergeStates, Partial, Reduced, RowGroups,
-    Setting, Shape, StateGroups, StateRow, States, least_segments,
+    LocalAggregate, LocalStates, MOST_LOCAL_SEGMENTS, MergePartials, MergeStates, OrElse, Partial, Reduced,
+    ResultOnly, RowGroups, Setting, Shape, StateGroups, StateRow, States, Total, least_segments,
 };
 pub use downstream::{Chain, ChainLink, Downstream, Finish, Operator, ViewTaker};
 pub use fused::{Collector, Emit, Filter, FlatMap, Fused, FusedFlatMap, Identity, Inspect, Map, Stage};

@@ -341,8 +341,7 @@ impl<T: Record> Record for List<T> {
 
     fn encode_key(view: ListView<'_, T>, _last: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(&(view.length as u32).to_le_bytes());
-        view.iter()
-            .for_each(|element| T::encode_key(element, false, out));
+        view.iter().for_each(|element| T::encode_key(element, false, out));
     }
 
     fn decode_key(bytes: &mut &[u8], _last: bool) -> Option<Self> {
@@ -383,15 +382,22 @@ mod tests {
         let row = row_of(&list);
         validate_row::<List<T>>(&row).expect("a written row is valid");
         let read = List::<T>::read_row(&row);
-        assert_eq!((read.len(), read.is_empty()), (elements.len(), elements.is_empty()));
+        assert_eq!(
+            (read.len(), read.is_empty()),
+            (elements.len(), elements.is_empty())
+        );
         assert_eq!(read.to_vec(), elements);
         assert_eq!(List::from_view(read).to_vec(), elements);
-        let nested: (u8, List<T>, Vec<u8>) = (7, list.clone(), vec![1, 2, 3]);
-        let mut row = vec![0; Record::row_size(nested.view())];
-        Record::write_row(nested.view(), &mut row);
-        validate_row::<(u8, List<T>, Vec<u8>)>(&row).expect("a written row is valid");
-        let read = <(u8, List<T>, Vec<u8>)>::read_row(&row);
-        assert_eq!((read.0, read.1.to_vec(), read.2), (7, elements.clone(), &[1, 2, 3][..]));
+        type Nested<T> = (u8, List<T>, Vec<u8>);
+        let nested: Nested<T> = (7, list.clone(), vec![1, 2, 3]);
+        let mut row = vec![0; Nested::<T>::row_size(nested.view())];
+        Nested::<T>::write_row(nested.view(), &mut row);
+        validate_row::<Nested<T>>(&row).expect("a written row is valid");
+        let read = Nested::<T>::read_row(&row);
+        assert_eq!(
+            (read.0, read.1.to_vec(), read.2),
+            (7, elements.clone(), &[1, 2, 3][..])
+        );
         let mut key = Vec::new();
         List::encode_key(list.view(), true, &mut key);
         let mut rest = &key[..];
@@ -409,7 +415,10 @@ mod tests {
         let nested = List::from(vec![List::from(vec![1u16, 2]), List::new()]);
         let row = row_of(&nested);
         let read = List::<List<u16>>::read_row(&row);
-        assert_eq!(read.iter().map(|list| list.to_vec()).collect::<Vec<_>>(), [vec![1, 2], vec![]]);
+        assert_eq!(
+            read.iter().map(|list| list.to_vec()).collect::<Vec<_>>(),
+            [vec![1, 2], vec![]]
+        );
     }
 
     #[test]
@@ -437,6 +446,9 @@ mod tests {
         }
         let mut damaged = row.clone();
         damaged[4 + 8] = 3;
-        assert!(validate_row::<List<String>>(&damaged).is_err(), "one element more");
+        assert!(
+            validate_row::<List<String>>(&damaged).is_err(),
+            "one element more"
+        );
     }
 }

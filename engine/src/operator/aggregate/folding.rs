@@ -187,6 +187,22 @@ impl<K: Record, S: ?Sized> Results<K, S> for KeyOnly {
     }
 }
 
+/// The aggregates' results alone.
+pub(crate) struct ResultOnly<R, A>(pub(crate) A, pub(crate) PhantomData<fn(R)>);
+
+impl<R: Record, K: Record, A: Aggregate<R>> Results<K, GroupState> for ResultOnly<R, A> {
+    type Out = A::Out;
+
+    fn write(
+        &mut self,
+        _: K::View<'_>,
+        state: &GroupState,
+        writer: &mut BatchWriter<A::Out>,
+    ) -> Option<Batch> {
+        writer.push(self.0.finish_state(&state.as_ref()).view())
+    }
+}
+
 /// One row, which a function joins others to.
 #[derive(Clone)]
 pub(crate) struct Reduced<R, F> {

@@ -13,16 +13,18 @@ mod short_groups;
 mod short_front;
 mod local;
 mod local_states;
+mod total;
 
 use forebay_memory::Plan;
 
 pub(crate) use byte_groups::{ByteGroups, RowGroups};
-pub(crate) use folding::{KeyAndResult, KeyOnly, Lanes, MergeStates, Reduced, StateRow, States};
+pub(crate) use folding::{KeyAndResult, KeyOnly, Lanes, MergeStates, Reduced, ResultOnly, StateRow, States};
 pub(crate) use grouped::{Emission, GroupedAggregate, Setting};
 pub(crate) use groups::LineGroups;
 pub(crate) use local::{LocalAggregate, MOST_SEGMENTS as MOST_LOCAL_SEGMENTS, MergePartials, Partial};
 pub(crate) use local_states::LocalStates;
 pub(crate) use state_groups::{Shape, StateGroups};
+pub(crate) use total::{OrElse, Total};
 
 /// Managed segments that an aggregation of small groups cannot do without (DESIGN §5): pages and directory, the buffer of a
 /// hash partition that leaves, and one to read back into.

@@ -48,7 +48,7 @@ impl Shape {
     /// Unwinds with an [`Error`] as its payload where it is too large even then: as for rows that are ([`BatchWriter::push`]).
     ///
     /// [`BatchWriter::push`]: crate::batch::BatchWriter::push
-    fn check(&self, state: &mut GroupState, merging: &mut dyn Merging) {
+    pub(super) fn check(&self, state: &mut GroupState, merging: &mut dyn Merging) {
         if state.bytes().len() <= self.most {
             return;
         }
@@ -135,7 +135,9 @@ impl<R: Record, K: KeyFields<R>> StateGroups<R, K> {
         let hashes = &chunk.hashes[from..];
         for (place, hash) in hashes.iter().enumerate() {
             if place % GROUP == 0 {
-                store.table.prefetch(&hashes[place..hashes.len().min(place + GROUP)]);
+                store
+                    .table
+                    .prefetch(&hashes[place..hashes.len().min(place + GROUP)]);
             }
             let (hash, key) = (*hash, batch.key(place));
             let number = chunk.number_at(from + place);
@@ -187,7 +189,10 @@ impl Store<'_> {
                 At::Nowhere
             }
             Some(value) if value.is_chained() => {
-                let first = value.parts().next().and_then(|part| Records::of(part).first_size());
+                let first = value
+                    .parts()
+                    .next()
+                    .and_then(|part| Records::of(part).first_size());
                 At::Segments(value.len(), first.expect("a value begins with a record"))
             }
             Some(value) => {
@@ -324,13 +329,7 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for StateGroups<R, K> {
         })
     }
 
-    fn entry(
-        &mut self,
-        number: usize,
-        hash: u64,
-        fold: impl FnOnce(&mut GroupState),
-        entry: &mut Vec<u8>,
-    ) {
+    fn entry(&mut self, number: usize, hash: u64, fold: impl FnOnce(&mut GroupState), entry: &mut Vec<u8>) {
         self.state.reset();
         fold(&mut self.state);
         let key = self.keys.key(number);
