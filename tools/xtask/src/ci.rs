@@ -35,6 +35,24 @@ const STEPS: &[Step] = &[
         ],
         variables: &[],
     },
+    // So is this. What it runs, other engines, is not run here.
+    Step {
+        name: "format of the comparison",
+        arguments: &["fmt", "--manifest-path", "bench/compare/Cargo.toml", "--check"],
+        variables: &[],
+    },
+    Step {
+        name: "comparison",
+        arguments: &[
+            "test",
+            "--quiet",
+            "--manifest-path",
+            "bench/compare/Cargo.toml",
+            "--target-dir",
+            "target",
+        ],
+        variables: &[],
+    },
     Step {
         name: "documentation",
         arguments: &["doc", "--workspace", "--no-deps"],
