@@ -178,6 +178,12 @@ fn quick(arguments: &RunArguments) -> Vec<Row> {
         (options.rate, options.records) = (Some(1_000_000), Some(2_000_000));
         options.overrides.push("network.buffer_timeout=1ms".into());
     });
+    suite.add("sort-u64", |_| ());
+    suite.add("sort-u64", |options| options.managed = size(64 * MIB));
+    suite.add("sort-presorted", |_| ());
+    suite.add("sort-mixed", |options| {
+        (options.managed, options.records) = (size(64 * MIB), Some(1_000_000));
+    });
     suite.add("tpch-q1", |options| options.scale = Some(0.1));
     suite.rows
 }
@@ -217,6 +223,14 @@ fn full(arguments: &RunArguments) -> Vec<Row> {
         (options.records, options.keys) = (Some(50_000_000), Some(20_000_000))
     });
     suite.add("wordcount", |options| options.records = Some(100_000_000));
+    for managed in [None, size(256 * MIB)] {
+        suite.add("sort-u64", |options| {
+            (options.records, options.managed) = (Some(100_000_000), managed);
+        });
+        suite.add("sort-mixed", |options| {
+            (options.records, options.managed) = (Some(5_000_000), managed);
+        });
+    }
     suite.add("exchange", |options| options.records = Some(100_000_000));
     for timeout in ["1ms", "100ms"] {
         suite.add("exchange", |options| {

@@ -12,6 +12,7 @@ mod keyed_sum;
 mod aggregate;
 mod distinct;
 mod exchange;
+mod sort;
 pub mod tpch;
 
 use crate::data::keyed::KEYED_RECORD;
@@ -32,6 +33,9 @@ pub const WORKLOADS: &[Workload] = &[
     aggregate::WORKLOAD,
     distinct::WORKLOAD,
     exchange::WORKLOAD,
+    sort::RANDOM,
+    sort::PRESORTED,
+    sort::MIXED,
     tpch::Q1,
     tpch::Q6,
 ];
@@ -79,12 +83,12 @@ pub struct Outcome {
     pub latency: Option<Latency>,
 }
 
-/// A result as it is compared: the order of records does not matter.
+/// A result as it is compared: where records are in order the hash is that of the order, otherwise it does not matter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// Output records.
     pub records: u64,
-    /// The wrapping sum of the hashes of their rows.
+    /// The wrapping sum of the hashes of their rows; of sorted ones, each times an odd number of its rank.
     pub hash: u64,
 }
 
