@@ -253,11 +253,13 @@ fn gnu_sort_version() -> Result<String> {
     Ok(line.rsplit(' ').next().unwrap_or_default().to_string())
 }
 
-/// The attempts that are left after one has failed.
-pub fn after(failed: &Attempt, failure: &Failure, attempts: &mut Vec<Attempt>) {
+/// Leaves of the attempts those that make sense after one has failed; `denied` where a bound makes itself felt as memory that
+/// cannot be had.
+pub fn after(failed: &Attempt, failure: &Failure, denied: bool, attempts: &mut Vec<Attempt>) {
     let hopeless = |attempt: &Attempt| match failure {
-        // Killed for taking more than it knew of: less may do.
+        // For taking more than it knew of: less may do.
         Failure::Killed => false,
+        Failure::OutOfMemory if denied => false,
         // By its own account: only more may do, or another way of working.
         Failure::OutOfMemory => {
             attempt.variant == failed.variant
@@ -282,16 +284,17 @@ mod tests {
         assert_eq!(attempts[0].memory, Some(450 * MIB));
         assert_eq!(attempts[0].label(), "own limit 450 MiB");
         let first = attempts.remove(0);
-        after(&first, &Failure::Killed, &mut attempts);
+        after(&first, &Failure::Killed, false, &mut attempts);
+        after(&first, &Failure::OutOfMemory, true, &mut attempts);
         assert_eq!(attempts.len(), 3);
-        after(&first, &Failure::OutOfMemory, &mut attempts);
+        after(&first, &Failure::OutOfMemory, false, &mut attempts);
         assert_eq!(attempts.len(), 1);
         assert!(!attempts[0].bounded);
-        after(&first, &Failure::TimedOut, &mut attempts);
+        after(&first, &Failure::TimedOut, false, &mut attempts);
         assert_eq!(attempts, []);
         let mut joins = Engine::Datafusion.attempts(Question::Join, Some(process));
         let first = joins.remove(0);
-        after(&first, &Failure::OutOfMemory, &mut joins);
+        after(&first, &Failure::OutOfMemory, false, &mut joins);
         assert_eq!(joins[0].variant, "sort-merge join");
     }
 

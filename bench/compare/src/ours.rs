@@ -40,6 +40,31 @@ impl Harness {
         (!there).then_some("not there yet")
     }
 
+    /// The hash of a point's right result, which is the same in every budget: by the harness's own plain computation.
+    ///
+    /// # Errors
+    /// Where the harness fails, which it does when its result is not that of the computation.
+    pub fn right_hash(&self, point: &Point, threads: u32, places: &Places, json: &Path) -> Result<String> {
+        let once = Point {
+            warm: false,
+            ..point.clone()
+        };
+        let invocation = self.invocation(&once, Budget::Unlimited, threads, places, json);
+        succeed(
+            Command::new(&invocation.words[0])
+                .args(&invocation.words[1..])
+                .arg("--verify"),
+        )?;
+        let result = self.result(json)?;
+        match result.verified {
+            Some(true) => Ok(result.result_hash),
+            _ => Err(Error::corrupt(format!(
+                "{}: the harness did not verify its result",
+                point.name()
+            ))),
+        }
+    }
+
     /// The program that answers a point and writes its results to `json`.
     pub fn invocation(
         &self,
