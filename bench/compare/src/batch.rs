@@ -42,6 +42,17 @@ pub fn list(arguments: &BatchArguments) {
     }
 }
 
+/// Makes the Python environment and all data.
+///
+/// # Errors
+/// Where either cannot be made.
+pub fn prepare(arguments: &BatchArguments) -> Result<()> {
+    let session = Session::prepare(arguments)?;
+    point::chosen(arguments)
+        .iter()
+        .try_for_each(|point| session.write(point))
+}
+
 /// Measures all that the options ask for.
 ///
 /// # Errors
@@ -129,8 +140,8 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Measures a point in all its budgets, and writes what is measured so far.
-    fn measure(&mut self, point: &Point, measured: &mut Vec<Measured>) -> Result<()> {
+    /// Writes a point's files where they are not there yet.
+    fn write(&self, point: &Point) -> Result<()> {
         eprintln!("{}: data", point.name());
         for dataset in &point.data {
             dataset.write_binary(&self.places.data)?;
@@ -145,6 +156,12 @@ impl<'a> Session<'a> {
                     .run("make_parquet.py", &[&binary, &parquet, dataset.columns()])?;
             }
         }
+        Ok(())
+    }
+
+    /// Measures a point in all its budgets, and writes what is measured so far.
+    fn measure(&mut self, point: &Point, measured: &mut Vec<Measured>) -> Result<()> {
+        self.write(point)?;
         let answer = expected::answer(point, &self.places.data)?;
         let right_hash = match &self.harness {
             Some(harness) if harness.lacks(point.question).is_none() => {
@@ -171,7 +188,12 @@ impl<'a> Session<'a> {
             seconds: Vec::new(),
             peak_rss_bytes: 0,
             cpu_seconds: 0.0,
-            notes: Vec::new(),
+            notes: point
+                .question
+                .made_by_ours()
+                .map(String::from)
+                .into_iter()
+                .collect(),
             failure: self
                 .harness
                 .as_ref()
@@ -274,7 +296,11 @@ impl<'a> Session<'a> {
                     );
                     let words = failure.name();
                     if !failures.iter().any(|known| known.starts_with(&words)) {
-                        let bounded = if player.attempt.bounded { "bounded" } else { "not bounded" };
+                        let bounded = if player.attempt.bounded {
+                            "bounded"
+                        } else {
+                            "not bounded"
+                        };
                         failures.push(format!("{words} {bounded} with {}", player.attempt.label()));
                     }
                     let denied = player.attempt.bounded && self.confinement == Confinement::Data;

@@ -23,6 +23,8 @@ pub enum Command {
     Batch(BatchArguments),
     /// List what `batch` measures with the same options, without measuring.
     List(BatchArguments),
+    /// Make the Python environment and the data for `batch` with the same options and --keep-data, without measuring.
+    Prepare(BatchArguments),
 }
 
 /// A budget: managed memory, or as much as is wanted.

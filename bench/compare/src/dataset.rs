@@ -2,7 +2,7 @@
 //! same rows.
 //!
 //! # Layout
-//! Little-endian. Keyed and pairs: k (u64), v (64 bits). Wide pairs: k, v, p (84 characters). Numbers: k (u64). Records: the
+//! Little-endian. Keyed and pairs: k (u64), v (64 bits). Wide pairs: k, v, p (88 characters). Numbers: k (u64). Records: the
 //! Sort Benchmark's ASCII records.
 //!
 //! # Algorithm
@@ -16,7 +16,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// Characters of the text in a wide pair.
-const TEXT: usize = 84;
+const TEXT: usize = 88;
 
 /// One file of data.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,7 +88,7 @@ impl Dataset {
             Dataset::Numbers { .. } => r#"[["k", "<u8"]]"#,
             Dataset::Records { .. } => r#"[["k", "S10"], ["p", "S88"], ["", "S2"]]"#,
             Dataset::Build { wide: true, .. } | Dataset::Probe { wide: true, .. } => {
-                r#"[["k", "<u8"], ["v", "<i8"], ["p", "S84"]]"#
+                r#"[["k", "<u8"], ["v", "<i8"], ["p", "S88"]]"#
             }
             _ => r#"[["k", "<u8"], ["v", "<i8"]]"#,
         }

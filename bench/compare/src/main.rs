@@ -28,6 +28,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let done = match cli::Cli::parse().command {
         cli::Command::Batch(arguments) => batch::run(&arguments),
+        cli::Command::Prepare(arguments) => batch::prepare(&arguments),
         cli::Command::List(arguments) => {
             batch::list(&arguments);
             Ok(())

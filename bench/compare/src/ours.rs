@@ -75,18 +75,18 @@ impl Harness {
         json: &Path,
     ) -> Invocation {
         let mut words: Vec<OsString> = vec![(&self.program).into()];
-        words.extend(
-            [
-                "run",
-                point.question.workload(),
-                "--no-limits",
-                "--quiet",
-                "--input",
-            ]
-            .map(OsString::from),
-        );
-        for dataset in &point.data {
-            words.push(dataset.binary(&places.data).into());
+        words.extend(["run", point.question.workload(), "--no-limits", "--quiet"].map(OsString::from));
+        let last = point.data.last().expect("every question is asked of data");
+        if point.question.is_read_by_ours() {
+            words.extend(["--input".into(), last.binary(&places.data).into()]);
+        } else {
+            words.extend(["--records".into(), last.records().to_string().into()]);
+        }
+        if let [build, _] = point.data[..] {
+            words.extend(["--keys".into(), build.records().to_string().into()]);
+        }
+        if point.question == Question::JoinWide {
+            words.push("--wide".into());
         }
         let repeats = if point.warm { WARM_RUNS } else { 1 };
         for (option, value) in [
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_names_both_sides_of_a_join_and_the_output_of_a_sort() {
+    fn a_command_names_the_input_and_the_output_of_a_sort() {
         let harness = Harness {
             program: "bench".into(),
             workloads: Vec::new(),
@@ -217,10 +217,10 @@ mod tests {
             let command = harness.invocation(&point, Budget::Unlimited, 2, &places, Path::new("j"));
             let text: Vec<_> = command.words.iter().map(|word| word.to_string_lossy()).collect();
             let text = text.join(" ");
-            for dataset in &point.data {
-                let path = dataset.binary(&places.data).display().to_string();
-                assert!(text.contains(&path), "{path}: {text}");
-            }
+            let path = point.data.last().expect("there is data").binary(&places.data);
+            let input = format!("--input {}", path.display());
+            assert_eq!(text.contains(&input), point.question.is_read_by_ours(), "{text}");
+            assert_eq!(text.contains("--keys"), point.data.len() == 2, "{text}");
             assert_eq!(
                 text.contains("--output d/sorted.bin"),
                 point.question == Question::SortRecords

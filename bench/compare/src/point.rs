@@ -18,7 +18,7 @@ pub enum Question {
     Distinct,
     /// Pairs with equal keys: how many, and the sums of both sides' values.
     Join,
-    /// The same with a text of 84 characters on each side, and the greatest of each.
+    /// The same with a text of 88 characters on each side, and the greatest of each.
     JoinWide,
 }
 
@@ -31,6 +31,22 @@ impl Question {
             Question::Aggregate => "aggregate",
             Question::Distinct => "distinct",
             Question::Join | Question::JoinWide => "join",
+        }
+    }
+
+    /// Whether ours reads the binary file, of joins that of the probe side. What it does not read, its sources make in place: the
+    /// same numbers, but for texts.
+    pub fn is_read_by_ours(self) -> bool {
+        !matches!(self, Question::SortNumbers | Question::JoinWide)
+    }
+
+    /// What ours makes in place: a note for the table.
+    pub fn made_by_ours(self) -> Option<&'static str> {
+        match self {
+            Question::SortNumbers => Some("numbers made in place"),
+            Question::Join => Some("build side made in place"),
+            Question::JoinWide => Some("both sides made in place"),
+            _ => None,
         }
     }
 
@@ -169,7 +185,7 @@ pub fn all(scale: f64) -> Vec<Point> {
             label += ", Zipf 1";
         }
         if wide {
-            label += ", 100-byte rows";
+            label += ", 104-byte rows";
         }
         let data = vec![
             Dataset::Build { records: build, wide },
@@ -199,12 +215,18 @@ pub fn all(scale: f64) -> Vec<Point> {
 
 /// The points that the options ask for, with the budgets that they ask for.
 pub fn chosen(arguments: &BatchArguments) -> Vec<Point> {
-    let wanted = |point: &Point| {
-        let name = point.name();
-        arguments.points.is_empty() || arguments.points.iter().any(|part| name.contains(part.as_str()))
-    };
     let mut points = all(arguments.scale);
-    points.retain(|point| wanted(point) && point.bytes() <= arguments.most_bytes);
+    let names: Vec<String> = points.iter().map(Point::name).collect();
+    // The name of one point may be part of another's.
+    let is_meant = |name: &str, part: &str| match names.iter().any(|whole| whole == part) {
+        true => name == part,
+        false => name.contains(part),
+    };
+    points.retain(|point| {
+        let name = point.name();
+        let wanted = arguments.points.iter().any(|part| is_meant(&name, part));
+        (wanted || arguments.points.is_empty()) && point.bytes() <= arguments.most_bytes
+    });
     if !arguments.managed.is_empty() {
         points
             .iter_mut()
@@ -216,6 +238,27 @@ pub fn chosen(arguments: &BatchArguments) -> Vec<Point> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    #[test]
+    fn whole_names_and_parts_of_names_choose_points() {
+        let names = |line: &str| {
+            let words = ["forebay-compare", "list"].into_iter().chain(line.split('|'));
+            let Ok(Command::List(arguments)) = Cli::try_parse_from(words).map(|cli| cli.command) else {
+                panic!("{line}")
+            };
+            let points = chosen(&arguments);
+            points.iter().map(Point::name).collect::<Vec<_>>()
+        };
+        assert_eq!(names("join 10M with 50M"), ["join 10M with 50M"]);
+        assert_eq!(names("Zipf").len(), 2);
+        assert_eq!(
+            names("sort|--most-bytes|3G"),
+            ["sort-u64 100M", "sort-gensort 2 GB"]
+        );
+        assert!(names("tea").is_empty());
+    }
 
     #[test]
     fn names_tell_points_apart() {
