@@ -103,7 +103,11 @@ fn check<T: Item + std::fmt::Debug + PartialEq>(
         panic!("{what}: item {at} is {found:?}, not {:?}", expected[at]);
     }
     assert_eq!(list.segments() + spares.len(), segments + spare_count, "{what}");
-    assert!(list.segments() <= segments + spare_count, "{what}");
+    assert_eq!(
+        list.segments(),
+        items.len().div_ceil(list.segment_capacity()),
+        "{what}"
+    );
     drop((list, spares));
     assert_eq!(source.out(), 0, "{what}");
 }

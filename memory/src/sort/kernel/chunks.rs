@@ -219,6 +219,19 @@ impl<T: Item> Chunks<T> {
         self.items = items;
     }
 
+    /// Keeps the first segments, whose items are nobody's any more.
+    pub(super) fn truncate(&mut self, segments: usize, spares: &mut Vec<Segment>) {
+        let kept = segments.min(self.list.len());
+        spares.extend(self.list.drain(kept..).map(|chunk| chunk.segment));
+        self.set_dense(0);
+    }
+
+    /// Gives up the segments without items at its end.
+    pub(super) fn truncate_dense(&mut self, spares: &mut Vec<Segment>) {
+        let kept = self.items.div_ceil(self.capacity);
+        spares.extend(self.list.drain(kept..).map(|chunk| chunk.segment));
+    }
+
     /// Whether every chunk but the last is full, so that an item's position is its place.
     pub(super) fn is_dense(&self) -> bool {
         let last = self.list.len().max(1) - 1;
@@ -230,17 +243,26 @@ impl<T: Item> Chunks<T> {
 
     /// Moves items forward until every chunk but the last is full; segments that are empty then go to `spares`.
     pub fn compact(&mut self, spares: &mut Vec<Segment>) {
-        let (mut to, mut filled) = (0, 0);
-        for from in 0..self.list.len() {
+        self.compact_from(0, spares);
+    }
+
+    /// As `compact`, for the chunks from number `first` on.
+    fn compact_from(&mut self, first: usize, spares: &mut Vec<Segment>) {
+        let (mut to, mut filled) = (first, 0);
+        for from in first..self.list.len() {
+            let len = self.list[from].len;
             let mut taken = 0;
-            while taken < self.list[from].len {
+            while taken < len {
                 if filled == self.capacity {
+                    self.list[to].len = filled;
                     (to, filled) = (to + 1, 0);
                 }
-                let count = (self.list[from].len - taken).min(self.capacity - filled);
+                let count = (len - taken).min(self.capacity - filled);
                 if to == from {
                     // What is left of the chunk moves within it; it all fits.
-                    all_mut::<T>(&mut self.list[to].segment).copy_within(taken..taken + count, filled);
+                    if taken != filled {
+                        all_mut::<T>(&mut self.list[to].segment).copy_within(taken..taken + count, filled);
+                    }
                 } else {
                     let mut pair = self.list.range_mut(to..=from);
                     let (target, source) = (pair.next(), pair.next_back());
@@ -252,25 +274,33 @@ impl<T: Item> Chunks<T> {
                 filled += count;
             }
         }
-        let kept = self.items.div_ceil(self.capacity);
-        spares.extend(self.list.drain(kept..).map(|chunk| chunk.segment));
-        self.set_dense(self.items);
+        if filled > 0 {
+            self.list[to].len = filled;
+            to += 1;
+        }
+        spares.extend(self.list.drain(to..).map(|chunk| chunk.segment));
     }
 
-    /// Moves all of `other` to the end: copies it, and gives its segments to `spares`, where it fits in the last segment.
-    pub(super) fn append_tight(&mut self, other: &mut Self, spares: &mut Vec<Segment>) {
-        if other.items > self.room() {
-            self.append(other);
-            return;
+    /// Moves all of `other` to the end, by copying, so that no segment between them is left with room.
+    pub(super) fn append_dense(&mut self, other: &mut Self, spares: &mut Vec<Segment>) {
+        let last = self.list.len().saturating_sub(1);
+        self.append(other);
+        self.compact_from(last, spares);
+    }
+
+    /// Takes the last segment off the list, if it has room.
+    pub(super) fn pop_partial(&mut self) -> Option<Chunk> {
+        if self.room() == 0 {
+            return None;
         }
-        while let Some(chunk) = other.pop_front() {
-            if let Some(last) = self.list.back_mut() {
-                all_mut::<T>(&mut last.segment)[last.len..last.len + chunk.len]
-                    .copy_from_slice(chunk.items());
-                last.len += chunk.len;
-                self.items += chunk.len;
-            }
-            spares.push(chunk.segment);
-        }
+        let chunk = self.list.pop_back()?;
+        self.items -= chunk.len;
+        Some(chunk)
+    }
+
+    /// Prepends a segment with items.
+    pub(super) fn push_front(&mut self, chunk: Chunk) {
+        self.items += chunk.len;
+        self.list.push_front(chunk);
     }
 }

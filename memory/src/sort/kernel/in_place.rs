@@ -31,6 +31,11 @@ impl<'a, T: Item> Space<'a, T> {
         }
     }
 
+    /// The items of a segment.
+    pub(super) fn capacity(&self) -> usize {
+        self.mask + 1
+    }
+
     #[inline(always)]
     pub(super) fn at(&self, place: usize) -> T {
         self.segments[place >> self.shift][place & self.mask]

@@ -18,8 +18,8 @@ use crate::segment::Segment;
 
 /// Sorts the index of rows whose normalized keys begin with their prefixes; `ties` orders rows of equal prefixes.
 ///
-/// Segments are neither taken nor given back: at the end `entries` has those with items, at most `spares.len()` more than it had,
-/// and `spares` the others. Some 300 spares are enough for full speed, whatever the number of entries; with none the sort is in place,
+/// Segments are neither taken nor given back: at the end `entries` has as many as it needs, all full but
+/// the last, and `spares` the others. Some 300 spares are enough for full speed, whatever the number of entries; with none the sort is in place,
 /// and slower. The result is the same for the same entries, in whatever segments.
 pub fn sort_entries(entries: &mut Chunks<Entry>, spares: &mut Vec<Segment>, ties: &mut impl Ties) {
     sort(entries, spares, ties);
@@ -63,12 +63,11 @@ impl<T: Item, X: Ties> Sorter<'_, T, X> {
         // Beyond the last word the key is the rest of the item.
         let is_all = T::KEY_IS_ALL || depth >= self.ties.words();
         if input.len() < 2 || (varying == 0 && is_all) {
-            self.output.append_tight(&mut input, self.spares);
-        } else if varying == 0 && (input.segments() > 1 || depth + 1 < self.ties.words()) {
+            self.output.append_dense(&mut input, self.spares);
+        } else if varying == 0 {
             self.sort_equal_keys(input, depth, first);
         } else if input.len() <= leaf::most::<T>() && self.spares.len() >= needed {
-            let mut sorted = leaf::sort(input, self.spares, varying, depth, self.ties);
-            self.output.append_tight(&mut sorted, self.spares);
+            leaf::sort(input, self.output, self.spares, varying, depth, self.ties);
         } else if self.spares.len() >= 4 {
             let wanted = (2 * input.len() / leaf::most::<T>()).max(2).ilog2() + 1;
             let affordable = self.spares.len().ilog2();
@@ -108,7 +107,7 @@ impl<T: Item, X: Ties> Sorter<'_, T, X> {
         for slice in sorted.slices_mut() {
             slice.iter_mut().for_each(|item| *item = item.with_key(key));
         }
-        self.output.append_tight(&mut sorted, self.spares);
+        self.output.append_dense(&mut sorted, self.spares);
     }
 
     fn sort_in_place(&mut self, mut input: Chunks<T>, depth: usize) {
@@ -119,6 +118,6 @@ impl<T: Item, X: Ties> Sorter<'_, T, X> {
         let mut space = Space::new(input.spaces_mut(), capacity);
         in_place::sort(&mut space, 0, items, &mut |a, b| compare(self.ties, depth, a, b));
         drop(space);
-        self.output.append_tight(&mut input, self.spares);
+        self.output.append_dense(&mut input, self.spares);
     }
 }
