@@ -3,7 +3,9 @@
 #[path = "pages_source/mod.rs"]
 mod pages_source;
 
-use forebay_memory::sort::kernel::{Chunks, Entry, Item, Pair, Ties, sort_entries, sort_pairs, sort_u64};
+use forebay_memory::sort::kernel::{
+    Chunks, Entry, Item, MergeItems, Pair, Ties, sort_entries, sort_pairs, sort_u64,
+};
 use forebay_memory::{Segment, SegmentSource};
 use pages_source::{Random, TestSource};
 use std::cmp::Ordering;
@@ -58,12 +60,18 @@ fn keys(shape: usize, count: usize, random: &mut Random) -> Vec<u64> {
                     (2 * i) % (count as u64 + 1)
                 }
             }
+            // Three runs, the second one descending, of keys that many have.
+            19 => {
+                let third = count as u64 / 3 + 1;
+                let (run, at) = (i / third, i % third);
+                if run == 1 { (third - at) / 3 } else { at / 2 }
+            }
             _ => u64::MAX - (random.next() >> (random.next() % 64)),
         })
         .collect()
 }
 
-const SHAPES: usize = 20;
+const SHAPES: usize = 21;
 
 /// A list of the items, some chunks not full where `gaps`.
 fn chunks<T: Item>(source: &Arc<TestSource>, items: &[T], gaps: Option<&mut Random>) -> Chunks<T> {
@@ -294,5 +302,71 @@ fn a_comparison_that_contradicts_itself_loses_no_entry() {
         }
         drop((list, spares));
         assert_eq!(source.out(), 0);
+    }
+}
+
+/// Streams of all numbers from none on, of lengths that end them at different times, read with room for one item to many.
+#[test]
+fn streams_are_merged_as_their_concatenation_is_sorted() {
+    for seed in 0..200 {
+        let mut random = Random(seed);
+        let source = TestSource::new(SEGMENT, usize::MAX);
+        let streams: Vec<Chunks<Pair>> = (0..random.below(12))
+            .map(|_| {
+                let (count, shape) = (random.below(2000), random.below(SHAPES));
+                let mut items: Vec<Pair> = keys(shape, count, &mut random)
+                    .into_iter()
+                    .map(|key| Pair {
+                        key,
+                        payload: random.next() % 3,
+                    })
+                    .collect();
+                if random.below(20) == 0 {
+                    items.push(Pair {
+                        key: u64::MAX,
+                        payload: u64::MAX,
+                    });
+                }
+                items.sort_unstable();
+                chunks(&source, &items, Some(&mut random))
+            })
+            .collect();
+        let mut expected: Vec<Pair> = streams.iter().flat_map(Chunks::iter).collect();
+        expected.sort_unstable();
+        let mut merge = MergeItems::new(streams.iter().map(Chunks::slices));
+        let mut found = Vec::new();
+        let nothing = Pair { key: 0, payload: 0 };
+        loop {
+            let mut room = vec![nothing; 1 + random.below(700)];
+            let filled = merge.fill(&mut room);
+            found.extend_from_slice(&room[..filled]);
+            if filled < room.len() {
+                break;
+            }
+        }
+        assert!(found == expected, "seed {seed}");
+        assert_eq!(merge.fill(&mut [nothing]), 0);
+    }
+}
+
+#[test]
+fn positions_of_sorted_lists_are_found() {
+    let source = TestSource::new(SEGMENT, usize::MAX);
+    for count in SIZES.into_iter().filter(|&count| count < 6000) {
+        let mut random = Random(count as u64);
+        let mut items = keys(5, count, &mut random);
+        items.sort_unstable();
+        let list = chunks(&source, &items, None);
+        for bound in 0..8 {
+            let point = list.partition_point(|&item| item < bound);
+            assert_eq!(point, items.partition_point(|&item| item < bound));
+        }
+        for _ in 0..50 {
+            let end = random.below(count + 1);
+            let start = random.below(end + 1);
+            let found: Vec<u64> = list.slices_in(start..end).flatten().copied().collect();
+            assert_eq!(found, items[start..end]);
+            assert!(end == 0 || list.at(end - 1) == items[end - 1]);
+        }
     }
 }

@@ -29,6 +29,7 @@ const UNSAFE_FILES: &[&str] = &[
     "memory/src/pages/page.rs",
     "memory/src/scatter.rs",
     "memory/src/segment.rs",
+    "memory/src/sort/kernel/stream.rs",
     "memory/src/spill/file.rs",
     "memory/src/spill/uring.rs",
     "memory/src/spill/workspace.rs",

@@ -132,15 +132,6 @@ impl<T: Item> Chunks<T> {
         true
     }
 
-    /// Appends a few items, for which the last segment has room.
-    #[inline(always)]
-    pub(super) fn push_line(&mut self, line: &[T]) {
-        let chunk = self.list.back_mut().expect("the last segment has room");
-        all_mut::<T>(&mut chunk.segment)[chunk.len..chunk.len + line.len()].copy_from_slice(line);
-        chunk.len += line.len();
-        self.items += line.len();
-    }
-
     /// Appends an empty segment, to be filled.
     pub fn push_segment(&mut self, segment: Segment) {
         self.push_chunk(Chunk { segment, len: 0 });
@@ -239,6 +230,56 @@ impl<T: Item> Chunks<T> {
             .iter()
             .take(last)
             .all(|chunk| chunk.len == self.capacity)
+    }
+
+    /// Puts the items in the opposite order, in the segments that they are in.
+    pub(super) fn reverse(&mut self) {
+        self.slices_mut().for_each(<[T]>::reverse);
+        self.list.make_contiguous().reverse();
+    }
+
+    pub(super) fn first_key(&self) -> Option<u64> {
+        self.slices().find_map(|items| items.first()).map(T::key)
+    }
+
+    pub(super) fn last_key(&self) -> Option<u64> {
+        self.slices().rev().find_map(|items| items.last()).map(T::key)
+    }
+
+    /// The item at a position of a list whose chunks are full but for the last.
+    #[inline]
+    pub fn at(&self, position: usize) -> T {
+        self.list[position / self.capacity].items()[position % self.capacity]
+    }
+
+    /// The items at some positions of a list whose chunks are full but for the last, as sorted ones are: the slices that they are.
+    pub fn slices_in(&self, positions: std::ops::Range<usize>) -> impl Iterator<Item = &[T]> {
+        let std::ops::Range { start, end } = positions;
+        assert!(
+            start <= end && end <= self.items,
+            "{start}..{end} of {} items",
+            self.items
+        );
+        debug_assert!(self.is_dense(), "positions are places of dense lists");
+        let chunks = start / self.capacity..end.div_ceil(self.capacity);
+        chunks.map(move |chunk| {
+            let first = chunk * self.capacity;
+            let items = self.list[chunk].items();
+            &items[start.saturating_sub(first)..items.len().min(end - first)]
+        })
+    }
+
+    /// How many items at the beginning of a sorted list a predicate is true of.
+    pub fn partition_point(&self, is_before: impl Fn(&T) -> bool) -> usize {
+        debug_assert!(self.is_dense(), "positions are places of dense lists");
+        let chunk = self
+            .list
+            .partition_point(|chunk| chunk.items().last().is_some_and(&is_before));
+        let within = self
+            .list
+            .get(chunk)
+            .map_or(0, |chunk| chunk.items().partition_point(is_before));
+        (chunk * self.capacity + within).min(self.items)
     }
 
     /// Moves items forward until every chunk but the last is full; segments that are empty then go to `spares`.

@@ -7,15 +7,21 @@
 //! # Memory
 //! One segment for each bucket beyond the input's: with b buckets and n full segments of input, at most n + b are in use.
 
-use super::chunks::{Chunk, Chunks};
+use zerocopy::IntoBytes;
+
+use super::chunks::{Chunk, Chunks, all_mut};
 use super::item::Item;
+use super::stream::{self, copy_lines};
 use crate::segment::Segment;
 
 /// The most buckets: 2 to the power of this.
 pub(super) const MOST_BITS: u32 = 8;
 
-/// Items that go to a bucket's segment at once.
-const LINE: usize = 8;
+/// Bytes that go to a bucket's segment at once: two lines.
+const LINE_BYTES: usize = 128;
+
+/// As many items of eight bytes.
+const MOST_ITEMS: usize = LINE_BYTES / 8;
 
 /// Some bits of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +43,10 @@ impl Bits {
         }
     }
 
+    /// Their value in a key; at most 8 bits.
     #[inline(always)]
     pub(super) fn of(self, key: u64) -> usize {
-        (key >> self.shift) as usize & ((1 << self.count) - 1)
+        usize::from((key >> self.shift) as u8 & ((1u32 << self.count) - 1) as u8)
     }
 
     /// How many values they have.
@@ -61,36 +68,52 @@ pub fn distribute<T: Item>(mut input: Chunks<T>, spares: &mut Vec<Segment>, bits
         spares.len()
     );
     let mut buckets: Vec<Chunks<T>> = (0..count).map(|_| input.another()).collect();
-    let mut lines = [[T::new_zeroed(); LINE]; 1 << MOST_BITS];
+    let mut open: Vec<Option<Chunk>> = (0..count).map(|_| None).collect();
+    let line_items = LINE_BYTES / size_of::<T>();
+    let mut lines = [[T::new_zeroed(); MOST_ITEMS]; 1 << MOST_BITS];
     let mut filled = [0u8; 1 << MOST_BITS];
+    let capacity = input.segment_capacity();
     while let Some(chunk) = input.pop_front() {
         for &item in chunk.items::<T>() {
-            let bucket = bits.of(item.key()) & (lines.len() - 1);
-            let place = usize::from(filled[bucket]) % LINE;
+            let bucket = bits.of(item.key());
+            let place = usize::from(filled[bucket]) % line_items;
             lines[bucket][place] = item;
             filled[bucket] = place as u8 + 1;
-            if place == LINE - 1 {
-                flush(&mut buckets[bucket], &lines[bucket], spares);
+            if place == line_items - 1 {
                 filled[bucket] = 0;
+                let target = match &mut open[bucket] {
+                    Some(target) => target,
+                    none => none.insert(fresh(spares)),
+                };
+                let start = target.len * size_of::<T>();
+                let line = lines[bucket][..line_items].as_bytes();
+                copy_lines(&mut target.segment[start..start + line.len()], line);
+                target.len += line_items;
+                if target.len == capacity {
+                    buckets[bucket].push_chunk(open[bucket].take().expect("it was just filled"));
+                }
             }
         }
         spares.push(chunk.segment);
     }
-    for ((bucket, line), filled) in buckets.iter_mut().zip(&lines).zip(filled) {
-        flush(bucket, &line[..usize::from(filled)], spares);
+    stream::finish();
+    for (bucket, open) in open.into_iter().enumerate() {
+        let rest = &lines[bucket][..usize::from(filled[bucket])];
+        let mut last = match open {
+            Some(open) => open,
+            None if rest.is_empty() => continue,
+            None => fresh(spares),
+        };
+        all_mut::<T>(&mut last.segment)[last.len..last.len + rest.len()].copy_from_slice(rest);
+        last.len += rest.len();
+        buckets[bucket].push_chunk(last);
     }
     buckets
 }
 
-/// Appends a line, or the beginning of one: segments hold a whole number of lines, so it never straddles two.
-#[inline(always)]
-fn flush<T: Item>(bucket: &mut Chunks<T>, line: &[T], spares: &mut Vec<Segment>) {
-    if line.is_empty() {
-        return;
+fn fresh(spares: &mut Vec<Segment>) -> Chunk {
+    Chunk {
+        segment: spares.pop().expect("there is a spare segment for each bucket"),
+        len: 0,
     }
-    if bucket.room() == 0 {
-        let segment = spares.pop().expect("there is a spare segment for each bucket");
-        bucket.push_chunk(Chunk { segment, len: 0 });
-    }
-    bucket.push_line(line);
 }

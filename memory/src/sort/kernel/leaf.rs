@@ -1,7 +1,7 @@
 //! Sorting what fits in the second-level cache: a radix sort by the highest bits in which keys differ, and what it leaves.
 //!
 //! # Algorithm
-//! 1. Two or three digits of up to [`MOST_BITS`] bits are chosen, from the highest varying bit down, with about one bit more than
+//! 1. Two or three digits of up to [`BITS`] bits are chosen, from the highest varying bit down, with about one bit more than
 //!    the number of items has: most items are then alone with their digits. All digits are counted in one reading.
 //! 2. Items are placed by the last digit first (least significant digit radix sort): from the chain to spare segments, from
 //!    those back to the chain's, and so on. Place p is item p modulo the capacity of segment p over the capacity.
@@ -19,15 +19,15 @@ use super::ties::{Ties, compare, compare_rest};
 use crate::segment::Segment;
 
 /// The most bytes of items: with as many to place them in, most of a second-level cache of 2 MiB.
-const MOST_BYTES: usize = 768 << 10;
+const MOST_BYTES: usize = 1 << 20;
 
 /// The most items.
 pub(super) const fn most<T>() -> usize {
     MOST_BYTES / size_of::<T>()
 }
 
-/// The most bits of a digit, and the most digits.
-const MOST_BITS: u32 = 9;
+/// The bits of a digit, and the most digits.
+const BITS: u32 = 9;
 const MOST_DIGITS: usize = 3;
 
 /// Lists of fewer items are sorted by comparisons.
@@ -38,24 +38,24 @@ const FAR: usize = 24;
 
 /// The digits that items are placed by.
 struct Digits {
-    list: [Bits; MOST_DIGITS],
+    shifts: [u32; MOST_DIGITS],
     count: usize,
 }
 
 impl Digits {
     fn choose(varying: u64, items: usize) -> Digits {
         let wanted = (items - 1).ilog2() + 2;
-        let width = wanted.div_ceil(2).min(MOST_BITS);
         let (mut rest, mut found) = (varying, 0);
         let mut digits = Digits {
-            list: [Bits { shift: 0, count: 0 }; MOST_DIGITS],
+            shifts: [0; MOST_DIGITS],
             count: 0,
         };
-        while rest != 0 && found < wanted && digits.count < MOST_DIGITS {
-            let bits = Bits::highest(rest, width);
-            digits.list[digits.count] = bits;
+        while rest != 0 && found + 2 < wanted && digits.count < MOST_DIGITS {
+            // Bits above the highest one that varies are the same in all items; or those of the digit before.
+            let shift = Bits::highest(rest, BITS).shift;
+            digits.shifts[digits.count] = shift;
             digits.count += 1;
-            let below = (1u64 << bits.shift) - 1;
+            let below = (1u64 << shift) - 1;
             found += (rest & !below).count_ones();
             rest &= below;
         }
@@ -93,7 +93,7 @@ pub(super) fn sort<T: Item>(
         target.push_segment(segment);
     }
     for digit in (1..digits.count).rev() {
-        place(&input, &mut target, 0, digits.list[digit], &mut places[digit]);
+        place(&input, &mut target, 0, digits.shifts[digit], &mut places[digit]);
         std::mem::swap(&mut input, &mut target);
         // The first time round: the input's chunks may have been many that were not full.
         target.truncate(segments, spares);
@@ -107,13 +107,13 @@ pub(super) fn sort<T: Item>(
         }
         None => 0,
     };
-    place(&input, &mut target, start, digits.list[0], &mut places[0]);
+    place(&input, &mut target, start, digits.shifts[0], &mut places[0]);
     target.truncate_dense(spares);
     while let Some(chunk) = input.pop_front() {
         spares.push(chunk.segment);
     }
 
-    let shift = digits.list[digits.count - 1].shift;
+    let shift = digits.shifts[digits.count - 1];
     if !(T::KEY_IS_ALL && varying & ((1 << shift) - 1) == 0) {
         let mut space = Space::new(target.spaces_mut(), capacity);
         finish(&mut space, start, start + items, shift, depth, ties);
@@ -122,12 +122,12 @@ pub(super) fn sort<T: Item>(
 }
 
 /// Copies all items to their places in the target, counted from `start` on.
-fn place<T: Item>(input: &Chunks<T>, target: &mut Chunks<T>, start: usize, bits: Bits, places: &mut Places) {
+fn place<T: Item>(input: &Chunks<T>, target: &mut Chunks<T>, start: usize, shift: u32, places: &mut Places) {
     let mut space = Space::new(target.spaces_mut(), input.segment_capacity());
     places.iter_mut().for_each(|place| *place += start as u32);
     for slice in input.slices() {
         for &item in slice {
-            let place = &mut places[bits.of(item.key()) & ((1 << MOST_BITS) - 1)];
+            let place = &mut places[digit(item.key(), shift)];
             space.put(*place as usize, item);
             *place += 1;
         }
@@ -136,26 +136,30 @@ fn place<T: Item>(input: &Chunks<T>, target: &mut Chunks<T>, start: usize, bits:
     target.set_dense(start + input.len());
 }
 
-type Places = [u32; 1 << MOST_BITS];
+type Places = [u32; 1 << BITS];
+
+#[inline(always)]
+fn digit(key: u64, shift: u32) -> usize {
+    (key >> shift) as usize & ((1 << BITS) - 1)
+}
 
 /// For each value of each digit, the place of the first item that has it.
 fn count<T: Item>(input: &Chunks<T>, digits: &Digits) -> [Places; MOST_DIGITS] {
-    let mut places = [[0; 1 << MOST_BITS]; MOST_DIGITS];
-    let mask = (1 << MOST_BITS) - 1;
-    let [first, second, third] = digits.list;
+    let mut places = [[0; 1 << BITS]; MOST_DIGITS];
+    let [first, second, third] = digits.shifts;
     for slice in input.slices() {
         match digits.count {
             1 => slice
                 .iter()
-                .for_each(|item| places[0][first.of(item.key()) & mask] += 1),
+                .for_each(|item| places[0][digit(item.key(), first)] += 1),
             2 => slice.iter().for_each(|item| {
-                places[0][first.of(item.key()) & mask] += 1;
-                places[1][second.of(item.key()) & mask] += 1;
+                places[0][digit(item.key(), first)] += 1;
+                places[1][digit(item.key(), second)] += 1;
             }),
             _ => slice.iter().for_each(|item| {
-                places[0][first.of(item.key()) & mask] += 1;
-                places[1][second.of(item.key()) & mask] += 1;
-                places[2][third.of(item.key()) & mask] += 1;
+                places[0][digit(item.key(), first)] += 1;
+                places[1][digit(item.key(), second)] += 1;
+                places[2][digit(item.key(), third)] += 1;
             }),
         }
     }
@@ -253,9 +257,19 @@ fn sort_group<T: Item>(
     ties: &mut impl Ties,
 ) {
     in_place::sort(space, start, end, &mut |a, b| a.key().cmp(&b.key()));
-    if T::KEY_IS_ALL {
-        return;
+    if !T::KEY_IS_ALL {
+        sort_ties(space, start, end, depth, ties);
     }
+}
+
+/// Sorts what is equal in a range that is sorted by keys, which are word `depth` of their rows.
+pub(super) fn sort_ties<T: Item>(
+    space: &mut Space<'_, T>,
+    start: usize,
+    end: usize,
+    depth: usize,
+    ties: &mut impl Ties,
+) {
     let mut first = start;
     while first < end {
         let key = space.at(first).key();

@@ -13,6 +13,7 @@ use super::distribute::{self, Bits, distribute};
 use super::in_place::{self, Space};
 use super::item::{Entry, Item, Pair};
 use super::leaf;
+use super::runs::{self, Order};
 use super::ties::{ByRest, Ties, compare};
 use crate::segment::Segment;
 
@@ -36,13 +37,40 @@ pub fn sort_pairs(pairs: &mut Chunks<Pair>, spares: &mut Vec<Segment>) {
 }
 
 fn sort<T: Item>(items: &mut Chunks<T>, spares: &mut Vec<Segment>, ties: &mut impl Ties) {
-    let input = std::mem::replace(items, items.another());
-    Sorter {
-        output: items,
-        spares,
-        ties,
+    let mut input = std::mem::replace(items, items.another());
+    input = match runs::find(&input) {
+        Order::Runs(found) if spares.len() >= runs::SPARES => runs::make_one(input, &found, spares),
+        // Keys that are all equal are sorted by what comes after them.
+        Order::Ascending if T::KEY_IS_ALL || input.first_key() != input.last_key() => {
+            input.compact(spares);
+            input
+        }
+        _ => {
+            let mut sorter = Sorter {
+                output: items,
+                spares,
+                ties,
+            };
+            return sorter.sort(input, 0);
+        }
+    };
+    if !T::KEY_IS_ALL {
+        let (len, capacity) = (input.len(), input.segment_capacity());
+        leaf::sort_ties(&mut Space::new(input.spaces_mut(), capacity), 0, len, 0, ties);
     }
-    .sort(input, 0);
+    items.append(&mut input);
+}
+
+/// The bits that all keys have, and those that any has. Without items, none.
+fn bits_in_all_and_any<T: Item>(items: &Chunks<T>) -> (u64, u64) {
+    let (mut all, mut any) = (u64::MAX, 0);
+    for slice in items.slices() {
+        for item in slice {
+            all &= item.key();
+            any |= item.key();
+        }
+    }
+    if items.is_empty() { (0, 0) } else { (all, any) }
 }
 
 struct Sorter<'a, T, X> {
@@ -54,11 +82,8 @@ struct Sorter<'a, T, X> {
 impl<T: Item, X: Ties> Sorter<'_, T, X> {
     /// Appends the items to the output, sorted; their keys are word `depth` of their rows.
     fn sort(&mut self, mut input: Chunks<T>, depth: usize) {
-        let first = input.slices().find_map(|slice| slice.first()).map_or(0, T::key);
-        let varying = input
-            .slices()
-            .flatten()
-            .fold(0, |varying, item| varying | (item.key() ^ first));
+        let (all, any) = bits_in_all_and_any(&input);
+        let (first, varying) = (all, all ^ any);
         let needed = input.len().div_ceil(input.segment_capacity());
         // Beyond the last word the key is the rest of the item.
         let is_all = T::KEY_IS_ALL || depth >= self.ties.words();
