@@ -55,6 +55,8 @@ pub(crate) struct Edge {
     pub(crate) keys: Vec<String>,
     /// `None` for a forward edge, which is chained where the graph allows it.
     pub(crate) router: Option<RouterFactory>,
+    /// Which input of the node it leads to: 0 but for operators with several.
+    pub(crate) input: usize,
 }
 
 impl Edge {
@@ -64,7 +66,13 @@ impl Edge {
             kind: ExchangeKind::Forward,
             keys: Vec::new(),
             router: None,
+            input: 0,
         }
+    }
+
+    /// The same edge into another input.
+    pub(crate) fn into_input(self, input: usize) -> Edge {
+        Edge { input, ..self }
     }
 }
 
@@ -160,6 +168,14 @@ impl Graph {
                     names[id], names[source]
                 )));
             }
+            if let Some(source) = source.filter(|_| node.inputs.iter().any(|edge| edge.input > 0)) {
+                let names = self.names();
+                return Err(Error::config(format!(
+                    "job \"{job}\": \"{}\" joins what comes of source \"{}\", which does not end: neither would its matches, nor \
+                     the memory for them; bound the source",
+                    names[id], names[source]
+                )));
+            }
             endless.push(source);
         }
         Ok(())
@@ -225,6 +241,63 @@ impl Graph {
             .collect()
     }
 
+    /// For each node whether its gate may hold back its later inputs until the earlier ones have ended: the producers of
+    /// what is held back stand still meanwhile, and with them whatever else they feed, which must not be what an earlier
+    /// input waits for. Two inputs from one node (a diamond) are the shortest such circle; others go through several
+    /// operators with several inputs.
+    pub(crate) fn holds_back(&self) -> Vec<bool> {
+        let several: Vec<usize> = (0..self.nodes.len())
+            .filter(|id| self.nodes[*id].inputs.iter().any(|edge| edge.input > 0))
+            .collect();
+        // What must come to its end before a later input is read, and what may stand still until then.
+        let last = |id: usize| self.nodes[id].inputs.iter().map(|edge| edge.input).max();
+        let awaited: Vec<BTreeSet<usize>> = several
+            .iter()
+            .map(|id| self.upstream(*id, |input| Some(input) < last(*id)))
+            .collect();
+        let held: Vec<BTreeSet<usize>> = several
+            .iter()
+            .map(|id| self.upstream(*id, |input| input > 0))
+            .collect();
+        let mut holds_back = vec![false; self.nodes.len()];
+        let mut holders: Vec<usize> = Vec::new();
+        for (place, id) in several.iter().enumerate() {
+            // Whether it waits, over others that hold back, for itself.
+            let mut reached: BTreeSet<usize> = BTreeSet::from([place]);
+            let mut to_visit = vec![place];
+            let mut is_circle = false;
+            while let Some(waiting) = to_visit.pop() {
+                is_circle |= !awaited[waiting].is_disjoint(&held[place]);
+                for &next in &holders {
+                    if !awaited[waiting].is_disjoint(&held[next]) && reached.insert(next) {
+                        to_visit.push(next);
+                    }
+                }
+            }
+            if !is_circle {
+                holds_back[*id] = true;
+                holders.push(place);
+            }
+        }
+        holds_back
+    }
+
+    /// The nodes upstream of those inputs of a node that `is_meant` is true for.
+    fn upstream(&self, id: usize, is_meant: impl Fn(usize) -> bool) -> BTreeSet<usize> {
+        let inputs = self.nodes[id].inputs.iter();
+        let mut to_visit: Vec<usize> = inputs
+            .filter(|edge| is_meant(edge.input))
+            .map(|edge| edge.from)
+            .collect();
+        let mut found = BTreeSet::new();
+        while let Some(node) = to_visit.pop() {
+            if found.insert(node) {
+                to_visit.extend(self.nodes[node].inputs.iter().map(|edge| edge.from));
+            }
+        }
+        found
+    }
+
     /// The serializable plan.
     pub(crate) fn describe(
         &self,
@@ -263,6 +336,7 @@ impl Graph {
                     edge.kind
                 },
                 keys: edge.keys.clone(),
+                input: edge.input,
             })
         });
         JobPlan {

@@ -84,10 +84,13 @@ pub(crate) fn lower(
 
     // Gates and exchanges of the edges that are not chained.
     let count = graph.nodes.len();
+    let holds_back = graph.holds_back();
     let mut gates: Vec<Vec<Gate>> = (0..count)
         .map(|id| match (chained[id], graph.nodes[id].inputs.is_empty()) {
             (None, false) => (0..parallelism[id])
-                .map(|subtask| Gate::new(options.limits, wake(slot(id, subtask))))
+                .map(|subtask| {
+                    Gate::new(options.limits, wake(slot(id, subtask))).holding_back(holds_back[id])
+                })
                 .collect(),
             _ => Vec::new(),
         })
@@ -113,7 +116,7 @@ pub(crate) fn lower(
                     None => (Box::new(Rebalance::new(sender, receivers)), 0..receivers),
                 };
                 let channels: Vec<_> = targets
-                    .map(|target| gates[id][target].connect(wake(slot(edge.from, sender))))
+                    .map(|target| gates[id][target].connect_to(edge.input, wake(slot(edge.from, sender))))
                     .collect();
                 let most = channels.len() * (1 + options.limits.exclusive) + options.limits.floating;
                 let owner = format!("exchange from \"{}\" to \"{}\"", names[edge.from], names[id]);

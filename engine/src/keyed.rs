@@ -313,7 +313,7 @@ pub(crate) fn emission_in(context: &OperatorContext, emission: Option<Emission>)
     })
 }
 
-fn budget_of(context: &OperatorContext) -> Budget {
+pub(crate) fn budget_of(context: &OperatorContext) -> Budget {
     context
         .budget
         .clone()
@@ -378,7 +378,7 @@ pub(crate) fn keyed_node<O: Record>(
 }
 
 /// How many first bits the hashes of all keys of a subtask share.
-fn common_bits(subtask: Subtask, max_parallelism: u32) -> u32 {
+pub(crate) fn common_bits(subtask: Subtask, max_parallelism: u32) -> u32 {
     let (groups, parallelism) = (u64::from(max_parallelism), subtask.parallelism as u64);
     // The first key group of subtask i is the least g with g × parallelism / groups >= i.
     let first_group = |index: u64| (index * groups).div_ceil(parallelism);

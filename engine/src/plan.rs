@@ -69,6 +69,8 @@ pub struct PlanEdge {
     pub exchange: ExchangeKind,
     /// The key's fields, for a hash exchange.
     pub keys: Vec<String>,
+    /// Which of the receiver's inputs it leads to.
+    pub input: usize,
 }
 
 /// A job as data.

@@ -195,7 +195,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     }
 
     /// The edges, all forward: where an exchange was asked for before, a node stands between the two.
-    fn into_forward_edges(self) -> (Environment, Vec<Edge>) {
+    pub(crate) fn into_forward_edges(self) -> (Environment, Vec<Edge>) {
         let (environment, edges) = self.into_edges();
         if edges.iter().all(|edge| edge.router.is_none()) {
             return (environment, edges);
@@ -308,6 +308,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             kind,
             keys: Vec::new(),
             router: Some(Box::new(router.clone())),
+            input: 0,
         });
         Stream::from_edges(environment, edges.collect())
     }
@@ -322,6 +323,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             router: Some(Box::new(move |_, receivers, max_parallelism| {
                 Box::new(HashRouter::<O, K>::new(keys, max_parallelism, receivers as u32))
             })),
+            input: 0,
         });
         KeyedStream {
             environment,

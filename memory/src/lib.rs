@@ -16,6 +16,7 @@
 //! | [`spill`] | files for what does not fit |
 //! | [`pages`] | hash tables in segments |
 //! | [`sort`] | rows in order: in memory, in runs on disk, merged |
+//! | [`join`] | tables of the rows of a join |
 //!
 //! # The life of a segment
 //! 1. The [`plan`] says how many there are. The [`arena`] reserves their addresses, and no memory.
@@ -46,6 +47,7 @@ pub mod pressure;
 pub mod spill;
 pub mod pages;
 pub mod sort;
+pub mod join;
 
 pub use account::CountingAllocator;
 pub use arena::Arena;

@@ -7,6 +7,8 @@
 //! Every open stream is carried along with the multiset of its records, computed with `std` alone. Each step takes an
 //! open stream and puts an operator, or several, on top. In the end every open stream gets a sink.
 
+mod joins;
+
 use forebay::aggregate::{
     avg, collect_list, count, count_distinct, last_by, max, max_by, min, sum, var_population,
 };
@@ -276,7 +278,7 @@ impl Builder<'_> {
 
     fn step(&mut self) {
         let Open { stream, records } = self.take();
-        match self.random.below(24) {
+        match self.random.below(25) {
             0 => {
                 let magnitude = self.random.below(18);
                 let keys = 1 + self.random.below(1 << magnitude) as u64;
@@ -402,6 +404,7 @@ impl Builder<'_> {
                 let stream = self.maybe_parallel(stream);
                 self.put(stream, records);
             }
+            22..=24 => self.join(stream, records),
             14 => {
                 let name = self.name("by both");
                 let stream = stream

@@ -54,6 +54,18 @@ pub trait Operator: Send {
     /// [`Operator::has_pending`].
     fn process(&mut self, batch: Batch, down: &mut Downstream<'_>) -> Result<()>;
 
+    /// Takes a batch of one of several inputs. Operators with one input have number 0 alone.
+    fn process_input(&mut self, input: usize, batch: Batch, down: &mut Downstream<'_>) -> Result<()> {
+        assert_eq!(input, 0, "an operator with several inputs tells them apart");
+        self.process(batch, down)
+    }
+
+    /// Hears that one of several inputs has ended, the last one included. Much work is put off, as for
+    /// [`Operator::process`].
+    fn end_input(&mut self, _input: usize, _down: &mut Downstream<'_>) -> Result<()> {
+        Ok(())
+    }
+
     /// Lends what takes views of its input, a `Box<dyn ViewTaker<_>>`, where it has that. Until it comes back the operator
     /// may be given batches, but is not flushed or finished.
     fn lend_taker(&mut self) -> Option<Box<dyn Any + Send>> {
@@ -221,6 +233,21 @@ impl Chain {
     /// Whether an operator has left input because what it becomes had no room.
     pub fn has_pending(&self) -> bool {
         self.links.iter().any(|link| link.operator.has_pending())
+    }
+
+    /// Gives the first operator a batch of one of its inputs.
+    pub fn send_input(&mut self, input: usize, batch: Batch) -> Result<()> {
+        let rows = batch.len() as u64;
+        match input {
+            0 => self.downstream().send(batch),
+            _ => (self.downstream()).step(rows, |operator, down| operator.process_input(input, batch, down)),
+        }
+    }
+
+    /// Tells the first operator that one of its inputs has ended.
+    pub fn end_input(&mut self, input: usize) -> Result<()> {
+        self.downstream()
+            .step(0, |operator, down| operator.end_input(input, down))
     }
 
     /// Lets operators go on with input that they left, as far as there is room; true where none is left.

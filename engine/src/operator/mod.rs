@@ -6,6 +6,7 @@ mod fused;
 mod aggregate;
 mod sort;
 mod materialize;
+mod join;
 
 pub(crate) use aggregate::{
     ByteGroups, Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups,
@@ -14,6 +15,10 @@ pub(crate) use aggregate::{
 };
 pub use downstream::{Chain, ChainLink, Downstream, Finish, Operator, ViewTaker};
 pub use fused::{Collector, Emit, Filter, FlatMap, Fused, FusedFlatMap, Identity, Inspect, Map, Stage};
+pub(crate) use join::{
+    Always, Anti, Full, HashJoin, Inner, JoinFunctions, JoinSetting, LeftOuter, Residual, RightOuter, Semi,
+    Where, least_segments as least_join_segments,
+};
 pub(crate) use materialize::{LEAST_SEGMENTS as LEAST_MATERIALIZE_SEGMENTS, Materialize};
 pub use ranks::FirstRanks;
 pub(crate) use sort::{FieldOrder, Meeting, SORT, Share, Sorting};

@@ -42,6 +42,12 @@ pub trait KeyFields<R: Record>: Copy + Send + Sync + fmt::Debug + 'static {
         None
     }
 
+    /// Whether a key, or a part of it, can be null.
+    const NULLABLE: bool;
+
+    /// Whether the key of a view is null, or a part of it that is a field of its own: such keys are like no other in a join.
+    fn has_null(&self, view: R::View<'_>) -> bool;
+
     /// Where the key's canonical bytes lie in a row, if it is one string or bytes.
     fn as_bytes_column(&self) -> Option<BytesColumn> {
         None
@@ -115,6 +121,12 @@ pub trait KeyFields<R: Record>: Copy + Send + Sync + fmt::Debug + 'static {
 
 impl<R: Record, T: Record> KeyFields<R> for Field<R, T> {
     type Key = T;
+    const NULLABLE: bool = T::NULLABLE;
+
+    #[inline(always)]
+    fn has_null(&self, view: R::View<'_>) -> bool {
+        T::NULLABLE && T::is_null(self.get(view))
+    }
 
     #[inline(always)]
     fn key_view<'a>(&self, view: R::View<'a>) -> T::View<'a> {
@@ -134,10 +146,35 @@ impl<R: Record, T: Record> KeyFields<R> for Field<R, T> {
     }
 }
 
+/// The key that all records share: there is nothing of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NoKey;
+
+impl<R: Record> KeyFields<R> for NoKey {
+    type Key = ();
+    const NULLABLE: bool = false;
+
+    fn has_null(&self, _: R::View<'_>) -> bool {
+        false
+    }
+
+    fn key_view<'a>(&self, _: R::View<'a>) -> <() as Record>::View<'a> {}
+
+    fn describe(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
 macro_rules! tuple {
     ($($type:ident $index:tt),*) => {
         impl<R: Record, $($type: KeyFields<R>),*> KeyFields<R> for ($($type,)*) {
             type Key = ($($type::Key,)*);
+            const NULLABLE: bool = $($type::NULLABLE)||*;
+
+            #[inline(always)]
+            fn has_null(&self, view: R::View<'_>) -> bool {
+                $($type::NULLABLE && self.$index.has_null(R::shorten(view)))||*
+            }
 
             #[inline(always)]
             fn key_view<'a>(&self, view: R::View<'a>) -> <Self::Key as Record>::View<'a> {

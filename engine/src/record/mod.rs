@@ -75,6 +75,7 @@ pub use from_text::BytesText;
 pub(crate) use from_text::{RowBuilder, TextColumn, text_columns};
 pub use hashing::hash_rows;
 pub use key::KeyFields;
+pub(crate) use key::NoKey;
 pub use limit::checked_row_size;
 pub use list::{List, ListIter, ListView};
 pub use normalized::{Order, SortFields, prefix_of};

@@ -282,12 +282,13 @@ impl Task {
                     GateRead::Batch(batch, credit) => {
                         self.records_in += batch.len() as u64;
                         self.idle_since = None;
-                        self.chain.downstream().send(batch)?;
+                        self.chain.send_input(credit.input(), batch)?;
                         match self.chain.has_pending() {
                             true => self.held = Some(credit),
                             false => gate.used(credit),
                         }
                     }
+                    GateRead::InputEnd(input) => self.chain.end_input(input)?,
                     GateRead::Empty => {
                         self.chain.flush()?;
                         let mut until = None;

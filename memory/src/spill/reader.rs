@@ -60,6 +60,11 @@ impl BlockReader {
         self.blocks.len() - self.next
     }
 
+    /// The blocks not handed out yet.
+    pub fn rest(&self) -> &[BlockRef] {
+        &self.blocks[self.next..]
+    }
+
     /// Reads the next block's payload to the start of `into`; returns its length, or `None` after the last.
     ///
     /// `handle` is the one that made this reader.

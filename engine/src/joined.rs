@@ -1,0 +1,308 @@
+//! Joins of two streams.
+//!
+//! # Interface
+//! [`Stream::join`] begins one, [`Join::on`] says the keys, and the methods of [`JoinKeys`] which rows are sent.
+//! [`Stream::cross`] joins every record with every other.
+//!
+//! # Algorithm
+//! Both sides are sent to the subtask of their key's key group; or the side that rows are looked up in goes to all subtasks and
+//! the other stays where it is. What then happens is in `operator::join`.
+
+use crate::environment::Environment;
+use crate::exchange::{Broadcast, HashRouter};
+use crate::graph::{Edge, OperatorContext};
+use crate::keyed::{budget_of, common_bits, keyed_node};
+use crate::operator::{
+    Always, Anti, Full, HashJoin, Inner, JoinFunctions, JoinSetting, LeftOuter, Operator, Residual,
+    RightOuter, Semi, Stage, Where, least_join_segments,
+};
+use crate::plan::ExchangeKind;
+use crate::record::{KeyFields, NoKey, Record};
+use crate::stream::Stream;
+use forebay_memory::Result;
+use std::marker::PhantomData;
+
+/// How a join finds matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum JoinStrategy {
+    /// Both sides by the hash of their key, the right side in tables unless said otherwise.
+    #[default]
+    Hash,
+    /// The right side to every subtask, the left side where it is: for a right side that is small. Where right records without
+    /// a match are sent, the left side goes everywhere instead; where those of both are, this is [`JoinStrategy::Hash`].
+    Broadcast,
+}
+
+/// Two streams to be joined.
+#[must_use = "a join does nothing until its keys and kind are said"]
+pub struct Join<L, R> {
+    environment: Environment,
+    inputs: [Vec<Edge>; 2],
+    records: PhantomData<fn(L, R)>,
+}
+
+/// Two streams to be joined by keys, and under a condition.
+#[must_use = "a join does nothing until its kind is said"]
+pub struct JoinKeys<L, R, KL, KR, W = Always> {
+    environment: Environment,
+    inputs: [Vec<Edge>; 2],
+    keys: (KL, KR),
+    residual: W,
+    strategy: JoinStrategy,
+    build_is_left: Option<bool>,
+    records: PhantomData<fn(L, R)>,
+}
+
+impl<I: Record, L: Record, S: Stage<I, L>> Stream<I, L, S> {
+    /// Joins the records of this stream, the left side, with those of another. Both must end.
+    ///
+    /// ```
+    /// use forebay::record::first;
+    /// use forebay::source::from_items;
+    /// # fn main() -> forebay::Result<()> {
+    /// let env = forebay::Environment::from_args()?;
+    /// let prices = env.source("prices", from_items(vec![(1_u64, 10_u64), (2, 20)]));
+    /// let orders = env.source("orders", from_items(vec![(2_u64, 3_u64), (2, 4), (5, 6)]));
+    /// let costs = orders
+    ///     .join(prices)
+    ///     .on(first(), first())
+    ///     .inner(|order, price| order.1 * price.1)
+    ///     .collect();
+    /// env.execute("costs")?;
+    /// let mut costs = costs.take();
+    /// costs.sort();
+    /// assert_eq!(costs, [60, 80]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn join<J: Record, R: Record, T: Stage<J, R>>(self, other: Stream<J, R, T>) -> Join<L, R> {
+        let (environment, left) = self.into_forward_edges();
+        let (_, right) = other.into_forward_edges();
+        Join {
+            environment,
+            inputs: [left, right],
+            records: PhantomData,
+        }
+    }
+
+    /// What `function` makes of every pair of records of this stream and another. The other side goes to every subtask, and
+    /// should be the smaller one.
+    pub fn cross<J, R, T, O, F>(self, other: Stream<J, R, T>, function: F) -> Stream<O>
+    where
+        J: Record,
+        R: Record,
+        T: Stage<J, R>,
+        O: Record,
+        F: for<'a, 'b> FnMut(L::View<'a>, R::View<'b>) -> O + Clone + Send + 'static,
+    {
+        self.join(other).on_nothing().inner(function)
+    }
+}
+
+impl<L: Record, R: Record> Join<L, R> {
+    /// Pairs have equal keys: a field of each, or tuples of as many fields, of the same types. A null is equal to nothing, not to
+    /// another null either; a NaN is equal to a NaN, and −0.0 to 0.0.
+    pub fn on<KL, KR>(self, left: KL, right: KR) -> JoinKeys<L, R, KL, KR>
+    where
+        KL: KeyFields<L>,
+        KR: KeyFields<R, Key = KL::Key>,
+    {
+        self.keyed(left, right, JoinStrategy::Hash)
+    }
+
+    /// Every record of one side with every record of the other, where [`JoinKeys::matching`] does not say otherwise.
+    pub fn on_nothing(self) -> JoinKeys<L, R, impl KeyFields<L, Key = ()>, impl KeyFields<R, Key = ()>> {
+        self.keyed(NoKey, NoKey, JoinStrategy::Broadcast)
+    }
+
+    fn keyed<KL, KR>(self, left: KL, right: KR, strategy: JoinStrategy) -> JoinKeys<L, R, KL, KR> {
+        JoinKeys {
+            environment: self.environment,
+            inputs: self.inputs,
+            keys: (left, right),
+            residual: Always,
+            strategy,
+            build_is_left: None,
+            records: PhantomData,
+        }
+    }
+}
+
+impl<L, R, KL, KR, W> JoinKeys<L, R, KL, KR, W>
+where
+    L: Record,
+    R: Record,
+    KL: KeyFields<L>,
+    KR: KeyFields<R, Key = KL::Key>,
+    W: Residual<L, R>,
+{
+    /// Only pairs for which `condition` is true match. It may be asked several times about a pair.
+    pub fn matching<F>(self, condition: F) -> JoinKeys<L, R, KL, KR, Where<F>>
+    where
+        F: for<'a, 'b> FnMut(L::View<'a>, R::View<'b>) -> bool + Clone + Send + 'static,
+    {
+        JoinKeys {
+            environment: self.environment,
+            inputs: self.inputs,
+            keys: self.keys,
+            residual: Where(condition),
+            strategy: self.strategy,
+            build_is_left: self.build_is_left,
+            records: PhantomData,
+        }
+    }
+
+    /// How matches are found.
+    pub fn strategy(self, strategy: JoinStrategy) -> Self {
+        JoinKeys { strategy, ..self }
+    }
+
+    /// Keeps the left side in memory and looks its records up for those of the right side: for a left side that is the
+    /// smaller one. Without this the right side is kept.
+    pub fn build_left(self) -> Self {
+        JoinKeys {
+            build_is_left: Some(true),
+            ..self
+        }
+    }
+
+    /// What `function` makes of each pair.
+    pub fn inner<O, F>(self, function: F) -> Stream<O>
+    where
+        O: Record,
+        F: for<'a, 'b> FnMut(L::View<'a>, R::View<'b>) -> O + Clone + Send + 'static,
+    {
+        self.joined("inner join", Inner::new(function))
+    }
+
+    /// What `function` makes of each pair, and of left records without a match.
+    pub fn left_outer<O, F>(self, function: F) -> Stream<O>
+    where
+        O: Record,
+        F: for<'a, 'b> FnMut(L::View<'a>, Option<R::View<'b>>) -> O + Clone + Send + 'static,
+    {
+        self.joined("left outer join", LeftOuter::new(function))
+    }
+
+    /// What `function` makes of each pair, and of right records without a match.
+    pub fn right_outer<O, F>(self, function: F) -> Stream<O>
+    where
+        O: Record,
+        F: for<'a, 'b> FnMut(Option<L::View<'a>>, R::View<'b>) -> O + Clone + Send + 'static,
+    {
+        self.joined("right outer join", RightOuter::new(function))
+    }
+
+    /// What `function` makes of each pair, and of the records of either side without a match.
+    pub fn full_outer<O, F>(self, function: F) -> Stream<O>
+    where
+        O: Record,
+        F: for<'a, 'b> FnMut(Option<L::View<'a>>, Option<R::View<'b>>) -> O + Clone + Send + 'static,
+    {
+        self.joined("full outer join", Full::new(function))
+    }
+
+    /// The left records that have a match, each once.
+    pub fn semi(self) -> Stream<L> {
+        self.joined("semi join", Semi)
+    }
+
+    /// The left records that have none.
+    pub fn anti(self) -> Stream<L> {
+        self.joined("anti join", Anti)
+    }
+
+    fn joined<F: JoinFunctions<L, R>>(self, kind: &'static str, functions: F) -> Stream<F::Out> {
+        let JoinKeys {
+            environment,
+            inputs: [left, right],
+            keys,
+            residual,
+            strategy,
+            build_is_left,
+            ..
+        } = self;
+        let keeps = (F::KIND.keeps_left, F::KIND.keeps_right);
+        let has_key = <KL::Key as Record>::SIZE > 0;
+        // A record that goes everywhere must not be sent everywhere because it has no match.
+        let (build_is_left, is_broadcast) = match (strategy, keeps) {
+            (JoinStrategy::Broadcast, (true, true)) => (build_is_left.unwrap_or(false), false),
+            (JoinStrategy::Broadcast, (false, false)) if F::KIND.sends_pairs() => {
+                (build_is_left.unwrap_or(false), true)
+            }
+            (JoinStrategy::Broadcast, (_, keeps_right)) => (keeps_right, true),
+            (JoinStrategy::Hash, _) => (build_is_left.unwrap_or(false), false),
+        };
+        let side = |edges: Vec<Edge>, input: usize, is_left: bool| -> Vec<Edge> {
+            let is_everywhere = is_broadcast && is_left == build_is_left;
+            let edges = edges.into_iter().map(|edge| match (is_everywhere, is_broadcast) {
+                (true, _) => exchange(edge.from, ExchangeKind::Broadcast, Vec::new(), |_, _, _| {
+                    Box::new(Broadcast)
+                }),
+                (false, true) => Edge::forward(edge.from),
+                (false, false) if is_left => hash_edge::<L, KL>(edge.from, keys.0),
+                (false, false) => hash_edge::<R, KR>(edge.from, keys.1),
+            });
+            edges.map(|edge| edge.into_input(input)).collect()
+        };
+        let (left_input, right_input) = if build_is_left { (0, 1) } else { (1, 0) };
+        let mut inputs = side(left, left_input, true);
+        inputs.extend(side(right, right_input, false));
+        let names = |names: Vec<String>| names.join(", ");
+        let on = match has_key {
+            true => format!("{} = {}", names(keys.0.describe()), names(keys.1.describe())),
+            false => "every pair".to_string(),
+        };
+        let detail = format!(
+            "{on}{}, {} side in memory{}",
+            if W::IS_TRUE { "" } else { ", under a condition" },
+            if build_is_left { "left" } else { "right" },
+            if is_broadcast { " of every subtask" } else { "" }
+        );
+        let least = least_join_segments([L::STRIDE, R::STRIDE], environment.runtime().plan());
+        let make = move |context: &OperatorContext| -> Result<Box<dyn Operator>> {
+            let setting = JoinSetting {
+                budget: budget_of(context),
+                handle: context.spill.handle(&context.name)?,
+                batches: context.batches.clone(),
+                skip_bits: match is_broadcast || !has_key {
+                    true => 0,
+                    false => common_bits(context.subtask, context.max_parallelism),
+                },
+                build_is_left,
+            };
+            Ok(Box::new(HashJoin::<L, R, KL, KR, F, W>::new(
+                setting,
+                keys,
+                functions.clone(),
+                residual.clone(),
+            )))
+        };
+        keyed_node(&environment, kind, inputs, detail, least, make)
+    }
+}
+
+fn exchange(
+    from: usize,
+    kind: ExchangeKind,
+    keys: Vec<String>,
+    router: impl Fn(usize, usize, u32) -> Box<dyn crate::exchange::Router> + 'static,
+) -> Edge {
+    Edge {
+        from,
+        kind,
+        keys,
+        router: Some(Box::new(router)),
+        input: 0,
+    }
+}
+
+/// Rows to the subtask of their key.
+fn hash_edge<R: Record, K: KeyFields<R>>(from: usize, keys: K) -> Edge {
+    exchange(
+        from,
+        ExchangeKind::Hash,
+        keys.describe(),
+        move |_, receivers, max| Box::new(HashRouter::<R, K>::new(keys, max, receivers as u32)),
+    )
+}

@@ -1,0 +1,970 @@
+//! The hash join: one side in tables, the other looks for matches; what does not fit in memory follows in pairs of hash
+//! partitions.
+//!
+//! # Algorithm
+//! 1. Rows of the build side go to hash partitions. While they fit, that is all; where a segment is needed and there is
+//!    none, the largest partition leaves memory, and its later rows follow it.
+//! 2. After its last row each partition in memory gets a table.
+//! 3. Rows of the probe side look for matches, or go to the log of their partition. (Those that came before, because holding
+//!    them back could have stopped the build side, went to logs, and are read back now.)
+//! 4. After the last of them, build rows without a match are sent where the join keeps them.
+//! 5. Each pair of logs is joined in the same way, by the next bits of the hash, the smaller side being the build side
+//!    now. A pair that the bits do not divide is joined in passes: a chunk that fits in memory, against all of the other
+//!    side. The chunk is of a side whose rows are kept, so that its marks say which have no match; where both are,
+//!    passes over the other side's chunks follow, which look for its rows without a match alone.
+//!
+//! # Memory
+//! Least [`LEAST_SEGMENTS`](super::LEAST_SEGMENTS), and room for a record of the largest size.
+//!
+//! # Cost
+//! With a build side of S bytes and room for M: f = 1 − M/S of both sides is written and read once.
+
+use super::functions::{BuildLeft, BuildRight, JoinFunctions, Kind, Pairing, Pairs, Residual};
+use super::partitions::{Large, NOWHERE, Partitions, Role, Spilled};
+use super::probing::{Around, Input, Prober, ReadBuffer, Rules, hash_input};
+use crate::batch::{Batch, BatchWriter, Batches};
+use crate::metrics::OperatorMetrics;
+use crate::operator::{Downstream, Finish, Operator};
+use crate::record::{AlignedRow, KeyFields, Record};
+use forebay_memory::hash::{hash_bytes, hash_u64};
+use forebay_memory::join::{EntryShape, Filled};
+use forebay_memory::spill::{BlockReader, BlockRef};
+use forebay_memory::{Budget, Result, SegmentSource, SpillHandle};
+use std::marker::PhantomData;
+
+/// The least and the most bits that one level of partitions takes.
+const LEAST_BITS: u32 = 2;
+const MOST_BITS: u32 = 7;
+
+/// Segments of the budget for each partition, at least: each may need a buffer for either side.
+const SEGMENTS_A_PARTITION: usize = 32;
+
+/// Bytes of a build side for each partition where it is known: table, directory and entries stay in an L2 cache while the
+/// table is made.
+const BYTES_A_PARTITION: usize = 1 << 20;
+
+/// Bits of the hash that partitions may use up: the slots of tables need the others.
+const LAST_BIT: u32 = 48;
+
+/// Steps in one call of `finish` or `resume`: cancellation waits for so long.
+const STEPS_A_CALL: usize = 8;
+
+/// Rows of a table that are looked at in one step for those without a match.
+const ROWS_A_STEP: usize = 1024;
+
+/// Segments that a pass needs beside its chunk: buffers of both sides, and of the blocks that are read.
+const PASS_SEGMENTS: usize = 6;
+
+/// What a join is made with.
+pub(crate) struct JoinSetting {
+    pub(crate) budget: Budget,
+    pub(crate) handle: SpillHandle,
+    /// Where output batches come from.
+    pub(crate) batches: Batches,
+    /// The first bits that the hashes of all rows share.
+    pub(crate) skip_bits: u32,
+    /// Whether the rows of the left side are those that come first.
+    pub(crate) build_is_left: bool,
+}
+
+/// Two logs whose rows are to be joined.
+struct Pair {
+    /// Left and right.
+    sides: [Spilled; 2],
+    skip_bits: u32,
+    /// Whether further bits of the hash do not divide it.
+    is_undivided: bool,
+}
+
+/// Entries that are read one piece after the other.
+#[derive(Default)]
+struct Feed {
+    kept: Vec<Filled>,
+    large: Vec<Large>,
+    /// With the blocks, to be given back at the end.
+    reader: Option<(BlockReader, Vec<BlockRef>)>,
+    /// The largest block.
+    largest: usize,
+    buffer: Option<ReadBuffer>,
+}
+
+impl Feed {
+    /// Entries in blocks, given back at the end where `frees`.
+    fn of_blocks(blocks: Vec<BlockRef>, frees: bool, handle: &mut SpillHandle) -> Feed {
+        let largest = blocks.iter().map(BlockRef::raw_bytes).max().unwrap_or(0);
+        let to_free = if frees { blocks.clone() } else { Vec::new() };
+        Feed {
+            largest,
+            reader: (!blocks.is_empty()).then(|| (handle.reader(blocks), to_free)),
+            ..Feed::default()
+        }
+    }
+
+    /// The next piece; `last` is the one before it, whose buffer is used again.
+    fn next(
+        &mut self,
+        last: Option<Input>,
+        budget: &Budget,
+        handle: &mut SpillHandle,
+    ) -> Result<Option<Input>> {
+        if let Some(Input::Block(buffer, _)) = last {
+            self.buffer = Some(buffer);
+        }
+        if let Some(filled) = self.kept.pop() {
+            return Ok(Some(Input::Kept(filled)));
+        }
+        if let Some(large) = self.large.pop() {
+            let mut entry = Vec::new();
+            large.copy_to(&mut entry);
+            return Ok(Some(Input::Large(entry)));
+        }
+        if let Some((reader, _)) = &mut self.reader {
+            let mut buffer = match self.buffer.take() {
+                Some(buffer) => buffer,
+                None if self.largest > budget.segment_size() => ReadBuffer::Heap(vec![0; self.largest]),
+                None => match budget.try_take() {
+                    Some(segment) => ReadBuffer::Segment(segment),
+                    None => ReadBuffer::Heap(vec![0; self.largest]),
+                },
+            };
+            if let Some(size) = reader.next(handle, buffer.bytes_mut())? {
+                return Ok(Some(Input::Block(buffer, size)));
+            }
+        }
+        self.end(handle);
+        Ok(None)
+    }
+
+    /// Gives everything back.
+    fn end(&mut self, handle: &mut SpillHandle) {
+        if let Some((_, blocks)) = self.reader.take() {
+            blocks.into_iter().for_each(|block| handle.free(block));
+        }
+        *self = Feed::default();
+    }
+}
+
+/// What follows when the tables are there.
+enum Then {
+    /// Probe rows of the gate.
+    Gate,
+    /// Probe rows of a log.
+    Log(Feed),
+    /// The other side of a pass.
+    Pass(Box<Passes>),
+}
+
+/// Where the rows without a match are looked for.
+#[derive(Default)]
+struct Drain {
+    partition: usize,
+    position: u64,
+    large: usize,
+}
+
+/// A pair that is joined in passes.
+struct Passes {
+    /// Whose chunks are in memory, and whose rows are looked at in each pass.
+    chunk_is_left: bool,
+    chunks: Feed,
+    /// The piece at hand, and where its entries go on.
+    piece: Option<(Input, usize)>,
+    others: Vec<BlockRef>,
+    /// Whether the passes for the other side's rows without a match are to come.
+    has_second: bool,
+    /// The blocks of the chunks, to be given back, or to be the others of the second passes.
+    own: Vec<BlockRef>,
+    /// What a chunk may take, in bytes.
+    limit: usize,
+    skip_bits: u32,
+    kind: Kind,
+    feed: Feed,
+}
+
+enum Phase {
+    /// Rows of the build side come from the gate.
+    Building,
+    /// Rows of the build side are read.
+    Loading(Feed, Feed),
+    /// The table of a partition is made, and then of the next.
+    Finishing(usize, Then),
+    /// Probe rows that came early are read: those of partitions from a number on.
+    Early(usize, Feed),
+    /// Rows of the probe side come from the gate.
+    Probing,
+    /// Rows of the probe side are read.
+    Reading(Feed),
+    /// Build rows without a match are sent.
+    Draining(Drain, Option<Box<Passes>>),
+    /// The next chunk of a pass is put in memory.
+    Chunk(Box<Passes>),
+    /// The other side's rows are looked at.
+    Pass(Box<Passes>),
+    /// The next pair of logs is to be joined.
+    Next,
+    Done,
+}
+
+/// Joins rows of `L` and `R` whose keys `KL` and `KR` are equal and for which `W` is true, and sends what `F` makes of them.
+pub(crate) struct HashJoin<L, R, KL, KR, F, W>
+where
+    L: Record,
+    R: Record,
+    F: JoinFunctions<L, R>,
+{
+    keys: (KL, KR),
+    functions: F,
+    residual: W,
+    kind: Kind,
+    budget: Budget,
+    handle: SpillHandle,
+    writer: BatchWriter<F::Out>,
+    partitions: Partitions,
+    /// Whether the left side is the build side now.
+    build_is_left: bool,
+    phase: Phase,
+    prober: Prober,
+    /// Rows under way.
+    input: Option<Input>,
+    pairs: Vec<Pair>,
+    /// Bytes of the build side of this level.
+    build_bytes: usize,
+    hashes: Vec<u64>,
+    targets: Vec<u16>,
+    rows: Vec<(u32, u32)>,
+    scratch: Vec<u8>,
+    aligned: AlignedRow,
+    is_finishing: bool,
+    position: u64,
+    peak_segments: usize,
+    types: PhantomData<fn(L, R)>,
+}
+
+/// How entries of rows of `R` lie that are joined by `K`.
+fn shape_of<R: Record, K: KeyFields<R>>() -> EntryShape {
+    // An integer is hashed faster than its hash is read; without a key there is no hash.
+    let is_hashed = <K::Key as Record>::INTEGER.is_none() && <K::Key as Record>::SIZE > 0;
+    EntryShape::new(R::STRIDE, R::ROW_ALIGN, is_hashed)
+}
+
+/// The hash of an entry.
+#[inline(always)]
+fn hash_of<R: Record, K: KeyFields<R>>(key: K, shape: EntryShape, entry: &[u8]) -> u64 {
+    if shape.is_hashed() {
+        shape.hash(entry)
+    } else if let Some(column) = key.as_u64_column() {
+        hash_u64(column.read(entry))
+    } else {
+        // Without a key all hashes are the same.
+        hash_bytes(&[])
+    }
+}
+
+impl<L, R, KL, KR, F, W> HashJoin<L, R, KL, KR, F, W>
+where
+    L: Record,
+    R: Record,
+    KL: KeyFields<L>,
+    KR: KeyFields<R, Key = KL::Key>,
+    F: JoinFunctions<L, R>,
+    W: Residual<L, R>,
+{
+    pub(crate) fn new(setting: JoinSetting, keys: (KL, KR), functions: F, residual: W) -> Self {
+        let mut join = HashJoin {
+            keys,
+            functions,
+            residual,
+            kind: F::KIND,
+            partitions: Partitions::new(0, 0, Self::shapes(false), false, setting.budget.clone()),
+            budget: setting.budget,
+            handle: setting.handle,
+            writer: BatchWriter::new(setting.batches),
+            build_is_left: setting.build_is_left,
+            phase: Phase::Building,
+            prober: Prober::default(),
+            input: None,
+            pairs: Vec::new(),
+            build_bytes: 0,
+            hashes: Vec::new(),
+            targets: Vec::new(),
+            rows: Vec::new(),
+            scratch: Vec::new(),
+            aligned: AlignedRow::default(),
+            is_finishing: false,
+            position: 0,
+            peak_segments: 0,
+            types: PhantomData,
+        };
+        join.start(setting.skip_bits, None);
+        join
+    }
+
+    /// The shapes of build side and probe side.
+    fn shapes(build_is_left: bool) -> [EntryShape; 2] {
+        let (left, right) = (shape_of::<L, KL>(), shape_of::<R, KR>());
+        match build_is_left {
+            true => [left, right],
+            false => [right, left],
+        }
+    }
+
+    fn has_key() -> bool {
+        <KL::Key as Record>::SIZE > 0
+    }
+
+    /// Segments that it may count on.
+    fn share(&self) -> usize {
+        self.budget.fair_share().min(self.budget.maximum())
+    }
+
+    /// Whether build rows without a match are sent, and whether probe rows are.
+    fn keeps(&self) -> (bool, bool) {
+        match self.build_is_left {
+            true => (self.kind.keeps_left, self.kind.keeps_right),
+            false => (self.kind.keeps_right, self.kind.keeps_left),
+        }
+    }
+
+    fn rules(&self) -> Rules {
+        let (keeps_build, keeps_probe) = self.keeps();
+        Rules {
+            pairs: self.kind.pairs,
+            marks_build: keeps_build || self.build_is_left && self.kind.pairs != Pairs::All,
+            keeps_probe,
+        }
+    }
+
+    /// Starts a level of partitions by the bits of the hash after the first `skip_bits`, for a build side of a number of
+    /// bytes where that is known.
+    fn start(&mut self, skip_bits: u32, build_bytes: Option<usize>) {
+        let most = (self.share() / SEGMENTS_A_PARTITION).max(1).ilog2();
+        let bits = match build_bytes {
+            _ if !Self::has_key() => 0,
+            Some(bytes) if bytes < self.share() * self.budget.segment_size() / 2 => {
+                let partitions = bytes.div_ceil(BYTES_A_PARTITION).max(1);
+                partitions.next_power_of_two().ilog2().min(most)
+            }
+            _ => most,
+        };
+        let bits = match Self::has_key() {
+            true => bits.clamp(LEAST_BITS, MOST_BITS),
+            false => 0,
+        };
+        self.start_with(skip_bits, bits);
+    }
+
+    fn start_with(&mut self, skip_bits: u32, bits: u32) {
+        let is_marked = self.rules().marks_build;
+        let shapes = Self::shapes(self.build_is_left);
+        self.partitions = Partitions::new(skip_bits, bits, shapes, is_marked, self.budget.clone());
+        self.build_bytes = 0;
+    }
+
+    /// Adds rows of one side to their partitions; those that have no match because their key is null are sent or dropped.
+    fn append(&mut self, role: Role, input: &Input, down: &mut Downstream<'_>) -> Result<()> {
+        let is_left = (role == Role::Build) == self.build_is_left;
+        match is_left {
+            true => self.append_side::<L, KL>(role, self.keys.0, input, self.kind.keeps_left, down),
+            false => self.append_side::<R, KR>(role, self.keys.1, input, self.kind.keeps_right, down),
+        }
+    }
+
+    fn append_side<S: Record, K: KeyFields<S>>(
+        &mut self,
+        role: Role,
+        key: K,
+        input: &Input,
+        keeps: bool,
+        down: &mut Downstream<'_>,
+    ) -> Result<()> {
+        let shape = shape_of::<S, K>();
+        let (hashes, rows) = (&mut self.hashes, &mut self.rows);
+        let bytes = input.bytes();
+        hash_input::<S, K>(
+            key,
+            bytes,
+            input.shape(shape),
+            usize::MAX,
+            hashes,
+            rows,
+            &mut self.scratch,
+        );
+        self.partitions.targets(&self.hashes, &mut self.targets);
+        if K::NULLABLE && matches!(input, Input::Batch(_)) {
+            let is_left = (role == Role::Build) == self.build_is_left;
+            for (target, (offset, _)) in self.targets.iter_mut().zip(&self.rows) {
+                let row = self.aligned.of::<S>(&bytes[*offset as usize..]);
+                if key.has_null(S::read_row(row)) {
+                    *target = NOWHERE;
+                }
+            }
+            if keeps {
+                for number in 0..self.targets.len() {
+                    if self.targets[number] == NOWHERE {
+                        let (offset, size) = self.rows[number];
+                        let row = &bytes[offset as usize..][..size as usize];
+                        let full = match is_left {
+                            true => {
+                                let row = self.aligned.of::<L>(row);
+                                self.functions.left(L::read_row(row), &mut self.writer)
+                            }
+                            false => {
+                                let row = self.aligned.of::<R>(row);
+                                self.functions.right(R::read_row(row), &mut self.writer)
+                            }
+                        };
+                        if let Some(full) = full {
+                            down.send(full)?;
+                        }
+                    }
+                }
+            }
+        }
+        let is_plain = shape.stride() > 0 && !shape.is_hashed();
+        if is_plain && !self.partitions.are_large(role) {
+            return (self.partitions).append_plain(role, bytes, &self.targets, &mut self.handle);
+        }
+        for ((target, hash), (offset, size)) in self.targets.iter().zip(&self.hashes).zip(&self.rows) {
+            if *target != NOWHERE {
+                let row = &bytes[*offset as usize..][..*size as usize];
+                let handle = &mut self.handle;
+                (self.partitions).append(role, usize::from(*target), row, *hash, handle)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the rows under way look for matches; true where all have.
+    fn probe(&mut self, down: &mut Downstream<'_>) -> Result<bool> {
+        let Some(input) = self.input.take() else {
+            return Ok(true);
+        };
+        let (shapes, rules) = (Self::shapes(self.build_is_left), self.rules());
+        let around = Around {
+            partitions: &mut self.partitions,
+            handle: &mut self.handle,
+            writer: &mut self.writer,
+            down,
+        };
+        let (functions, residual) = (&mut self.functions, &mut self.residual);
+        let is_done = match self.build_is_left {
+            true => self.prober.run::<L, R, KL, KR, _>(
+                &input,
+                self.keys,
+                shapes,
+                rules,
+                &mut BuildLeft(functions, residual),
+                around,
+            ),
+            false => self.prober.run::<R, L, KR, KL, _>(
+                &input,
+                (self.keys.1, self.keys.0),
+                shapes,
+                rules,
+                &mut BuildRight(functions, residual),
+                around,
+            ),
+        }?;
+        self.input = Some(input);
+        Ok(is_done)
+    }
+
+    /// Makes the table of a partition, or all that is left to do for one that has left memory.
+    fn finish_build(&mut self, partition: usize) -> Result<()> {
+        let [shape, _] = Self::shapes(self.build_is_left);
+        let ((left, right), handle) = (self.keys, &mut self.handle);
+        match self.build_is_left {
+            true => self
+                .partitions
+                .finish_build(partition, handle, |entry| hash_of::<L, KL>(left, shape, entry)),
+            false => self
+                .partitions
+                .finish_build(partition, handle, |entry| hash_of::<R, KR>(right, shape, entry)),
+        }
+    }
+
+    /// Sends build rows without a match, some of them; true where all were.
+    fn drain(&mut self, drain: &mut Drain, down: &mut Downstream<'_>) -> Result<bool> {
+        let (functions, residual) = (&mut self.functions, &mut self.residual);
+        let (partitions, writer) = (&self.partitions, &mut self.writer);
+        let mut aligned = std::mem::take(&mut self.aligned);
+        let full = match self.build_is_left {
+            true => {
+                let mut pairing = BuildLeft(functions, residual);
+                drain_some::<L, R, _>(partitions, drain, &mut pairing, &mut aligned, writer)
+            }
+            false => {
+                let mut pairing = BuildRight(functions, residual);
+                drain_some::<R, L, _>(partitions, drain, &mut pairing, &mut aligned, writer)
+            }
+        };
+        self.aligned = aligned;
+        full.into_iter().try_for_each(|batch| down.send(batch))?;
+        Ok(drain.partition == self.partitions.len())
+    }
+
+    /// After the last probe row of a level.
+    fn end_probing(&mut self, passes: Option<Box<Passes>>) -> Result<Phase> {
+        match (self.keeps().0, passes) {
+            (true, passes) => Ok(Phase::Draining(Drain::default(), passes)),
+            (false, Some(passes)) => Ok(Phase::Chunk(passes)),
+            (false, None) => self.close_level(),
+        }
+    }
+
+    /// Turns what was spilled into pairs to be joined.
+    fn close_level(&mut self) -> Result<Phase> {
+        let skip_bits = self.partitions.used_bits();
+        let spilled = self.partitions.close(&mut self.handle)?;
+        for [build, probe] in spilled {
+            let sides = match self.build_is_left {
+                true => [build, probe],
+                false => [probe, build],
+            };
+            let least = sides[0].bytes.min(sides[1].bytes);
+            let is_undivided = !Self::has_key() || skip_bits >= LAST_BIT || 4 * least > 3 * self.build_bytes;
+            self.push_pair(Pair {
+                sides,
+                skip_bits,
+                is_undivided,
+            });
+        }
+        Ok(Phase::Next)
+    }
+
+    /// Keeps a pair of which rows can come.
+    fn push_pair(&mut self, pair: Pair) {
+        let [left, right] = &pair.sides;
+        let (has_left, has_right) = (left.rows > 0, right.rows > 0);
+        let is_needed = has_left && has_right && self.kind.pairs != Pairs::None
+            || has_left && self.kind.keeps_left
+            || has_right && self.kind.keeps_right;
+        match is_needed {
+            true => self.pairs.push(pair),
+            false => {
+                let [left, right] = pair.sides;
+                for block in left.blocks.into_iter().chain(right.blocks) {
+                    self.handle.free(block);
+                }
+            }
+        }
+    }
+
+    /// Starts the next pair.
+    fn next_pair(&mut self) -> Phase {
+        let Some(pair) = self.pairs.pop() else {
+            return Phase::Done;
+        };
+        let [left, right] = &pair.sides;
+        if pair.is_undivided && left.rows > 0 && right.rows > 0 {
+            let chunk_is_left = match (
+                F::KIND.keeps_left || F::KIND.pairs != Pairs::All,
+                F::KIND.keeps_right,
+            ) {
+                (false, false) => left.bytes <= right.bytes,
+                (keeps_left, _) => keeps_left,
+            };
+            let has_second = F::KIND.keeps_left && F::KIND.keeps_right;
+            let [left, right] = pair.sides;
+            let (own, others) = match chunk_is_left {
+                true => (left.blocks, right.blocks),
+                false => (right.blocks, left.blocks),
+            };
+            let kind = Kind {
+                keeps_right: F::KIND.keeps_right && !has_second,
+                ..F::KIND
+            };
+            return Phase::Chunk(Box::new(Passes {
+                chunk_is_left,
+                chunks: Feed::of_blocks(own.clone(), false, &mut self.handle),
+                piece: None,
+                others,
+                has_second,
+                own,
+                limit: self.chunk_limit(self.share()),
+                skip_bits: pair.skip_bits,
+                kind,
+                feed: Feed::default(),
+            }));
+        }
+        self.build_is_left = left.bytes <= right.bytes;
+        let [build, probe] = match self.build_is_left {
+            true => pair.sides,
+            false => {
+                let [left, right] = pair.sides;
+                [right, left]
+            }
+        };
+        self.start(pair.skip_bits, Some(build.bytes));
+        Phase::Loading(
+            Feed::of_blocks(build.blocks, true, &mut self.handle),
+            Feed::of_blocks(probe.blocks, true, &mut self.handle),
+        )
+    }
+
+    /// What a chunk may take of a budget of so many segments, in bytes.
+    fn chunk_limit(&self, segments: usize) -> usize {
+        segments.saturating_sub(PASS_SEGMENTS).max(1) * self.budget.segment_size()
+    }
+
+    /// Puts the next chunk of a pass in memory.
+    fn load_chunk(&mut self, mut passes: Box<Passes>) -> Result<Phase> {
+        self.build_is_left = passes.chunk_is_left;
+        self.kind = passes.kind;
+        self.start_with(passes.skip_bits, 0);
+        let mut cost = 0;
+        let [shape, _] = Self::shapes(self.build_is_left);
+        let mut has_rows = false;
+        'chunk: loop {
+            let (piece, mut offset) = match passes.piece.take() {
+                Some(piece) => piece,
+                None => match passes.chunks.next(None, &self.budget, &mut self.handle)? {
+                    Some(piece) => (piece, 0),
+                    None => break,
+                },
+            };
+            while offset < piece.bytes().len() {
+                let entry = &piece.bytes()[offset..];
+                let (row, size) = shape.sizes(entry);
+                // Twice while it is sorted, and a word of the directory.
+                cost += match size > self.budget.segment_size() / 2 {
+                    true => 2 * size.next_multiple_of(self.budget.segment_size()),
+                    false => 2 * size + 16,
+                };
+                if cost > passes.limit && has_rows {
+                    passes.piece = Some((piece, offset));
+                    break 'chunk;
+                }
+                let hash = self.hash_of_build(shape, entry);
+                (self.partitions).append(Role::Build, 0, &entry[..row], hash, &mut self.handle)?;
+                has_rows = true;
+                offset += size;
+            }
+            passes.chunks.take_back(piece);
+        }
+        if has_rows {
+            return Ok(Phase::Finishing(0, Then::Pass(passes)));
+        }
+        self.end_passes(passes)
+    }
+
+    fn hash_of_build(&self, shape: EntryShape, entry: &[u8]) -> u64 {
+        match self.build_is_left {
+            true => hash_of::<L, KL>(self.keys.0, shape, entry),
+            false => hash_of::<R, KR>(self.keys.1, shape, entry),
+        }
+    }
+
+    /// After the last chunk: the second passes, or the next pair.
+    fn end_passes(&mut self, mut passes: Box<Passes>) -> Result<Phase> {
+        passes.chunks.end(&mut self.handle);
+        if passes.has_second {
+            let own = std::mem::take(&mut passes.others);
+            let others = std::mem::take(&mut passes.own);
+            return Ok(Phase::Chunk(Box::new(Passes {
+                chunk_is_left: !passes.chunk_is_left,
+                chunks: Feed::of_blocks(own.clone(), false, &mut self.handle),
+                piece: None,
+                others,
+                has_second: false,
+                own,
+                limit: passes.limit,
+                skip_bits: passes.skip_bits,
+                kind: Kind {
+                    pairs: Pairs::None,
+                    keeps_left: !passes.chunk_is_left,
+                    keeps_right: passes.chunk_is_left,
+                },
+                feed: Feed::default(),
+            })));
+        }
+        for block in passes.own.drain(..).chain(passes.others.drain(..)) {
+            self.handle.free(block);
+        }
+        self.kind = F::KIND;
+        Ok(Phase::Next)
+    }
+
+    /// After the tables were made.
+    fn begin_probing(&mut self, then: Then) -> Result<Phase> {
+        self.build_bytes = self.partitions.build_bytes();
+        self.partitions.set_built();
+        Ok(match then {
+            Then::Gate => Phase::Early(0, Feed::default()),
+            Then::Log(feed) => Phase::Reading(feed),
+            Then::Pass(mut passes) => {
+                if self.partitions.is_spilled(0) {
+                    return self.retry_chunk(passes);
+                }
+                passes.feed = Feed::of_blocks(passes.others.clone(), false, &mut self.handle);
+                Phase::Pass(passes)
+            }
+        })
+    }
+
+    /// The chunk found no room after all: its rows are to be read again, fewer at a time. What is guaranteed is enough in
+    /// the end.
+    fn retry_chunk(&mut self, mut passes: Box<Passes>) -> Result<Phase> {
+        for [build, _] in self.partitions.close(&mut self.handle)? {
+            // Behind what is being read there is the rest of the chunks, so the chunk comes again at their end.
+            passes.chunks.add(build.blocks.clone(), &mut self.handle);
+            passes.own.extend(build.blocks);
+        }
+        let least = self.chunk_limit(self.budget.minimum());
+        passes.limit = (passes.limit / 2).max(least.min(passes.limit));
+        Ok(Phase::Chunk(passes))
+    }
+
+    /// Does a piece of what is to be done.
+    fn step(&mut self, down: &mut Downstream<'_>) -> Result<()> {
+        if !self.probe(down)? {
+            return Ok(());
+        }
+        let last = self.input.take();
+        let (budget, handle) = (&self.budget, &mut self.handle);
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Done) {
+            Phase::Building => Phase::Finishing(0, Then::Gate),
+            Phase::Loading(mut build, probe) => match build.next(last, budget, handle)? {
+                Some(input) => {
+                    let appended = self.append(Role::Build, &input, down);
+                    build.take_back(input);
+                    appended?;
+                    Phase::Loading(build, probe)
+                }
+                None => Phase::Finishing(0, Then::Log(probe)),
+            },
+            Phase::Finishing(partition, then) => {
+                self.finish_build(partition)?;
+                match partition + 1 == self.partitions.len() {
+                    true => self.begin_probing(then)?,
+                    false => Phase::Finishing(partition + 1, then),
+                }
+            }
+            Phase::Early(partition, mut feed) => match feed.next(last, budget, handle)? {
+                Some(input) => {
+                    self.input = Some(input);
+                    Phase::Early(partition, feed)
+                }
+                None if partition == self.partitions.len() => Phase::Probing,
+                None if self.partitions.is_spilled(partition) => Phase::Early(partition + 1, feed),
+                None => {
+                    let (kept, large, spilled) = self.partitions.take_early(partition);
+                    let feed = Feed {
+                        kept,
+                        large,
+                        ..Feed::of_blocks(spilled.blocks, true, &mut self.handle)
+                    };
+                    Phase::Early(partition + 1, feed)
+                }
+            },
+            Phase::Probing => self.end_probing(None)?,
+            Phase::Reading(mut feed) => match feed.next(last, budget, handle)? {
+                Some(input) => {
+                    self.input = Some(input);
+                    Phase::Reading(feed)
+                }
+                None => self.end_probing(None)?,
+            },
+            Phase::Draining(mut drain, passes) => match (self.drain(&mut drain, down)?, passes) {
+                (false, passes) => Phase::Draining(drain, passes),
+                (true, Some(passes)) => Phase::Chunk(passes),
+                (true, None) => self.close_level()?,
+            },
+            Phase::Chunk(passes) => self.load_chunk(passes)?,
+            Phase::Pass(mut passes) => match passes.feed.next(last, budget, handle)? {
+                Some(input) => {
+                    self.input = Some(input);
+                    Phase::Pass(passes)
+                }
+                None => self.end_probing(Some(passes))?,
+            },
+            Phase::Next => self.next_pair(),
+            Phase::Done => Phase::Done,
+        };
+        self.peak_segments = self.peak_segments.max(self.budget.held());
+        Ok(())
+    }
+
+    /// Whether it has something to do before it takes more input.
+    fn is_between(&self) -> bool {
+        self.input.is_some() || matches!(self.phase, Phase::Finishing(..) | Phase::Early(..))
+    }
+
+    /// Goes on until it wants input, or there is no room, or for a few steps.
+    fn go_on(&mut self, down: &mut Downstream<'_>) -> Result<()> {
+        for _ in 0..STEPS_A_CALL {
+            if !self.is_between() || !down.has_room() {
+                break;
+            }
+            if matches!(self.phase, Phase::Probing) {
+                if self.probe(down)? {
+                    self.input = None;
+                }
+            } else {
+                self.step(down)?;
+            }
+        }
+        self.budget.set_revocable(self.budget.held(), 1);
+        Ok(())
+    }
+}
+
+impl Feed {
+    /// Takes back the buffer of a piece that is done.
+    fn take_back(&mut self, piece: Input) {
+        if let Input::Block(buffer, _) = piece {
+            self.buffer = Some(buffer);
+        }
+    }
+
+    /// Adds blocks behind those that it has left.
+    fn add(&mut self, blocks: Vec<BlockRef>, handle: &mut SpillHandle) {
+        let mut left: Vec<BlockRef> = Vec::new();
+        if let Some((reader, _)) = &self.reader {
+            left.extend_from_slice(reader.rest());
+        }
+        left.extend(blocks);
+        let buffer = self.buffer.take();
+        *self = Feed {
+            buffer: buffer.filter(|buffer| {
+                let largest = left.iter().map(BlockRef::raw_bytes).max();
+                largest.is_none_or(|largest| buffer.bytes().len() >= largest)
+            }),
+            ..Feed::of_blocks(left, false, handle)
+        };
+    }
+}
+
+/// Sends some of the build rows without a match.
+fn drain_some<B: Record, P: Record, X: Pairing<B, P>>(
+    partitions: &Partitions,
+    drain: &mut Drain,
+    pairing: &mut X,
+    aligned: &mut AlignedRow,
+    writer: &mut BatchWriter<X::Out>,
+) -> Vec<Batch>
+where
+    X::Out: Record,
+{
+    let mut full = Vec::new();
+    let mut left = ROWS_A_STEP;
+    while drain.partition < partitions.len() && left > 0 {
+        if let Some(table) = partitions.table(drain.partition) {
+            let (_, end) = table.all();
+            let shape = table.shape();
+            while drain.position != end && left > 0 {
+                let position = table.settle(drain.position);
+                let entry = table.entry(position);
+                let (row, size) = shape.sizes(entry);
+                drain.position = table.after(position, size);
+                left -= 1;
+                if !table.is_marked(position) {
+                    full.extend(pairing.build(B::read_row(aligned.of::<B>(&entry[..row])), writer));
+                }
+            }
+            if drain.position != end {
+                return full;
+            }
+        }
+        let mut entry = Vec::new();
+        while let Some(large) = partitions.large(drain.partition).get(drain.large) {
+            drain.large += 1;
+            if !large.is_marked {
+                large.copy_to(&mut entry);
+                full.extend(pairing.build(B::read_row(aligned.of::<B>(&entry)), writer));
+                return full;
+            }
+        }
+        *drain = Drain {
+            partition: drain.partition + 1,
+            ..Drain::default()
+        };
+    }
+    full
+}
+
+impl<L, R, KL, KR, F, W> Operator for HashJoin<L, R, KL, KR, F, W>
+where
+    L: Record,
+    R: Record,
+    KL: KeyFields<L>,
+    KR: KeyFields<R, Key = KL::Key>,
+    F: JoinFunctions<L, R>,
+    W: Residual<L, R>,
+{
+    fn process(&mut self, batch: Batch, down: &mut Downstream<'_>) -> Result<()> {
+        self.position += batch.len() as u64;
+        let appended = self.append(Role::Build, &Input::Batch(batch), down);
+        self.budget.set_revocable(self.budget.held(), 1);
+        appended
+    }
+
+    fn process_input(&mut self, input: usize, batch: Batch, down: &mut Downstream<'_>) -> Result<()> {
+        if input == 0 {
+            return self.process(batch, down);
+        }
+        if matches!(self.phase, Phase::Building) {
+            self.position += batch.len() as u64;
+            return self.append(Role::Probe, &Input::Batch(batch), down);
+        }
+        self.input = Some(Input::Batch(batch));
+        self.go_on(down)
+    }
+
+    fn end_input(&mut self, input: usize, _: &mut Downstream<'_>) -> Result<()> {
+        if input == 0 {
+            self.phase = Phase::Finishing(0, Then::Gate);
+        }
+        Ok(())
+    }
+
+    fn has_pending(&self) -> bool {
+        !self.is_finishing && self.is_between()
+    }
+
+    fn resume(&mut self, down: &mut Downstream<'_>) -> Result<()> {
+        self.go_on(down)
+    }
+
+    fn flush(&mut self, down: &mut Downstream<'_>) -> Result<()> {
+        self.writer.take().map_or(Ok(()), |batch| down.send(batch))
+    }
+
+    fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
+        self.is_finishing = true;
+        for _ in 0..STEPS_A_CALL {
+            if !down.has_room() {
+                break;
+            }
+            if matches!(self.phase, Phase::Done) && self.input.is_none() {
+                self.flush(down)?;
+                return Ok(Finish::Done);
+            }
+            self.step(down)?;
+        }
+        self.budget.set_revocable(self.budget.held(), 1);
+        Ok(Finish::More)
+    }
+
+    fn yield_memory(&mut self) -> Result<()> {
+        let wanted = self.budget.revocation_wanted();
+        if wanted > 0 && !matches!(self.phase, Phase::Done | Phase::Draining(..) | Phase::Pass(_)) {
+            let target = self.budget.held().saturating_sub(wanted);
+            self.partitions.shrink(target, &mut self.handle)?;
+            self.budget.set_revocable(self.budget.held(), 1);
+        }
+        Ok(())
+    }
+
+    fn position(&self) -> u64 {
+        self.position + self.prober.position
+    }
+
+    fn report(&self, metrics: &mut OperatorMetrics) {
+        let spill = self.handle.stats();
+        metrics.segments_held = self.budget.held() as u64;
+        metrics.segments_peak = self.peak_segments.max(self.budget.held()) as u64;
+        metrics.spilled_bytes_written = spill.bytes_written;
+        metrics.spilled_bytes_read = spill.bytes_read;
+    }
+}

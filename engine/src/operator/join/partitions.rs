@@ -1,0 +1,563 @@
+//! The rows of a join by hash partition: buffers, rows in memory, tables, and blocks in the spill store.
+//!
+//! # Interface
+//! [`Partitions::append`] takes rows of either side. After the last row of the build side,
+//! [`Partitions::finish_build`] makes the table of each partition that is in memory; [`Partitions::table`] has it.
+//! Rows of the probe side whose partition has left memory are appended, too. [`Partitions::close`] hands over what was
+//! spilled.
+//!
+//! # Algorithm
+//! Where a segment is needed and there is none, what holds most segments leaves memory: the build side of a partition,
+//! whose later rows then go to its log, or probe rows that came before the build side had ended. Where nothing is left
+//! but buffers, the fullest of them is written, and serves.
+//!
+//! # Memory
+//! A segment for each partition that has rows, and side; the rows; the tables, each with its partition's rows
+//! twice while it is made. References to blocks and segments are on the heap: 16 to 40 bytes for each segment of rows.
+//!
+//! # Invariants
+//! I1. Every entry is in one place: a buffer, a kept segment, a table, a large entry's segments, or a block.
+
+use forebay_memory::join::{EntryShape, Filled, JoinTable};
+use forebay_memory::scatter::{SEGMENT_HEADER_SIZE, SegmentWriter, scatter_rows};
+use forebay_memory::spill::BlockRef;
+use forebay_memory::{Budget, Error, Result, Segment, SegmentSource, SpillHandle};
+
+/// A target that no row goes to.
+pub(super) const NOWHERE: u16 = u16::MAX;
+
+/// The two sides of a join while a table is made of one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Its rows are in tables.
+    Build,
+    /// Its rows look for matches.
+    Probe,
+}
+
+/// An entry that no segment holds.
+pub(super) struct Large {
+    segments: Vec<Segment>,
+    size: usize,
+    pub(super) hash: u64,
+    pub(super) is_marked: bool,
+}
+
+impl Large {
+    /// The entry in one piece.
+    pub(super) fn copy_to(&self, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        for segment in &self.segments {
+            let rest = self.size - bytes.len();
+            bytes.extend_from_slice(&segment[..rest.min(segment.len())]);
+        }
+    }
+
+    fn write(&self, handle: &mut SpillHandle) -> Result<BlockRef> {
+        let mut rest = self.size;
+        let parts: Vec<&[u8]> = self
+            .segments
+            .iter()
+            .map(|segment| {
+                let part = &segment[..rest.min(segment.len())];
+                rest -= part.len();
+                part
+            })
+            .collect();
+        handle.write(&parts)
+    }
+}
+
+/// The entries of one side of a partition, but for those in its buffer.
+#[derive(Default)]
+struct Side {
+    blocks: Vec<BlockRef>,
+    kept: Vec<Filled>,
+    large: Vec<Large>,
+    /// Entries, and bytes of them, in all of these and in the table.
+    rows: usize,
+    bytes: usize,
+}
+
+impl Side {
+    fn segments(&self) -> usize {
+        let large: usize = self.large.iter().map(|large| large.segments.len()).sum();
+        self.kept.len() + large
+    }
+
+    /// Writes what is in memory, and gives its segments back.
+    fn write(&mut self, handle: &mut SpillHandle) -> Result<()> {
+        for filled in self.kept.drain(..) {
+            self.blocks.push(handle.write(&[filled.entries()])?);
+        }
+        for large in self.large.drain(..) {
+            self.blocks.push(large.write(handle)?);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Partition {
+    build: Side,
+    probe: Side,
+    table: Option<JoinTable>,
+    /// Whether the build side has left memory.
+    is_spilled: bool,
+}
+
+impl Partition {
+    fn side(&mut self, role: Role) -> &mut Side {
+        match role {
+            Role::Build => &mut self.build,
+            Role::Probe => &mut self.probe,
+        }
+    }
+}
+
+/// One side of what a partition has left in the spill store.
+#[derive(Default)]
+pub(super) struct Spilled {
+    pub(super) blocks: Vec<BlockRef>,
+    pub(super) rows: usize,
+    pub(super) bytes: usize,
+}
+
+/// The hash partitions of both sides.
+pub(super) struct Partitions {
+    skip_bits: u32,
+    bits: u32,
+    shapes: [EntryShape; 2],
+    list: Vec<Partition>,
+    writers: [Vec<SegmentWriter>; 2],
+    budget: Budget,
+    /// Whether entries are marked that have matched: once there are matches, they cannot leave, for marks would be forgotten.
+    is_marked: bool,
+    /// Whether all tables are there.
+    are_built: bool,
+    /// The partition whose table is being walked: it stays.
+    walked: Option<usize>,
+}
+
+impl Partitions {
+    /// `2^bits` partitions by the bits of the hash after the first `skip_bits`, for entries of these shapes: of the build
+    /// side and of the probe side.
+    pub(super) fn new(
+        skip_bits: u32,
+        bits: u32,
+        shapes: [EntryShape; 2],
+        is_marked: bool,
+        budget: Budget,
+    ) -> Self {
+        let count = 1usize << bits;
+        let writers = |shape: EntryShape| {
+            (0..count)
+                .map(|_| SegmentWriter::vacant(shape.stride()))
+                .collect()
+        };
+        Partitions {
+            skip_bits,
+            bits,
+            shapes,
+            list: (0..count).map(|_| Partition::default()).collect(),
+            writers: shapes.map(writers),
+            budget,
+            is_marked,
+            are_built: false,
+            walked: None,
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// The bits of the hash that the entries of a partition share.
+    pub(super) fn used_bits(&self) -> u32 {
+        self.skip_bits + self.bits
+    }
+
+    /// The partition of a hash.
+    #[inline(always)]
+    pub(super) fn of(&self, hash: u64) -> usize {
+        if self.bits == 0 {
+            0
+        } else {
+            ((hash << self.skip_bits) >> (64 - self.bits)) as usize
+        }
+    }
+
+    /// The partitions of hashes.
+    pub(super) fn targets(&self, hashes: &[u64], targets: &mut Vec<u16>) {
+        targets.clear();
+        if self.bits == 0 {
+            targets.resize(hashes.len(), 0);
+            return;
+        }
+        let (skip, shift) = (self.skip_bits, 64 - self.bits);
+        targets.extend(hashes.iter().map(|hash| ((hash << skip) >> shift) as u16));
+    }
+
+    fn shape(&self, role: Role) -> EntryShape {
+        self.shapes[role as usize]
+    }
+
+    /// The largest entry that lies in a segment.
+    fn payload(&self) -> usize {
+        // A table's segments have marks where a buffer has its header.
+        let segment = self.budget.segment_size();
+        match self.is_marked {
+            true => segment - SEGMENT_HEADER_SIZE - segment / 64,
+            false => segment - SEGMENT_HEADER_SIZE,
+        }
+    }
+
+    /// Adds rows of fixed size, whose entries are the rows alone, to their partitions.
+    pub(super) fn append_plain(
+        &mut self,
+        role: Role,
+        rows: &[u8],
+        targets: &[u16],
+        handle: &mut SpillHandle,
+    ) -> Result<()> {
+        let shape = self.shape(role);
+        let stride = shape.stride();
+        debug_assert!(stride > 0 && !shape.is_hashed());
+        let mut row = 0;
+        while row < targets.len() {
+            let writers = &mut self.writers[role as usize];
+            row += scatter_rows(&rows[row * stride..], stride, &targets[row..], writers);
+            if row < targets.len() {
+                self.make_space(role, targets[row] as usize, handle)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a row to its partition.
+    #[inline]
+    pub(super) fn append(
+        &mut self,
+        role: Role,
+        partition: usize,
+        row: &[u8],
+        hash: u64,
+        handle: &mut SpillHandle,
+    ) -> Result<()> {
+        let shape = self.shape(role);
+        let size = shape.with_hash(row.len());
+        if size > self.payload() {
+            return self.append_large(role, partition, row, hash, handle);
+        }
+        loop {
+            if let Some(entry) = self.writers[role as usize][partition].reserve(size) {
+                shape.write(row, hash, entry);
+                return Ok(());
+            }
+            self.make_space(role, partition, handle)?;
+        }
+    }
+
+    /// Whether entries of one side are larger than a segment, all of them.
+    pub(super) fn are_large(&self, role: Role) -> bool {
+        self.shape(role).stride() > self.payload()
+    }
+
+    /// Adds an entry that no segment holds: to segments of its own, or as a block of its own.
+    #[cold]
+    fn append_large(
+        &mut self,
+        role: Role,
+        partition: usize,
+        row: &[u8],
+        hash: u64,
+        handle: &mut SpillHandle,
+    ) -> Result<()> {
+        let shape = self.shape(role);
+        let mut entry = vec![0; shape.with_hash(row.len())];
+        shape.write(row, hash, &mut entry);
+        let side = self.list[partition].side(role);
+        side.rows += 1;
+        side.bytes += entry.len();
+        let mut segments = Vec::new();
+        for part in entry.chunks(self.budget.segment_size()) {
+            if self.list[partition].is_spilled {
+                break;
+            }
+            let Some(mut segment) = self.obtain(handle)? else {
+                break;
+            };
+            segment[..part.len()].copy_from_slice(part);
+            segments.push(segment);
+        }
+        let has_all = segments.len() * self.budget.segment_size() >= entry.len();
+        if has_all && !self.list[partition].is_spilled {
+            self.list[partition].side(role).large.push(Large {
+                segments,
+                size: entry.len(),
+                hash,
+                is_marked: false,
+            });
+            return Ok(());
+        }
+        drop(segments);
+        if role == Role::Build && !self.list[partition].is_spilled {
+            self.spill(partition, handle)?;
+        }
+        let block = handle.write(&[&entry])?;
+        self.list[partition].side(role).blocks.push(block);
+        Ok(())
+    }
+
+    /// Puts an empty buffer in the place of a full one, or where there is none.
+    #[cold]
+    fn make_space(&mut self, role: Role, partition: usize, handle: &mut SpillHandle) -> Result<()> {
+        let is_spilled = self.list[partition].is_spilled;
+        let writer = &mut self.writers[role as usize][partition];
+        if is_spilled && writer.rows_written() > 0 {
+            let segment = self.write_buffer(role, partition, handle)?;
+            self.writers[role as usize][partition].put(segment);
+            return Ok(());
+        }
+        self.keep_buffer(role, partition);
+        let segment = match self.obtain(handle)? {
+            Some(segment) => segment,
+            None => self.steal(handle)?,
+        };
+        self.writers[role as usize][partition].put(segment);
+        Ok(())
+    }
+
+    /// Writes what is in a buffer; answers the buffer.
+    fn write_buffer(&mut self, role: Role, partition: usize, handle: &mut SpillHandle) -> Result<Segment> {
+        let writer = &mut self.writers[role as usize][partition];
+        let (rows, bytes) = (writer.rows_written(), writer.written());
+        let side = self.list[partition].side(role);
+        if rows > 0 {
+            side.blocks.push(handle.write(&[writer.rows()])?);
+            side.rows += rows;
+            side.bytes += bytes;
+        }
+        Ok(writer.take().expect("a buffer that is written is there"))
+    }
+
+    /// Keeps a buffer with rows, and gives an empty one back.
+    fn keep_buffer(&mut self, role: Role, partition: usize) {
+        let writer = &mut self.writers[role as usize][partition];
+        let (rows, bytes) = (writer.rows_written(), writer.written());
+        let Some(segment) = writer.take() else {
+            return;
+        };
+        if rows > 0 {
+            let side = self.list[partition].side(role);
+            side.kept.push(Filled { segment, bytes });
+            side.rows += rows;
+            side.bytes += bytes;
+        }
+    }
+
+    /// A segment; what holds most leaves memory until there is one, or nothing but buffers is left.
+    fn obtain(&mut self, handle: &mut SpillHandle) -> Result<Option<Segment>> {
+        loop {
+            if let Some(segment) = self.budget.try_take() {
+                return Ok(Some(segment));
+            }
+            if !self.shed(handle)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Lets what holds most segments leave memory; false where there is nothing but buffers.
+    fn shed(&mut self, handle: &mut SpillHandle) -> Result<bool> {
+        let most = (0..self.list.len())
+            .flat_map(|partition| [(partition, Role::Build), (partition, Role::Probe)])
+            .map(|(partition, role)| (self.sheddable(partition, role), partition, role))
+            .max_by_key(|(segments, ..)| *segments);
+        match most {
+            Some((segments, partition, role)) if segments > 0 => {
+                match role {
+                    Role::Build => self.spill(partition, handle)?,
+                    Role::Probe => self.list[partition].probe.write(handle)?,
+                }
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// How many segments would come back if one side of a partition left memory.
+    fn sheddable(&self, partition: usize, role: Role) -> usize {
+        let here = &self.list[partition];
+        let stays = self.are_built && self.is_marked || self.walked == Some(partition);
+        match role {
+            Role::Probe => here.probe.segments(),
+            Role::Build if stays => 0,
+            Role::Build => here.build.segments() + here.table.as_ref().map_or(0, JoinTable::segments),
+        }
+    }
+
+    /// Writes the build side of a partition: it has left memory, but for its buffer.
+    fn spill(&mut self, partition: usize, handle: &mut SpillHandle) -> Result<()> {
+        let here = &mut self.list[partition];
+        here.is_spilled = true;
+        if let Some(table) = here.table.take() {
+            for piece in table.pieces() {
+                here.build.blocks.push(handle.write(&[piece])?);
+            }
+        }
+        here.build.write(handle)
+    }
+
+    /// The fullest buffer, its rows written.
+    #[cold]
+    fn steal(&mut self, handle: &mut SpillHandle) -> Result<Segment> {
+        let fullest = (0..self.list.len())
+            .flat_map(|partition| [(partition, Role::Build), (partition, Role::Probe)])
+            .filter(|(partition, role)| !self.writers[*role as usize][*partition].is_vacant())
+            .max_by_key(|(partition, role)| self.writers[*role as usize][*partition].written());
+        let Some((partition, role)) = fullest else {
+            return Err(self.too_small());
+        };
+        if role == Role::Build && !self.list[partition].is_spilled {
+            self.spill(partition, handle)?;
+        }
+        self.write_buffer(role, partition, handle)
+    }
+
+    #[cold]
+    fn too_small(&self) -> Error {
+        Error::memory(format!(
+            "{}: has no segment left to put a row in, of the {} that its budget may have; raise memory.managed_size",
+            self.budget.owner(),
+            self.budget.maximum()
+        ))
+    }
+
+    /// Gives back segments until `target` are held, as far as that is possible.
+    pub(super) fn shrink(&mut self, target: usize, handle: &mut SpillHandle) -> Result<()> {
+        while self.budget.held() > target && self.shed(handle)? {}
+        while self.budget.held() > target && self.writers.iter().flatten().any(|writer| !writer.is_vacant()) {
+            self.steal(handle)?;
+        }
+        Ok(())
+    }
+
+    /// After the last row of the build side: makes the table of a partition, or writes the rest of its log.
+    pub(super) fn finish_build(
+        &mut self,
+        partition: usize,
+        handle: &mut SpillHandle,
+        hash: impl Fn(&[u8]) -> u64,
+    ) -> Result<()> {
+        if self.list[partition].is_spilled {
+            if !self.writers[Role::Build as usize][partition].is_vacant() {
+                self.write_buffer(Role::Build, partition, handle)?;
+            }
+            return Ok(());
+        }
+        self.keep_buffer(Role::Build, partition);
+        let (shape, skip_bits, is_marked) = (self.shape(Role::Build), self.used_bits(), self.is_marked);
+        loop {
+            let build = &mut self.list[partition].build;
+            if build.kept.is_empty() {
+                return Ok(());
+            }
+            let rows = build.rows - build.large.len();
+            let kept = std::mem::take(&mut build.kept);
+            match JoinTable::build(shape, kept, rows, skip_bits, is_marked, &self.budget, &hash) {
+                Ok(table) => {
+                    self.list[partition].table = Some(table);
+                    return Ok(());
+                }
+                Err(kept) => self.list[partition].build.kept = kept,
+            }
+            // What leaves may be this partition: then it has nothing kept.
+            self.shed(handle)?;
+        }
+    }
+
+    /// Notes that all tables are there: from now on rows look for matches.
+    pub(super) fn set_built(&mut self) {
+        self.are_built = true;
+    }
+
+    /// Whether the build side of a partition has left memory.
+    #[inline(always)]
+    pub(super) fn is_spilled(&self, partition: usize) -> bool {
+        self.list[partition].is_spilled
+    }
+
+    /// The table of a partition, if it has one.
+    #[inline(always)]
+    pub(super) fn table(&self, partition: usize) -> Option<&JoinTable> {
+        self.list[partition].table.as_ref()
+    }
+
+    /// Marks an entry of a table; answers whether it was.
+    #[inline(always)]
+    pub(super) fn mark(&mut self, partition: usize, position: u64) -> bool {
+        let table = self.list[partition].table.as_mut();
+        table.expect("what is marked is in a table").mark(position)
+    }
+
+    /// The build side's entries that no segment holds.
+    #[inline(always)]
+    pub(super) fn large(&self, partition: usize) -> &[Large] {
+        &self.list[partition].build.large
+    }
+
+    /// Marks such an entry; answers whether it was.
+    pub(super) fn mark_large(&mut self, partition: usize, number: usize) -> bool {
+        std::mem::replace(&mut self.list[partition].build.large[number].is_marked, true)
+    }
+
+    /// Says whose table is being walked.
+    #[inline(always)]
+    pub(super) fn set_walked(&mut self, partition: Option<usize>) {
+        self.walked = partition;
+    }
+
+    /// Takes out the probe rows of a partition that came before its table was there, as far as they are in memory.
+    pub(super) fn take_early(&mut self, partition: usize) -> (Vec<Filled>, Vec<Large>, Spilled) {
+        self.keep_buffer(Role::Probe, partition);
+        let probe = std::mem::take(&mut self.list[partition].probe);
+        let spilled = Spilled {
+            blocks: probe.blocks,
+            rows: probe.rows,
+            bytes: probe.bytes,
+        };
+        (probe.kept, probe.large, spilled)
+    }
+
+    /// Bytes of the entries of the build side that are not in buffers.
+    pub(super) fn build_bytes(&self) -> usize {
+        self.list.iter().map(|partition| partition.build.bytes).sum()
+    }
+
+    /// Hands over what was spilled, build side first, and gives everything else back. Everything is written then.
+    pub(super) fn close(&mut self, handle: &mut SpillHandle) -> Result<Vec<[Spilled; 2]>> {
+        let mut pairs = Vec::new();
+        for partition in 0..self.list.len() {
+            if !self.list[partition].is_spilled {
+                continue;
+            }
+            for role in [Role::Build, Role::Probe] {
+                if !self.writers[role as usize][partition].is_vacant() {
+                    self.write_buffer(role, partition, handle)?;
+                }
+                self.list[partition].side(role).write(handle)?;
+            }
+            let here = std::mem::take(&mut self.list[partition]);
+            pairs.push([here.build, here.probe].map(|side| Spilled {
+                blocks: side.blocks,
+                rows: side.rows,
+                bytes: side.bytes,
+            }));
+        }
+        self.list.clear();
+        self.writers = [Vec::new(), Vec::new()];
+        Ok(pairs)
+    }
+}

@@ -1,0 +1,433 @@
+//! Finding matches: probe rows through the tables, in chunks.
+//!
+//! # Interface
+//! [`Prober::run`] takes the rows of an [`Input`] from where it has stopped, until they are done or there is no room for
+//! what they become.
+//!
+//! # Algorithm
+//! A chunk of rows at a time: hash them all; ask for the directory lines of their slots; look at these, and ask for
+//! the entries of the slots that may have a match; walk those. So no row waits alone for memory. Rows whose
+//! partition has left memory go to its log. Where the output is full, the walk stops with its position.
+//!
+//! # Cost
+//! About 20 ns a row with tables in memory and not in cache, on one thread.
+
+use super::functions::{Pairing, Pairs};
+use super::partitions::{Partitions, Role};
+use crate::batch::{Batch, BatchWriter};
+use crate::operator::Downstream;
+use crate::record::{AlignedRow, KeyFields, Record, hash_rows};
+use forebay_memory::join::{EntryShape, Filled};
+use forebay_memory::{Result, Segment, SpillHandle};
+
+/// Rows whose memory is asked for together.
+const CHUNK: usize = 256;
+
+/// Memory that a block is read to: a segment, or the heap for entries that are larger, and where there is no segment.
+pub(super) enum ReadBuffer {
+    Segment(Segment),
+    Heap(Vec<u8>),
+}
+
+impl ReadBuffer {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            ReadBuffer::Segment(segment) => segment,
+            ReadBuffer::Heap(bytes) => bytes,
+        }
+    }
+
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            ReadBuffer::Segment(segment) => segment,
+            ReadBuffer::Heap(bytes) => bytes,
+        }
+    }
+}
+
+/// Rows on their way.
+pub(super) enum Input {
+    /// Rows alone.
+    Batch(Batch),
+    /// Entries that a block was read to.
+    Block(ReadBuffer, usize),
+    /// Entries that were kept.
+    Kept(Filled),
+    /// An entry that no segment holds.
+    Large(Vec<u8>),
+}
+
+impl Input {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Input::Batch(batch) => batch.bytes(),
+            Input::Block(buffer, size) => &buffer.bytes()[..*size],
+            Input::Kept(filled) => filled.entries(),
+            Input::Large(entry) => entry,
+        }
+    }
+
+    /// How its entries lie; `None` where there are rows alone.
+    pub(super) fn shape(&self, shape: EntryShape) -> Option<EntryShape> {
+        match self {
+            Input::Batch(_) => None,
+            _ => Some(shape),
+        }
+    }
+}
+
+/// What is to be done with matches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) pairs: Pairs,
+    /// Whether build rows are marked that have matched.
+    pub(super) marks_build: bool,
+    /// Whether probe rows without a match are sent.
+    pub(super) keeps_probe: bool,
+}
+
+impl Rules {
+    /// What a match means, of a build row that was marked or not: whether the pair is sent, and whether the probe row needs
+    /// no other. `is_true` where equal keys are all of the condition.
+    #[inline(always)]
+    fn on_match(&self, was_marked: bool, is_true: bool) -> (bool, bool) {
+        match (self.pairs, self.marks_build) {
+            (Pairs::All, _) => (true, false),
+            // The left row is the build row; where it was marked, so were all with its key.
+            (Pairs::LeftOnce, true) => (!was_marked, was_marked && is_true),
+            (Pairs::LeftOnce, false) => (true, true),
+            (Pairs::None, true) => (false, was_marked && is_true),
+            (Pairs::None, false) => (false, true),
+        }
+    }
+}
+
+/// A probe row of the present chunk.
+struct Candidate {
+    /// Where its row is.
+    offset: u32,
+    partition: u16,
+    hash: u64,
+    to: Destination,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Destination {
+    /// Entries of the table, from a position to another.
+    Entries(u64, u64),
+    /// The log of its partition.
+    Log,
+    /// It has no match.
+    Alone,
+}
+
+/// Where a walk through the entries of a candidate stands.
+#[derive(Default)]
+struct Walk {
+    has_begun: bool,
+    position: u64,
+    large: usize,
+    has_matched: bool,
+}
+
+/// Probe rows under way.
+#[derive(Default)]
+pub(super) struct Prober {
+    hashes: Vec<u64>,
+    rows: Vec<(u32, u32)>,
+    candidates: Vec<Candidate>,
+    /// The candidate to go on with.
+    next: usize,
+    walk: Walk,
+    /// Where the next chunk begins in the input.
+    offset: usize,
+    scratch: [Vec<u8>; 2],
+    aligned: [AlignedRow; 2],
+    large: Vec<u8>,
+    ready: Option<Batch>,
+    /// Rows begun, for errors.
+    pub(super) position: u64,
+}
+
+/// What a prober works with.
+pub(super) struct Around<'a, 'd, O> {
+    pub(super) partitions: &'a mut Partitions,
+    pub(super) handle: &'a mut SpillHandle,
+    pub(super) writer: &'a mut BatchWriter<O>,
+    pub(super) down: &'a mut Downstream<'d>,
+}
+
+/// The hashes of the keys of entries or rows, and where each row begins and how many bytes it has.
+pub(super) fn hash_input<R: Record, K: KeyFields<R>>(
+    key: K,
+    bytes: &[u8],
+    shape: Option<EntryShape>,
+    most: usize,
+    hashes: &mut Vec<u64>,
+    rows: &mut Vec<(u32, u32)>,
+    scratch: &mut Vec<u8>,
+) -> usize {
+    hashes.clear();
+    rows.clear();
+    let mut offset = 0;
+    while offset < bytes.len() && rows.len() < most {
+        let rest = &bytes[offset..];
+        let (row, size) = match shape {
+            Some(shape) => shape.sizes(rest),
+            None => {
+                let size = R::row_size_at(rest);
+                (size, size)
+            }
+        };
+        rows.push((offset as u32, row as u32));
+        if let Some(shape) = shape.filter(EntryShape::is_hashed) {
+            hashes.push(shape.hash(rest));
+        }
+        offset += size;
+    }
+    if hashes.is_empty() {
+        hashes.resize(rows.len(), 0);
+        hash_rows::<R, K>(key, &bytes[..offset], hashes, scratch);
+    }
+    offset
+}
+
+/// Whether two rows have the same key, and fulfil the join's condition.
+#[inline(always)]
+fn is_match<B, P, KB, KP, X>(
+    keys: (KB, KP),
+    build: B::View<'_>,
+    probe: P::View<'_>,
+    scratch: &mut [Vec<u8>; 2],
+    pairing: &mut X,
+) -> bool
+where
+    B: Record,
+    P: Record,
+    KB: KeyFields<B>,
+    KP: KeyFields<P, Key = KB::Key>,
+    X: Pairing<B, P>,
+{
+    let have_same_key = if <KB::Key as Record>::INTEGER.is_some() {
+        keys.0.key_u64(build) == keys.1.key_u64(probe)
+    } else if <KB::Key as Record>::SIZE == 0 {
+        true
+    } else {
+        let [left, right] = scratch;
+        keys.0.key_bytes(B::shorten(build), left) == keys.1.key_bytes(P::shorten(probe), right)
+    };
+    have_same_key && (X::IS_TRUE || pairing.test(build, probe))
+}
+
+impl Prober {
+    /// Goes on with the rows of an input; true where all are done, false where there was no room for more.
+    pub(super) fn run<B, P, KB, KP, X>(
+        &mut self,
+        input: &Input,
+        keys: (KB, KP),
+        shapes: [EntryShape; 2],
+        rules: Rules,
+        pairing: &mut X,
+        mut around: Around<'_, '_, X::Out>,
+    ) -> Result<bool>
+    where
+        B: Record,
+        P: Record,
+        KB: KeyFields<B>,
+        KP: KeyFields<P, Key = KB::Key>,
+        X: Pairing<B, P>,
+        X::Out: Record,
+    {
+        let (bytes, shape) = (input.bytes(), input.shape(shapes[1]));
+        around.partitions.set_walked(None);
+        loop {
+            while self.next < self.candidates.len() {
+                self.candidate::<B, P, KB, KP, X>(bytes, keys, shapes[0], rules, pairing, &mut around)?;
+                if let Some(ready) = self.ready.take() {
+                    around.down.send(ready)?;
+                    if !around.down.has_room() {
+                        let walked = self.walk.has_begun.then(|| self.candidates[self.next].partition);
+                        around.partitions.set_walked(walked.map(usize::from));
+                        return Ok(false);
+                    }
+                }
+            }
+            if self.offset == bytes.len() {
+                self.offset = 0;
+                return Ok(true);
+            }
+            self.chunk::<P, KP>(&bytes[self.offset..], keys.1, shape, rules, around.partitions);
+        }
+    }
+
+    /// Looks up the next rows.
+    fn chunk<P: Record, K: KeyFields<P>>(
+        &mut self,
+        bytes: &[u8],
+        key: K,
+        shape: Option<EntryShape>,
+        rules: Rules,
+        partitions: &Partitions,
+    ) {
+        let (hashes, rows) = (&mut self.hashes, &mut self.rows);
+        let used = hash_input::<P, K>(key, bytes, shape, CHUNK, hashes, rows, &mut self.scratch[0]);
+        self.candidates.clear();
+        self.next = 0;
+        for hash in &*hashes {
+            if let Some(table) = partitions.table(partitions.of(*hash)) {
+                table.prefetch(*hash);
+            }
+        }
+        for (hash, (offset, _)) in hashes.iter().zip(&*rows) {
+            let partition = partitions.of(*hash);
+            let is_null = K::NULLABLE && {
+                let row = self.aligned[0].of::<P>(&bytes[*offset as usize..]);
+                key.has_null(P::read_row(row))
+            };
+            let to = if is_null {
+                Destination::Alone
+            } else if partitions.is_spilled(partition) {
+                Destination::Log
+            } else {
+                let table = partitions.table(partition);
+                match table.and_then(|table| table.find(*hash)) {
+                    Some((start, end)) => {
+                        table.expect("it was just looked at").prefetch_entry(start);
+                        Destination::Entries(start, end)
+                    }
+                    None if !partitions.large(partition).is_empty() => Destination::Entries(0, 0),
+                    None => Destination::Alone,
+                }
+            };
+            if to != Destination::Alone || rules.keeps_probe {
+                self.candidates.push(Candidate {
+                    offset: self.offset as u32 + offset,
+                    partition: partition as u16,
+                    hash: *hash,
+                    to,
+                });
+            }
+        }
+        self.position += rows.len() as u64;
+        self.offset += used;
+    }
+
+    /// Goes on with a candidate until it is done or a batch is full.
+    #[inline(always)]
+    fn candidate<B, P, KB, KP, X>(
+        &mut self,
+        bytes: &[u8],
+        keys: (KB, KP),
+        build_shape: EntryShape,
+        rules: Rules,
+        pairing: &mut X,
+        around: &mut Around<'_, '_, X::Out>,
+    ) -> Result<()>
+    where
+        B: Record,
+        P: Record,
+        KB: KeyFields<B>,
+        KP: KeyFields<P, Key = KB::Key>,
+        X: Pairing<B, P>,
+        X::Out: Record,
+    {
+        let candidate = &self.candidates[self.next];
+        let (partition, hash) = (usize::from(candidate.partition), candidate.hash);
+        let rest = &bytes[candidate.offset as usize..];
+        let row = &rest[..P::row_size_at(rest)];
+        let (start, end) = match candidate.to {
+            // It may have left memory after the chunk was looked up.
+            Destination::Entries(start, end) if !around.partitions.is_spilled(partition) => (start, end),
+            Destination::Entries(..) | Destination::Log => {
+                self.next += 1;
+                return (around.partitions).append(Role::Probe, partition, row, hash, around.handle);
+            }
+            Destination::Alone => {
+                self.next += 1;
+                let row = self.aligned[1].of::<P>(row);
+                self.ready = pairing.probe(P::read_row(row), around.writer);
+                return Ok(());
+            }
+        };
+        if !self.walk.has_begun {
+            self.walk = Walk {
+                has_begun: true,
+                position: start,
+                ..Walk::default()
+            };
+        }
+        let Prober {
+            walk,
+            scratch,
+            aligned: [build_aligned, probe_aligned],
+            large,
+            ready,
+            ..
+        } = self;
+        let probe = P::read_row(probe_aligned.of::<P>(row));
+        let partitions = &mut *around.partitions;
+        while walk.position != end {
+            let table = partitions.table(partition).expect("a walk is in a table");
+            let position = table.settle(walk.position);
+            let entry = table.entry(position);
+            let (row_size, size) = build_shape.sizes(entry);
+            walk.position = table.after(position, size);
+            if build_shape.is_hashed() && build_shape.hash(entry) != hash {
+                continue;
+            }
+            let build = B::read_row(build_aligned.of::<B>(&entry[..row_size]));
+            if !is_match::<B, P, KB, KP, X>(keys, build, P::shorten(probe), scratch, pairing) {
+                continue;
+            }
+            walk.has_matched = true;
+            let was_marked = rules.marks_build && table.is_marked(position);
+            let (sends, is_enough) = rules.on_match(was_marked, X::IS_TRUE);
+            if sends {
+                *ready = pairing.pair(build, P::shorten(probe), around.writer);
+            }
+            if rules.marks_build && !was_marked {
+                partitions.mark(partition, position);
+            }
+            if is_enough {
+                (walk.position, walk.large) = (end, usize::MAX);
+            }
+            if ready.is_some() {
+                return Ok(());
+            }
+        }
+        while let Some(entry) = partitions.large(partition).get(walk.large) {
+            let number = walk.large;
+            walk.large += 1;
+            if entry.hash != hash {
+                continue;
+            }
+            entry.copy_to(large);
+            let was_marked = entry.is_marked;
+            let (row_size, _) = build_shape.sizes(large);
+            let build = B::read_row(build_aligned.of::<B>(&large[..row_size]));
+            if !is_match::<B, P, KB, KP, X>(keys, build, P::shorten(probe), scratch, pairing) {
+                continue;
+            }
+            walk.has_matched = true;
+            let (sends, is_enough) = rules.on_match(was_marked, X::IS_TRUE);
+            if sends {
+                *ready = pairing.pair(build, P::shorten(probe), around.writer);
+            }
+            if rules.marks_build {
+                partitions.mark_large(partition, number);
+            }
+            if is_enough {
+                walk.large = usize::MAX;
+            }
+            if ready.is_some() {
+                return Ok(());
+            }
+        }
+        if !walk.has_matched && rules.keeps_probe {
+            *ready = pairing.probe(probe, around.writer);
+        }
+        walk.has_begun = false;
+        self.next += 1;
+        Ok(())
+    }
+}

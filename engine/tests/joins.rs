@@ -1,0 +1,558 @@
+//! Joins of every kind and key, in budgets from the smallest on, compared with nested loops.
+
+use forebay::record::{Record, first};
+use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, from_items};
+use forebay::{Environment, ErrorKind, JobSummary, JoinStrategy, Mode, Result, Runtime};
+use forebay_memory::Plan;
+use forebay_memory::hash::{hash_u64, unhash_u64};
+use std::collections::BTreeMap;
+
+/// The identities of a pair's records; of one alone, or of a left record that is sent as it is.
+type Ids = (Option<u64>, Option<u64>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Inner,
+    Left,
+    Right,
+    Full,
+    Semi,
+    Anti,
+}
+
+const KINDS: [Kind; 6] = [
+    Kind::Inner,
+    Kind::Left,
+    Kind::Right,
+    Kind::Full,
+    Kind::Semi,
+    Kind::Anti,
+];
+
+/// How a join is run.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    segments: usize,
+    segment_size: usize,
+    record_size: usize,
+    parallelism: usize,
+    build_left: bool,
+    strategy: JoinStrategy,
+    mode: Mode,
+    has_condition: bool,
+}
+
+const PLAIN: Way = Way {
+    segments: 16,
+    segment_size: 4096,
+    record_size: 4096,
+    parallelism: 1,
+    build_left: false,
+    strategy: JoinStrategy::Hash,
+    mode: Mode::Batch,
+    has_condition: false,
+};
+
+/// A condition on a pair of records, by their identities.
+fn condition(left: u64, right: u64) -> bool {
+    (left ^ right) % 3 != 0
+}
+
+fn environment(way: Way) -> Environment {
+    let plan = Plan::with_segments_for(way.segments.max(16), 512, way.segment_size, way.record_size)
+        .expect("the test's sizes make a plan");
+    Environment::new(Runtime::new(plan).expect("the plan's memory is to be had"))
+        .with_parallelism(way.parallelism)
+        .with_mode(way.mode)
+}
+
+/// What nested loops make of it.
+fn expected<K: PartialEq>(
+    left: &[(K, u64)],
+    right: &[(K, u64)],
+    kind: Kind,
+    way: Way,
+    is_null: impl Fn(&K) -> bool,
+) -> Vec<Ids> {
+    let mut ids = Vec::new();
+    let mut right_matched = vec![false; right.len()];
+    for (key, l) in left {
+        let mut has_match = false;
+        for (place, (other, r)) in right.iter().enumerate() {
+            if key == other && !is_null(key) && (!way.has_condition || condition(*l, *r)) {
+                has_match = true;
+                right_matched[place] = true;
+                if matches!(kind, Kind::Inner | Kind::Left | Kind::Right | Kind::Full) {
+                    ids.push((Some(*l), Some(*r)));
+                }
+            }
+        }
+        let alone = match kind {
+            Kind::Left | Kind::Full | Kind::Anti => !has_match,
+            Kind::Semi => has_match,
+            Kind::Inner | Kind::Right => false,
+        };
+        if alone {
+            ids.push((Some(*l), None));
+        }
+    }
+    if matches!(kind, Kind::Right | Kind::Full) {
+        let alone = right.iter().zip(right_matched).filter(|(_, matched)| !matched);
+        ids.extend(alone.map(|((_, r), _)| (None, Some(*r))));
+    }
+    ids.sort_unstable();
+    ids
+}
+
+fn joined<K: Record + Clone>(
+    left: &[(K, u64)],
+    right: &[(K, u64)],
+    kind: Kind,
+    way: Way,
+) -> (Vec<Ids>, JobSummary) {
+    let environment = environment(way);
+    let left = environment.source("left", from_items(left.to_vec()));
+    let right = environment.source("right", from_items(right.to_vec()));
+    let join = left.join(right).on(first(), first()).strategy(way.strategy);
+    let join = if way.build_left { join.build_left() } else { join };
+    macro_rules! run {
+        ($join:expr) => {
+            match kind {
+                Kind::Inner => $join.inner(|l, r| (Some(l.1), Some(r.1))).collect(),
+                Kind::Left => $join
+                    .left_outer(|l, r| (Some(l.1), r.map(|r| r.1)))
+                    .collect(),
+                Kind::Right => $join
+                    .right_outer(|l, r| (l.map(|l| l.1), Some(r.1)))
+                    .collect(),
+                Kind::Full => $join
+                    .full_outer(|l, r| (l.map(|l| l.1), r.map(|r| r.1)))
+                    .collect(),
+                Kind::Semi => $join.semi().map(|l| (Some(l.1), None::<u64>)).collect(),
+                Kind::Anti => $join.anti().map(|l| (Some(l.1), None::<u64>)).collect(),
+            }
+        };
+    }
+    let found = match way.has_condition {
+        false => run!(join),
+        true => run!(join.matching(|l, r| condition(l.1, r.1))),
+    };
+    let summary = environment
+        .execute("join")
+        .unwrap_or_else(|error| panic!("{kind:?} {way:?}: {error}"));
+    let mut found = found.take();
+    found.sort_unstable();
+    assert_eq!(environment.runtime().manager().outstanding(), 0);
+    assert_eq!(environment.runtime().spill().used_bytes(), 0);
+    (found, summary)
+}
+
+fn check<K: Record + Clone + PartialEq>(
+    left: &[(K, u64)],
+    right: &[(K, u64)],
+    kind: Kind,
+    way: Way,
+    is_null: impl Fn(&K) -> bool,
+) -> JobSummary {
+    let (found, summary) = joined(left, right, kind, way);
+    let expected = expected(left, right, kind, way, is_null);
+    if found != expected {
+        let at = found.iter().zip(&expected).position(|(one, other)| one != other);
+        let at = at.unwrap_or(found.len().min(expected.len()));
+        panic!(
+            "{kind:?} {way:?}: {} pairs, and not {}; pair {at} is {:?}, and not {:?}",
+            found.len(),
+            expected.len(),
+            found.get(at),
+            expected.get(at)
+        );
+    }
+    summary
+}
+
+/// `count` records with keys below `keys`, from a place on.
+fn records(count: u64, keys: u64, salt: u64) -> Vec<(u64, u64)> {
+    (0..count)
+        .map(|index| (hash_u64(index + salt * 7919) % keys, index))
+        .collect()
+}
+
+fn with_keys<K>(records: &[(u64, u64)], key: impl Fn(u64) -> K) -> Vec<(K, u64)> {
+    records.iter().map(|(bits, id)| (key(*bits), *id)).collect()
+}
+
+#[test]
+fn every_kind_in_memory_and_spilled() {
+    let (left, right) = (
+        with_payload(&records(900, 800, 1)),
+        with_payload(&records(700, 800, 2)),
+    );
+    for kind in KINDS {
+        for (segments, build_left, has_condition) in [
+            (400, false, false),
+            (16, false, false),
+            (16, true, true),
+            (20, false, true),
+            (26, true, false),
+        ] {
+            let way = Way {
+                segments,
+                build_left,
+                has_condition,
+                ..PLAIN
+            };
+            let summary = check(&left, &right, kind, way, |_| false);
+            assert_eq!(
+                summary.spilled_bytes_written() > 0,
+                segments < 100,
+                "{kind:?} {way:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_key() {
+    let (left, right) = (records(900, 400, 3), records(700, 400, 4));
+    for kind in KINDS {
+        for (segments, parallelism) in [(18, 1), (64, 3)] {
+            let way = Way {
+                segments,
+                parallelism,
+                ..PLAIN
+            };
+            let text = |bits: u64| format!("{:width$}", bits, width = (bits % 40) as usize);
+            check(
+                &with_keys(&left, text),
+                &with_keys(&right, text),
+                kind,
+                way,
+                |_| false,
+            );
+            let both = |bits: u64| (bits % 20, (bits / 20).to_string());
+            check(
+                &with_keys(&left, both),
+                &with_keys(&right, both),
+                kind,
+                way,
+                |_| false,
+            );
+            let null = |bits: u64| (bits % 5 != 0).then_some(bits as u32);
+            check(
+                &with_keys(&left, null),
+                &with_keys(&right, null),
+                kind,
+                way,
+                Option::is_none,
+            );
+            let narrow = |bits: u64| bits as u8;
+            check(
+                &with_keys(&left, narrow),
+                &with_keys(&right, narrow),
+                kind,
+                way,
+                |_| false,
+            );
+            let float = |bits: u64| match bits % 10 {
+                0 => -0.0,
+                1 => 0.0,
+                _ => bits as f64 / 3.0,
+            };
+            check(
+                &with_keys(&left, float),
+                &with_keys(&right, float),
+                kind,
+                way,
+                |_| false,
+            );
+        }
+    }
+}
+
+#[test]
+fn a_nan_is_a_key_like_any_other() {
+    let nan = [(f64::NAN, 1)];
+    let (found, _) = joined(&nan, &nan, Kind::Inner, PLAIN);
+    assert_eq!(found, [(Some(1), Some(1))]);
+}
+
+#[test]
+fn every_budget_from_the_smallest_on() {
+    let (left, right) = (
+        with_payload(&records(700, 500, 5)),
+        with_payload(&records(600, 500, 6)),
+    );
+    for (step, segments) in (16..60).enumerate() {
+        let way = Way {
+            segments,
+            build_left: step % 2 == 0,
+            has_condition: step % 3 == 0,
+            ..PLAIN
+        };
+        check(&left, &right, KINDS[step % KINDS.len()], way, |_| false);
+    }
+}
+
+#[test]
+fn sides_without_records() {
+    let some = records(500, 300, 7);
+    for kind in KINDS {
+        for (left, right) in [(0, 0), (0, 500), (500, 0)] {
+            for strategy in [JoinStrategy::Hash, JoinStrategy::Broadcast] {
+                let way = Way {
+                    parallelism: 2,
+                    segments: 32,
+                    strategy,
+                    ..PLAIN
+                };
+                check(&some[..left], &some[..right], kind, way, |_| false);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_side_goes_everywhere() {
+    let (left, right) = (records(2_000, 300, 8), records(150, 300, 9));
+    for kind in KINDS {
+        for segments in [48, 400] {
+            let way = Way {
+                parallelism: 3,
+                segments,
+                strategy: JoinStrategy::Broadcast,
+                has_condition: segments == 48,
+                ..PLAIN
+            };
+            check(&left, &right, kind, way, |_| false);
+        }
+    }
+}
+
+/// One key on half of both sides, or on all of them: pairs that no bits divide.
+#[test]
+fn one_key_on_many_records_of_both_sides() {
+    for kind in KINDS {
+        for (one_in, segments, has_condition) in [(2, 16, false), (1, 16, true), (1, 18, false)] {
+            let skewed = |salt: u64, count: u64| -> Vec<(u64, u64)> {
+                let records = records(count, 500, salt).into_iter();
+                records
+                    .map(|(key, id)| (if id % one_in == 0 { 7 } else { key }, id))
+                    .collect()
+            };
+            let way = Way {
+                segments,
+                has_condition,
+                ..PLAIN
+            };
+            let (left, right) = (skewed(10, 600), skewed(11, 500));
+            check(&with_payload(&left), &with_payload(&right), kind, way, |_| false);
+        }
+    }
+}
+
+/// The same records with keys that make them wide.
+fn with_payload(records: &[(u64, u64)]) -> Vec<((u64, [u64; 12]), u64)> {
+    with_keys(records, |bits| (bits, [bits; 12]))
+}
+
+/// Keys whose hashes agree in all the bits that partitions look at, and in those that slots do.
+#[test]
+fn keys_whose_hashes_agree() {
+    let key = |bits: u64| unhash_u64(0x1234_5678_9abc_0000 | bits);
+    for kind in [Kind::Inner, Kind::Full, Kind::Anti] {
+        let (left, right) = (records(1_500, 1_000, 12), records(1_200, 1_000, 13));
+        check(
+            &with_keys(&left, key),
+            &with_keys(&right, key),
+            kind,
+            PLAIN,
+            |_| false,
+        );
+    }
+}
+
+#[test]
+fn records_larger_than_a_segment_on_both_sides() {
+    let text = |bits: u64| {
+        "x".repeat(match bits % 7 {
+            0 => 9_000 + bits as usize,
+            1 => 4_000,
+            _ => bits as usize % 50,
+        })
+    };
+    for (turn, kind) in KINDS.into_iter().enumerate() {
+        for segments in [16 + 8, 200] {
+            let way = Way {
+                segments,
+                record_size: 16 << 10,
+                build_left: turn % 2 == 0,
+                has_condition: turn % 3 == 0,
+                ..PLAIN
+            };
+            let (left, right) = (records(150, 100, 14), records(120, 100, 15));
+            check(
+                &with_keys(&left, text),
+                &with_keys(&right, text),
+                kind,
+                way,
+                |_| false,
+            );
+        }
+    }
+}
+
+#[test]
+fn streaming_mode_gives_the_same() {
+    let (left, right) = (records(1_000, 500, 16), records(1_000, 500, 17));
+    for kind in KINDS {
+        let way = Way {
+            mode: Mode::Streaming,
+            parallelism: 2,
+            segments: 32,
+            ..PLAIN
+        };
+        check(&left, &right, kind, way, |_| false);
+    }
+}
+
+#[test]
+fn crosses_and_conditions_alone() {
+    for (segments, parallelism) in [(32, 1), (100, 2)] {
+        let way = Way {
+            segments,
+            parallelism,
+            ..PLAIN
+        };
+        let environment = environment(way);
+        let left = environment.source("left", from_items((0..700_u64).collect::<Vec<_>>()));
+        let right = environment.source(
+            "right",
+            from_items((0..400_u64).map(|n| (n, [n; 20])).collect::<Vec<_>>()),
+        );
+        let (left, again) = left.fork();
+        let all = left.cross(right, |l, r| l * 1000 + r.0).collect();
+        let right = environment.source("few", from_items(vec![3_u64, 699, 800]));
+        let less = again
+            .join(right)
+            .on_nothing()
+            .matching(|l, r| l > r)
+            .full_outer(|l, r| (l, r))
+            .collect();
+        environment.execute("cross").expect("the job runs");
+        let mut all = all.take();
+        all.sort_unstable();
+        let expected: Vec<u64> = (0..700)
+            .flat_map(|l| (0..400).map(move |r| l * 1000 + r))
+            .collect();
+        assert!(all == expected, "{} pairs", all.len());
+        let mut less = less.take();
+        less.sort_unstable();
+        let mut expected: Vec<(Option<u64>, Option<u64>)> = (4..700).map(|l| (Some(l), Some(3))).collect();
+        expected.extend((0..4).map(|l| (Some(l), None)));
+        expected.extend([(None, Some(699)), (None, Some(800))]);
+        expected.sort_unstable();
+        assert_eq!(less, expected);
+    }
+}
+
+/// Both sides from one source, and joins that wait for each other's inputs: nothing may hold the other up.
+#[test]
+fn diamonds_self_joins_and_circles() {
+    for (segments, parallelism) in [(48, 1), (200, 2)] {
+        let way = Way {
+            segments,
+            parallelism,
+            ..PLAIN
+        };
+        let environment = environment(way);
+        let data = records(8_000, 2_000, 18);
+        let (one, other) = environment.source("one", from_items(data.clone())).fork();
+        let (one, third) = one.fork();
+        let same = one
+            .filter(|pair| pair.1 % 2 == 0)
+            .join(other.filter(|pair| pair.1 % 3 == 0))
+            .on(first(), first())
+            .inner(|l, r| (l.1, r.1))
+            .collect();
+        // Each waits for what the other holds back.
+        let data_b = records(8_000, 2_000, 19);
+        let (a, a_again) = third.fork();
+        let (b, b_again) = environment.source("b", from_items(data_b.clone())).fork();
+        let forth = a.join(b).on(first(), first()).semi();
+        let back = b_again.join(a_again).on(first(), first()).anti();
+        let both = forth.union(back).collect();
+        environment.execute("diamonds").expect("the job runs");
+        let mut by_key: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        data.iter()
+            .for_each(|(key, id)| by_key.entry(*key).or_default().push(*id));
+        let mut expected: Vec<(u64, u64)> = Vec::new();
+        for ids in by_key.values() {
+            for l in ids.iter().filter(|id| **id % 2 == 0) {
+                expected.extend(ids.iter().filter(|id| **id % 3 == 0).map(|r| (*l, *r)));
+            }
+        }
+        let sorted = |mut pairs: Vec<(u64, u64)>| {
+            pairs.sort_unstable();
+            pairs
+        };
+        assert!(sorted(same.take()) == sorted(expected), "a stream with itself");
+        let keys_b: std::collections::BTreeSet<u64> = data_b.iter().map(|pair| pair.0).collect();
+        let mut expected: Vec<(u64, u64)> = data
+            .iter()
+            .filter(|pair| keys_b.contains(&pair.0))
+            .copied()
+            .collect();
+        expected.extend(data_b.iter().filter(|pair| !by_key.contains_key(&pair.0)));
+        assert!(
+            sorted(both.take()) == sorted(expected),
+            "joins that wait for each other"
+        );
+    }
+}
+
+/// A source that does not end, and has nothing.
+struct Endless;
+
+impl Source for Endless {
+    type Out = (u64, u64);
+    type Split = ();
+    type Reader = Endless;
+
+    fn splits(&self, _: usize) -> Result<Vec<()>> {
+        Ok(vec![()])
+    }
+
+    fn reader(&self, (): ()) -> Result<Endless> {
+        Ok(Endless)
+    }
+
+    fn is_bounded(&self) -> bool {
+        false
+    }
+}
+
+impl SourceReader for Endless {
+    type Out = (u64, u64);
+
+    fn poll(&mut self, _: &mut SourceOutput<'_, '_, (u64, u64)>) -> Result<SourceStatus> {
+        Ok(SourceStatus::Idle(None))
+    }
+}
+
+#[test]
+fn a_side_that_does_not_end_is_refused() {
+    let environment = environment(PLAIN).with_mode(Mode::Streaming);
+    let bids = environment.source("bids", Endless);
+    let some = environment.source("some", from_items(vec![(1_u64, 1_u64)]));
+    some.join(bids.map(|pair| pair))
+        .on(first(), first())
+        .semi()
+        .blackhole();
+    let error = environment.execute("endless").expect_err("it would not end");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert_eq!(
+        error.to_string(),
+        "job \"endless\": \"semi join\" joins what comes of source \"bids\", which does not end: neither would its matches, nor \
+         the memory for them; bound the source"
+    );
+}

@@ -1,0 +1,411 @@
+//! The table of one hash partition of a join's build side: entries sorted by slot, and a directory that says where each
+//! slot's entries are.
+//!
+//! # Interface
+//! [`JoinTable::build`] from the entries as they came; [`JoinTable::find`] for the entries that may have a hash, walked
+//! with [`JoinTable::settle`], [`JoinTable::entry`] and [`JoinTable::after`]; [`JoinTable::mark`] remembers that an entry has
+//! matched.
+//!
+//! # Algorithm
+//! The unchained table of Birler, Schmidt, Fent and Neumann (DaMoN 2024), in segments. A slot is a range of the hash bits
+//! that follow the partition's.
+//! 1. Count the units (rows, or 8 bytes where rows vary) of each slot in the directory.
+//! 2. Make the counts positions: slots one behind the other, each in one segment if rows vary and it fits in one.
+//! 3. Copy each entry to its slot's position, which moves on, and add its tag to the slot.
+//!
+//! A directory word then says where its slot's entries end, which is where the next slot's begin, and holds 8 bits of which
+//! every entry has set two: a probe whose two are not among them has no match, and reads no entry.
+//!
+//! # Memory
+//! The entries again, while they are copied; then 4 bytes for each, or 8 in partitions of more than 2^24 units.
+//!
+//! # Layout
+//! ```text
+//! directory word   tag (8 bits) | end: segment, unit in it
+//! segment          entries … | a bit for each unit, where entries are marked
+//! ```
+//!
+//! # Invariants
+//! I1. Entries lie in the order of their slots; a segment is filled to its `filled`, where the next one goes on.
+//! I2. Every entry is met by the walk of its hash, once: `tables_find_what_a_map_finds`.
+//!
+//! # Cost
+//! A probe that fails costs a line of the directory; one that may succeed, a line of entries besides.
+
+use super::entries::{EntryShape, Filled};
+use crate::pages::prefetch_line;
+use crate::segment::{Segment, SegmentSource};
+
+/// Bits of a position in a directory word of 32 bits; the others are the tag.
+const NARROW_BITS: u32 = 24;
+
+/// Every set of two of eight bits, some twice: what an entry adds to the tag of its slot, by six bits of its hash.
+const TAGS: [u8; 64] = tags();
+
+const fn tags() -> [u8; 64] {
+    let mut tags = [0; 64];
+    let (mut place, mut first, mut second) = (0, 0, 1);
+    while place < 64 {
+        tags[place] = 1 << first | 1 << second;
+        second += 1;
+        if second == 8 {
+            first = if first == 6 { 0 } else { first + 1 };
+            second = first + 1;
+        }
+        place += 1;
+    }
+    tags
+}
+
+#[inline(always)]
+fn tag(hash: u64) -> u8 {
+    TAGS[(hash & 63) as usize]
+}
+
+/// Entries of one hash partition, to be found by their hash.
+pub struct JoinTable {
+    shape: EntryShape,
+    rows: Vec<Segment>,
+    /// Units in each segment.
+    filled: Vec<u32>,
+    directory: Vec<Segment>,
+    slots: u64,
+    /// Leading bits of the hash that all entries share.
+    skip_bits: u32,
+    /// Words of a directory segment are 2 to this.
+    word_shift: u32,
+    is_wide: bool,
+    unit: usize,
+    /// Bits of a position that are the unit in its segment.
+    unit_bits: u32,
+    /// Units of a segment.
+    units: u32,
+    /// Where the marks begin in a segment, if entries are marked.
+    marks_at: Option<usize>,
+}
+
+/// A directory while it is made.
+struct Words<'a> {
+    segments: &'a mut [Segment],
+    shift: u32,
+    is_wide: bool,
+}
+
+impl Words<'_> {
+    #[inline(always)]
+    fn get(&self, index: u64) -> u64 {
+        word(self.segments, self.shift, self.is_wide, index)
+    }
+
+    #[inline(always)]
+    fn set(&mut self, index: u64, word: u64) {
+        let segment = &mut self.segments[(index >> self.shift) as usize];
+        let place = (index & ((1 << self.shift) - 1)) as usize;
+        if self.is_wide {
+            segment[place * 8..][..8].copy_from_slice(&word.to_le_bytes());
+        } else {
+            segment[place * 4..][..4].copy_from_slice(&(word as u32).to_le_bytes());
+        }
+    }
+}
+
+#[inline(always)]
+fn word(segments: &[Segment], shift: u32, is_wide: bool, index: u64) -> u64 {
+    let segment = &segments[(index >> shift) as usize];
+    let place = (index & ((1 << shift) - 1)) as usize;
+    if is_wide {
+        let word: &[u8; 8] = segment[place * 8..]
+            .first_chunk()
+            .expect("words fill a segment evenly");
+        u64::from_le_bytes(*word)
+    } else {
+        let word: &[u8; 4] = segment[place * 4..]
+            .first_chunk()
+            .expect("words fill a segment evenly");
+        u64::from(u32::from_le_bytes(*word))
+    }
+}
+
+/// Several segments, or none.
+fn take(source: &dyn SegmentSource, count: usize) -> Option<Vec<Segment>> {
+    let mut segments = Vec::with_capacity(count);
+    for _ in 0..count {
+        segments.push(source.try_take()?);
+    }
+    Some(segments)
+}
+
+impl JoinTable {
+    /// A table of `count` entries, whose hashes share their first `skip_bits` bits and are told by `hash`. Where `is_marked`,
+    /// each entry has a mark. Answers the entries where `source` has too few segments.
+    ///
+    /// # Panics
+    /// Where an entry is larger than a segment.
+    pub fn build(
+        shape: EntryShape,
+        entries: Vec<Filled>,
+        count: usize,
+        skip_bits: u32,
+        is_marked: bool,
+        source: &dyn SegmentSource,
+        hash: impl Fn(&[u8]) -> u64,
+    ) -> Result<JoinTable, Vec<Filled>> {
+        let segment_size = source.segment_size();
+        let unit = shape.unit();
+        let units = match is_marked {
+            true => segment_size * 8 / (unit * 8 + 1),
+            false => segment_size / unit,
+        };
+        assert!(units > 0, "an entry is not larger than a segment");
+        let unit_bits = usize::BITS - units.leading_zeros();
+        let bytes: usize = entries.iter().map(|filled| filled.bytes).sum();
+        // Where rows vary, less than the next slot's entries is left free before them, and in slots of several segments less
+        // than half of each.
+        let most_segments = 3 * (bytes / unit).div_ceil(units) as u64 + 2;
+        let is_wide = most_segments << unit_bits >= 1 << NARROW_BITS;
+        let word_size = if is_wide { 8 } else { 4 };
+        let words_a_segment = segment_size / word_size;
+        let slots = count.max(1) as u64;
+        let Some(mut directory) = take(source, (slots as usize + 1).div_ceil(words_a_segment)) else {
+            return Err(entries);
+        };
+        directory.iter_mut().for_each(|segment| segment.fill(0));
+        let mut table = JoinTable {
+            shape,
+            rows: Vec::new(),
+            filled: Vec::new(),
+            directory,
+            slots,
+            skip_bits,
+            word_shift: words_a_segment.trailing_zeros(),
+            is_wide,
+            unit,
+            unit_bits,
+            units: units as u32,
+            marks_at: is_marked.then(|| segment_size - units.div_ceil(8)),
+        };
+        table.count(&entries, &hash);
+        let needed = table.place();
+        let Some(rows) = take(source, needed) else {
+            return Err(entries);
+        };
+        table.rows = rows;
+        table.filled = vec![0; needed];
+        if let Some(at) = table.marks_at {
+            table.rows.iter_mut().for_each(|segment| segment[at..].fill(0));
+        }
+        for filled in entries {
+            table.copy(filled.entries(), &hash);
+        }
+        Ok(table)
+    }
+
+    /// Counts the units of each slot in the word behind its own.
+    fn count(&mut self, entries: &[Filled], hash: &impl Fn(&[u8]) -> u64) {
+        let (shape, unit, units) = (self.shape, self.unit as u64, u64::from(self.units));
+        let (slots, skip_bits) = (self.slots, self.skip_bits);
+        let mut words = self.words();
+        for filled in entries {
+            let mut rest = filled.entries();
+            while !rest.is_empty() {
+                let slot = slot(hash(rest), skip_bits, slots);
+                let (_, size) = shape.sizes(rest);
+                let size_units = size as u64 / unit;
+                let mut end = words.get(slot + 1);
+                // An entry lies in one segment.
+                if shape.stride() == 0 && end % units + size_units > units {
+                    end = end.next_multiple_of(units);
+                }
+                words.set(slot + 1, end + size_units);
+                rest = &rest[size..];
+            }
+        }
+    }
+
+    /// Turns counts into positions; answers how many segments the entries need.
+    fn place(&mut self) -> usize {
+        let (slots, units, unit_bits) = (self.slots, u64::from(self.units), self.unit_bits);
+        let varies = self.shape.stride() == 0;
+        let mut words = self.words();
+        let mut position = 0;
+        for index in 1..=slots {
+            let count = words.get(index);
+            if varies && count > 0 && position % units + count > units {
+                position = position.next_multiple_of(units);
+            }
+            words.set(index, ((position / units) << unit_bits) | (position % units));
+            position += count;
+        }
+        position.div_ceil(units) as usize
+    }
+
+    /// Copies entries to their slots.
+    fn copy(&mut self, entries: &[u8], hash: &impl Fn(&[u8]) -> u64) {
+        let (shape, unit, unit_bits) = (self.shape, self.unit, self.unit_bits);
+        let (slots, skip_bits, units) = (self.slots, self.skip_bits, self.units as usize);
+        let tag_shift = self.tag_shift();
+        let position_mask = (1 << tag_shift) - 1;
+        let unit_mask = (1u64 << unit_bits) - 1;
+        let mut words = Words {
+            segments: &mut self.directory,
+            shift: self.word_shift,
+            is_wide: self.is_wide,
+        };
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let hash = hash(rest);
+            let index = slot(hash, skip_bits, slots) + 1;
+            let (_, size) = shape.sizes(rest);
+            let word = words.get(index);
+            let position = word & position_mask;
+            let mut segment = (position >> unit_bits) as usize;
+            let mut at = (position & unit_mask) as usize;
+            let size_units = size / unit;
+            if at + size_units > units {
+                (segment, at) = (segment + 1, 0);
+            }
+            self.rows[segment][at * unit..][..size].copy_from_slice(&rest[..size]);
+            at += size_units;
+            self.filled[segment] = self.filled[segment].max(at as u32);
+            let tags = word & !position_mask | u64::from(tag(hash)) << tag_shift;
+            words.set(index, tags | (segment as u64) << unit_bits | at as u64);
+            rest = &rest[size..];
+        }
+    }
+
+    fn words(&mut self) -> Words<'_> {
+        Words {
+            segments: &mut self.directory,
+            shift: self.word_shift,
+            is_wide: self.is_wide,
+        }
+    }
+
+    #[inline(always)]
+    fn tag_shift(&self) -> u32 {
+        if self.is_wide { 56 } else { NARROW_BITS }
+    }
+
+    #[inline(always)]
+    fn word(&self, index: u64) -> u64 {
+        word(&self.directory, self.word_shift, self.is_wide, index)
+    }
+
+    /// The segments that it has.
+    pub fn segments(&self) -> usize {
+        self.rows.len() + self.directory.len()
+    }
+
+    /// How its entries lie.
+    pub fn shape(&self) -> EntryShape {
+        self.shape
+    }
+
+    /// Asks for the line of the directory that [`JoinTable::find`] of the hash looks at.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u64) {
+        let index = slot(hash, self.skip_bits, self.slots);
+        let size = if self.is_wide { 8 } else { 4 };
+        let place = (index & ((1 << self.word_shift) - 1)) as usize;
+        prefetch_line(&self.directory[(index >> self.word_shift) as usize][place * size..]);
+    }
+
+    /// Where the entries that may have the hash begin and end; `None` where there are none.
+    #[inline(always)]
+    pub fn find(&self, hash: u64) -> Option<(u64, u64)> {
+        let index = slot(hash, self.skip_bits, self.slots);
+        let end = self.word(index + 1);
+        let (tag, tag_shift) = (tag(hash), self.tag_shift());
+        if (end >> tag_shift) as u8 & tag != tag {
+            return None;
+        }
+        let mask = (1 << tag_shift) - 1;
+        Some((self.word(index) & mask, end & mask))
+    }
+
+    /// Where all entries begin and end.
+    pub fn all(&self) -> (u64, u64) {
+        match self.filled.last() {
+            Some(&filled) => {
+                let last = (self.filled.len() - 1) as u64;
+                (0, last << self.unit_bits | u64::from(filled))
+            }
+            None => (0, 0),
+        }
+    }
+
+    /// A position, before the end, as one that an entry begins at.
+    #[inline(always)]
+    pub fn settle(&self, position: u64) -> u64 {
+        let unit = position & ((1 << self.unit_bits) - 1);
+        let segment = position >> self.unit_bits;
+        if unit >= u64::from(self.filled[segment as usize]) {
+            (segment + 1) << self.unit_bits
+        } else {
+            position
+        }
+    }
+
+    /// Asks for the line in which the entry at a position begins.
+    #[inline(always)]
+    pub fn prefetch_entry(&self, position: u64) {
+        let unit = (position & ((1 << self.unit_bits) - 1)) as usize;
+        let segment = &self.rows[(position >> self.unit_bits) as usize];
+        prefetch_line(segment.get(unit * self.unit..).unwrap_or(&[]));
+    }
+
+    /// The bytes from the entry at a settled position on.
+    #[inline(always)]
+    pub fn entry(&self, position: u64) -> &[u8] {
+        let unit = (position & ((1 << self.unit_bits) - 1)) as usize;
+        &self.rows[(position >> self.unit_bits) as usize][unit * self.unit..]
+    }
+
+    /// The position behind an entry of `size` bytes.
+    #[inline(always)]
+    pub fn after(&self, position: u64, size: usize) -> u64 {
+        match self.shape.stride() {
+            0 => position + size as u64 / 8,
+            _ => position + 1,
+        }
+    }
+
+    /// Whether the entry at a settled position was marked.
+    ///
+    /// # Panics
+    /// Where entries have no marks.
+    #[inline(always)]
+    pub fn is_marked(&self, position: u64) -> bool {
+        let at = self.marks_at.expect("the table was built with marks");
+        let unit = (position & ((1 << self.unit_bits) - 1)) as usize;
+        let segment = &self.rows[(position >> self.unit_bits) as usize];
+        segment[at + unit / 8] & 1 << (unit % 8) != 0
+    }
+
+    /// Marks the entry at a settled position; answers whether it was.
+    ///
+    /// # Panics
+    /// Where entries have no marks.
+    #[inline(always)]
+    pub fn mark(&mut self, position: u64) -> bool {
+        let at = self.marks_at.expect("the table was built with marks");
+        let unit = (position & ((1 << self.unit_bits) - 1)) as usize;
+        let segment = &mut self.rows[(position >> self.unit_bits) as usize];
+        let byte = &mut segment[at + unit / 8];
+        let was = *byte & 1 << (unit % 8) != 0;
+        *byte |= 1 << (unit % 8);
+        was
+    }
+
+    /// The entries, in the pieces in which they lie.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let pieces = self.rows.iter().zip(&self.filled);
+        pieces.map(|(segment, filled)| &segment[..*filled as usize * self.unit])
+    }
+}
+
+/// The slot of a hash: its bits after the first `skip_bits`, scaled to the number of slots.
+#[inline(always)]
+fn slot(hash: u64, skip_bits: u32, slots: u64) -> u64 {
+    ((hash << skip_bits) >> 32).wrapping_mul(slots) >> 32
+}

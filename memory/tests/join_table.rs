@@ -1,0 +1,187 @@
+//! `JoinTable` against plain lists: entries of fixed and of their own sizes, hashed or not, marks, hashes made to collide,
+//! and sources with too few segments.
+
+mod pages_source;
+
+use forebay_memory::SegmentSource;
+use forebay_memory::hash::hash_u64;
+use forebay_memory::join::{EntryShape, Filled, JoinTable};
+use forebay_memory::scatter::SEGMENT_HEADER_SIZE;
+use pages_source::{Random, TestSource};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const SEGMENT: usize = 4096;
+
+/// A row that a number decides: of `stride` bytes, or of a size of its own.
+fn row(number: u64, stride: usize) -> Vec<u8> {
+    let size = match stride {
+        0 => 16 + 8 * (hash_u64(number) % 40) as usize,
+        stride => stride,
+    };
+    let mut row: Vec<u8> = number.to_le_bytes().into_iter().cycle().take(size).collect();
+    if stride == 0 {
+        row[..4].copy_from_slice(&(size as u32).to_le_bytes());
+        row[8..16].copy_from_slice(&number.to_le_bytes());
+    }
+    row
+}
+
+fn number_of(row: &[u8], stride: usize) -> u64 {
+    let at = if stride == 0 { 8 } else { 0 };
+    u64::from_le_bytes(row[at..at + 8].try_into().expect("a row has a number"))
+}
+
+/// Entries of rows packed in segments.
+fn pack(
+    numbers: &[u64],
+    stride: usize,
+    shape: EntryShape,
+    hash: &dyn Fn(u64) -> u64,
+    source: &Arc<TestSource>,
+) -> Vec<Filled> {
+    let mut filled: Vec<Filled> = Vec::new();
+    for number in numbers {
+        let row = row(*number, stride);
+        let size = shape.with_hash(row.len());
+        let has_room = |last: &Filled| SEGMENT_HEADER_SIZE + last.bytes + size <= SEGMENT;
+        if !filled.last().is_some_and(has_room) {
+            let segment = source
+                .try_take()
+                .expect("the source has segments for the entries");
+            filled.push(Filled { segment, bytes: 0 });
+        }
+        let last = filled.last_mut().expect("one was just added");
+        let at = SEGMENT_HEADER_SIZE + last.bytes;
+        shape.write(&row, hash(*number), &mut last.segment[at..at + size]);
+        last.bytes += size;
+    }
+    filled
+}
+
+/// The numbers of the rows that the walk of a hash meets.
+fn walk(table: &JoinTable, hash: u64, stride: usize) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    let Some((start, end)) = table.find(hash) else {
+        return numbers;
+    };
+    let mut position = start;
+    while position != end {
+        position = table.settle(position);
+        let entry = table.entry(position);
+        let (row, size) = table.shape().sizes(entry);
+        numbers.push(number_of(&entry[..row], stride));
+        position = table.after(position, size);
+    }
+    numbers
+}
+
+#[test]
+fn tables_find_what_a_map_finds() {
+    let mut random = Random(1);
+    for (stride, is_hashed, is_marked) in [
+        (16, false, false),
+        (16, true, true),
+        (8, false, true),
+        (100, false, false),
+        (1000, true, true),
+        (0, true, true),
+        (0, true, false),
+        (0, false, false),
+    ] {
+        for skip_bits in [0, 3, 40] {
+            for (keys, count) in [(1, 900), (50, 700), (100_000, 2_000), (1, 0), (1, 1)] {
+                let shape = EntryShape::new(stride, 1, is_hashed);
+                let hash = |number: u64| hash_u64(number % keys) >> skip_bits;
+                let numbers: Vec<u64> = (0..count).map(|_| random.next() % (1 << 40)).collect();
+                let source = TestSource::new(SEGMENT, 10_000);
+                let entries = pack(&numbers, stride, shape, &hash, &source);
+                let of_entry = |entry: &[u8]| hash(number_of(entry, stride));
+                let table = JoinTable::build(
+                    shape,
+                    entries,
+                    numbers.len(),
+                    skip_bits,
+                    is_marked,
+                    &*source,
+                    of_entry,
+                );
+                let mut table = table.unwrap_or_else(|_| panic!("there are segments enough"));
+                assert_eq!(source.out(), table.segments());
+                let mut by_hash: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+                for number in &numbers {
+                    by_hash.entry(hash(*number)).or_default().push(*number);
+                }
+                let (mut found, mut misses) = (0, 0);
+                for (hash, numbers) in &by_hash {
+                    let mut walked = walk(&table, *hash, stride);
+                    walked.retain(|number| hash_u64(number % keys) >> skip_bits == *hash);
+                    found += walked.len();
+                    walked.sort_unstable();
+                    let mut expected = numbers.clone();
+                    expected.sort_unstable();
+                    assert_eq!(walked, expected);
+                }
+                assert_eq!(found, numbers.len());
+                for miss in 0..1_000 {
+                    misses += usize::from(table.find(hash_u64(miss + (1 << 41)) >> skip_bits).is_some());
+                }
+                assert!(misses < 250 || skip_bits > 32, "{misses} of 1000 tags agree");
+                let (mut position, end) = table.all();
+                let mut all = Vec::new();
+                while position != end {
+                    position = table.settle(position);
+                    let entry = table.entry(position);
+                    let (row, size) = shape.sizes(entry);
+                    all.push(number_of(&entry[..row], stride));
+                    let after = table.after(position, size);
+                    if is_marked {
+                        assert!(!table.is_marked(position) && !table.mark(position) && table.mark(position));
+                    }
+                    position = after;
+                }
+                let pieces: usize = table.pieces().map(<[u8]>::len).sum();
+                let bytes: usize = numbers
+                    .iter()
+                    .map(|number| shape.with_hash(row(*number, stride).len()))
+                    .sum();
+                assert_eq!(pieces, bytes, "marks leave entries alone");
+                all.sort_unstable();
+                let mut expected = numbers.clone();
+                expected.sort_unstable();
+                assert_eq!(all, expected);
+                drop(table);
+                assert_eq!(source.out(), 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn without_segments_enough_the_entries_come_back() {
+    let shape = EntryShape::new(16, 8, false);
+    let numbers: Vec<u64> = (0..2_000).collect();
+    for limit in 8..25 {
+        let source = TestSource::new(SEGMENT, limit);
+        let entries = pack(&numbers, 16, shape, &hash_u64, &source);
+        let (held, bytes) = (
+            source.out(),
+            entries.iter().map(|filled| filled.bytes).sum::<usize>(),
+        );
+        let table = JoinTable::build(shape, entries, numbers.len(), 0, false, &*source, |entry| {
+            hash_u64(number_of(entry, 16))
+        });
+        match table {
+            Ok(table) => {
+                assert!(limit >= held + table.segments());
+                assert_eq!(source.out(), table.segments());
+            }
+            Err(entries) => {
+                assert!(limit < 8 + 8 + 2, "the entries twice and the directory");
+                assert_eq!(source.out(), held);
+                assert_eq!(entries.iter().map(|filled| filled.bytes).sum::<usize>(), bytes);
+            }
+        }
+        assert_eq!(source.out(), 0);
+    }
+}
