@@ -55,7 +55,7 @@ const PLAIN: Way = Way {
 
 /// A condition on a pair of records, by their identities.
 fn condition(left: u64, right: u64) -> bool {
-    (left ^ right) % 3 != 0
+    !(left ^ right).is_multiple_of(3)
 }
 
 fn environment(way: Way) -> Environment {
@@ -237,7 +237,7 @@ fn every_kind_of_key() {
                 way,
                 |_| false,
             );
-            let null = |bits: u64| (bits % 5 != 0).then_some(bits as u32);
+            let null = |bits: u64| (!bits.is_multiple_of(5)).then_some(bits as u32);
             check(
                 &with_keys(&left, null),
                 &with_keys(&right, null),
