@@ -71,10 +71,12 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
 
 /// Prints the table of workloads.
 pub fn list() {
+    let names = workload::WORKLOADS.iter().map(|workload| workload.name.len());
+    let width = names.max().unwrap_or(0) + 2;
     for workload in workload::WORKLOADS {
-        println!("{:<12}{}", workload.name, workload.about);
+        println!("{:<width$}{}", workload.name, workload.about);
         for line in workload.help.lines() {
-            println!("{:<12}  {line}", "");
+            println!("{:<width$}  {line}", "");
         }
     }
 }
