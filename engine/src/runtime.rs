@@ -23,10 +23,11 @@ struct Inner {
 }
 
 impl Runtime {
-    /// Reserves the plan's memory (address space; it is committed as it is used) and prepares the spill store.
+    /// Reserves the plan's memory (address space; it is committed as it is used, or as `memory.prefault` says) and prepares
+    /// the spill store.
     ///
     /// # Errors
-    /// Where the operating system refuses the mapping.
+    /// Where the operating system refuses the mapping, or the memory that is to be touched at the start.
     pub fn new(plan: Plan) -> Result<Runtime> {
         let manager = MemoryManager::new(&plan)?;
         let spill = SpillStore::open(&SpillConfig::from(&plan))?;

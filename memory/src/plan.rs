@@ -55,6 +55,8 @@ pub struct Plan {
 /// What a plan says besides sizes, by section of the configuration; read as fields of a [`Plan`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sections {
+    /// `memory.prefault`
+    pub prefault: Prefault,
     /// `memory.weights`
     pub weights: WeightsPlan,
     /// `network`
@@ -71,6 +73,19 @@ pub struct Sections {
     pub cancel: CancelPlan,
     /// `pressure`
     pub pressure: PressurePlan,
+}
+
+/// `memory.prefault`: when managed and network memory is touched for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prefault {
+    /// A little ahead of demand.
+    #[default]
+    Demand,
+    /// All of it, from the start on, while jobs run.
+    Background,
+    /// All of it before the first job.
+    Start,
 }
 
 /// How managed memory is shared out among the kinds of consumers that a job has. Not both are 0.
@@ -217,6 +232,11 @@ impl Plan {
         let sizes = Sizes::derive(config, container)?;
         let record = record(config, &sizes)?;
         let sections = Sections {
+            prefault: match config.choice(PREFAULT) {
+                "background" => Prefault::Background,
+                "start" => Prefault::Start,
+                _ => Prefault::Demand,
+            },
             weights,
             network: network(config),
             spill: spill(config, container, &sizes),
@@ -606,6 +626,11 @@ mod tests {
         }
         for (io, expected) in [("io_uring", SpillIo::IoUring), ("auto", SpillIo::Auto)] {
             assert_eq!(prove(&[&format!("spill.io={io}")]).unwrap().spill.io, expected);
+        }
+        assert_eq!(plan.prefault, Prefault::Demand);
+        for (prefault, expected) in [("background", Prefault::Background), ("start", Prefault::Start)] {
+            let plan = prove(&[&format!("memory.prefault={prefault}")]).unwrap();
+            assert_eq!(plan.prefault, expected);
         }
         for (mode, expected) in [("streaming", Mode::Streaming), ("auto", Mode::Auto)] {
             assert_eq!(prove(&[&format!("job.mode={mode}")]).unwrap().job.mode, expected);

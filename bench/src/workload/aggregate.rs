@@ -6,6 +6,7 @@ use crate::data::Keyed;
 use crate::setting::Setting;
 use forebay::aggregate::{count, sum};
 use forebay::{Environment, Result, Runtime};
+use forebay_memory::MemoryManager;
 use forebay_memory::hash::hash_u64;
 use forebay_memory::pages::LineTable;
 use std::sync::Arc;
@@ -53,12 +54,13 @@ fn oracle(setting: &Setting) -> Result<Answer> {
     })
 }
 
-/// The longest that a batch of insertions takes while a table grows in the runtime's memory from nothing to as many keys as
-/// fit, on one thread: what a record may have to wait for others. In milliseconds; first while the table takes memory that
-/// the process may never have touched, then again in memory that it has.
+/// The longest that a batch of insertions takes while a table grows from nothing to as many keys as fit in the plan's memory,
+/// on one thread: what a record may have to wait for others. In milliseconds; first in memory that the process does not have
+/// yet, then again in the same memory.
 fn stall(runtime: &Runtime, setting: &Setting) -> Result<[f64; 2]> {
-    let segments = runtime.manager().stats().managed_total;
-    let budget = Arc::new(runtime.manager().budget("insertion stalls", 8, segments)?);
+    let manager = MemoryManager::new(runtime.plan())?;
+    let segments = manager.stats().managed_total;
+    let budget = Arc::new(manager.budget("insertion stalls", 8, segments)?);
     Ok([(); 2].map(|()| longest_batch(LineTable::new(budget.clone(), 2, 0), setting)))
 }
 

@@ -152,6 +152,7 @@ pub mod names {
         MANAGED_SIZE = "memory.managed_size";
         MANAGED_FRACTION = "memory.managed_fraction";
         SEGMENT_SIZE = "memory.segment_size";
+        PREFAULT = "memory.prefault";
         OPERATOR_WEIGHT = "memory.weights.operator";
         STATE_WEIGHT = "memory.weights.state";
         BUFFERS_PER_CHANNEL = "network.buffers_per_channel";
@@ -303,6 +304,14 @@ const TABLE: &[KeyInfo] = &[
         default: "32 KiB",
         flink: Some("taskmanager.memory.segment-size"),
         doc: "The unit of managed and network memory: a page, a buffer, a block of a run.",
+    },
+    KeyInfo {
+        name: "memory.prefault",
+        kind: Kind::Choice(&["demand", "background", "start"]),
+        word: None,
+        default: "demand",
+        flink: None,
+        doc: "When managed and network memory is touched for the first time: on demand, a little ahead of it; all of it in the background, from the start on; or all of it before the first job (what AlwaysPreTouch is to a JVM), with an error where the system does not give it. What is given back under pressure is touched on demand from then on.",
     },
     KeyInfo {
         name: "memory.weights.operator",

@@ -34,10 +34,11 @@ struct Core {
 }
 
 impl MemoryManager {
-    /// The manager of a plan's managed and network segments. Nothing is committed yet.
+    /// The manager of a plan's managed and network segments. Nothing is committed yet, but where the plan says so
+    /// (`memory.prefault`).
     ///
     /// # Errors
-    /// `Io` where the kernel refuses the address space.
+    /// `Io` where the kernel refuses the address space, or the memory that is to be touched at the start.
     ///
     /// # Examples
     /// ```
@@ -55,12 +56,14 @@ impl MemoryManager {
     /// ```
     pub fn new(plan: &Plan) -> Result<MemoryManager> {
         let overdraft = plan.network.max_overdraft_buffers_per_gate;
-        MemoryManager::with(
+        let segments = plan.managed_segments().saturating_add(plan.network_segments());
+        let arena = Arena::with_prefault(segments, plan.segment_size(), plan.prefault)?;
+        Ok(MemoryManager::of(
+            arena,
             plan.managed_segments(),
             plan.network_segments(),
-            plan.segment_size(),
             overdraft,
-        )
+        ))
     }
 
     /// A manager of `managed` and `network` segments of `segment_size` bytes, without a plan: for tests.
@@ -68,19 +71,20 @@ impl MemoryManager {
     /// # Errors
     /// As [`Arena::new`].
     pub fn with_segments(managed: usize, network: usize, segment_size: usize) -> Result<MemoryManager> {
-        MemoryManager::with(managed, network, segment_size, DEFAULT_OVERDRAFT)
+        let arena = Arena::new(managed.saturating_add(network), segment_size)?;
+        Ok(MemoryManager::of(arena, managed, network, DEFAULT_OVERDRAFT))
     }
 
-    fn with(managed: usize, network: usize, segment_size: usize, overdraft: usize) -> Result<MemoryManager> {
-        let arena = Arc::new(Arena::new(managed.saturating_add(network), segment_size)?);
+    fn of(arena: Arena, managed: usize, network: usize, overdraft: usize) -> MemoryManager {
+        let arena = Arc::new(arena);
         let network = NetworkPool::new(arena.clone(), network, overdraft);
-        Ok(MemoryManager {
+        MemoryManager {
             core: Arc::new(Core {
                 arena,
                 managed: Arc::new(Ledger::new(managed)),
                 network,
             }),
-        })
+        }
     }
 
     /// A budget of at least `minimum` segments, guaranteed from now on, and at most `maximum`. The owner's name

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Plan, Sections};
+use super::{Plan, Prefault, Sections};
 use crate::size::{ByteSize, MIB};
 
 /// A plan, ready to print: [`Display`](fmt::Display) writes the table, [`Explanation::to_json`] the JSON.
@@ -152,6 +152,15 @@ impl fmt::Display for Explanation {
                 share(part.bytes, managed_bytes)
             )?;
         }
+        writeln!(
+            f,
+            "memory is touched {}",
+            match self.sections.prefault {
+                Prefault::Demand => "on demand, a little ahead of it",
+                Prefault::Background => "in the background, all of it, from the start on",
+                Prefault::Start => "before the first job, all of it",
+            }
+        )?;
         let directories: Vec<_> = self
             .sections
             .spill
@@ -213,6 +222,7 @@ process    2048.0  2147483648            100.0 %  memory.process_size 2 GiB (--s
 engine memory (process without overhead): 1843.2 MiB; segments of 32 KiB
 managed: budgets: 1097.9 MiB, 35133 segments, 99.3 % of managed
 managed: spill workspace: 8.0 MiB, 256 segments, 0.7 % of managed
+memory is touched on demand, a little ahead of it
 spill files: /var/tmp, until the disk is full
 parallelism: 2, 128 key groups, 2 helper threads";
         let table = plan().explain().to_string();
@@ -233,5 +243,6 @@ parallelism: 2, 128 key groups, 2 helper threads";
         assert_eq!(value["network"]["buffers_per_channel"], 2);
         assert_eq!(value["spill"]["codec"], "adaptive");
         assert_eq!(value["job"]["max_parallelism"], 128);
+        assert_eq!(value["prefault"], "demand");
     }
 }

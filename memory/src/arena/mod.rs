@@ -1,18 +1,18 @@
 //! The arena: the one mapping that every segment of a memory manager is cut from.
 //!
 //! # Interface
-//! [`Arena::new`]; [`Arena::take`] and [`Arena::give_back`]; [`Arena::trim`] returns idle slabs to the kernel;
-//! [`Arena::address`] turns a segment's number into its place.
+//! [`Arena::new`], or [`Arena::with_prefault`] to say when memory is touched; [`Arena::take`] and [`Arena::give_back`];
+//! [`Arena::trim`] returns idle slabs to the kernel; [`Arena::address`] turns a segment's number into its place.
 //!
 //! # Algorithm
 //! 1. The mapping is reserved whole and committed as it is touched. It is cut in slabs of 2 MiB, the size of a
 //!    huge page, and slabs are cut in segments.
 //! 2. Free segments are on one stack: the last one given back, whose lines are still in a cache, goes out first.
-//! 3. When the stack is empty a slab is carved: a warm one (already faulted in) if there is one, else a cold one.
-//!    Who carves a cold slab faults it in first, as a whole.
-//! 4. A helper thread keeps a few warm slabs ahead of demand. It starts with the second slab of an arena of at
-//!    least [`HELPER_MIN_SLABS`], aims at 2 slabs, and at twice as many, up to 16, each time a taker found none;
-//!    never at more than a quarter of the slabs in use.
+//! 3. When the stack is empty a warm slab is carved, one that a helper thread has faulted in as a huge page. Where there is
+//!    none, a cold slab is opened: its segments are handed out one by one, each on small pages that its taker commits.
+//!    So nobody waits for a whole slab, and one is on small pages only where the helper has fallen behind.
+//! 4. The helper keeps a few slabs warm ahead of demand, as long as memory comes quickly (`ahead`). It starts with the second
+//!    slab of an arena of at least [`HELPER_MIN_SLABS`]. Takers in smaller arenas fault a slab in as a whole.
 //! 5. `trim` takes slabs whose segments are all free off the stack and lets the kernel have their pages.
 //!
 //! # Invariants
@@ -22,19 +22,26 @@
 //!
 //! # Cost
 //! `take` and `give_back` hold a mutex for a push or a pop: about 20 ns each, at most some 200 k/s of them per
-//! worker. A fresh huge page costs 1.9 ms (zeroing at 1.1 GB/s), which is what the helper is for.
+//! worker. A fresh huge page costs 0.25 to 6 ms, a segment on small pages 9 to 100 µs; tables on small pages are 8 to 17 %
+//! slower.
 //!
 //! # Not here
 //! Who may take how many (`ledger`). The spill workspace, which must never be given back to the kernel.
 
+mod ahead;
+
 use std::ptr::NonNull;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 
 use crate::error::{Error, Result};
+use crate::plan::Prefault;
 use crate::segment::{Block, SegmentId};
+use ahead::Ahead;
 
 /// The size of a slab in bytes: one huge page.
 pub const SLAB_SIZE: usize = 2 << 20;
@@ -47,9 +54,6 @@ pub const MAX_SEGMENT_SIZE: usize = 1 << 20;
 
 /// Arenas of fewer slabs than this (32 MiB) have no helper: a thread is not worth what it would save.
 const HELPER_MIN_SLABS: usize = 16;
-
-/// Warm slabs the helper aims at: at first, and at most (32 MiB, 30 ms of zeroing).
-const AHEAD: (usize, usize) = (2, 16);
 
 /// What released bytes are overwritten with in debug builds.
 #[cfg(debug_assertions)]
@@ -68,6 +72,8 @@ struct Shared {
     start: usize,
     segment_size: usize,
     segment_count: usize,
+    /// Whether the helper makes huge pages of cold slabs, which are on small ones; else all slabs are on huge ones.
+    has_small: bool,
     state: Mutex<State>,
     /// Signalled when slabs that were in transit have arrived.
     arrived: Condvar,
@@ -84,12 +90,14 @@ struct State {
     warm: Vec<u32>,
     /// Slabs without memory, the next one last.
     cold: Vec<u32>,
+    /// The segments of the open slab that were never out.
+    open: std::ops::Range<u32>,
     /// Slabs that are being faulted in, or being given back, with the lock released.
     in_transit: usize,
-    ahead: usize,
+    ahead: Ahead,
+    helper_started: bool,
     out: usize,
     out_peak: usize,
-    helper_started: bool,
     stop: bool,
 }
 
@@ -100,6 +108,14 @@ impl Arena {
     /// `Config` where the segment size is not a power of two from 4 KiB to 1 MiB, or there are no or too many
     /// segments; `Io` where the kernel refuses the mapping.
     pub fn new(segment_count: usize, segment_size: usize) -> Result<Arena> {
+        Arena::with_prefault(segment_count, segment_size, Prefault::Demand)
+    }
+
+    /// As [`Arena::new`]; `prefault` says when memory is touched. With [`Prefault::Start`] all of it is before this returns.
+    ///
+    /// # Errors
+    /// As [`Arena::new`]; `Io` also where the kernel does not give the memory that is to be touched at the start.
+    pub fn with_prefault(segment_count: usize, segment_size: usize, prefault: Prefault) -> Result<Arena> {
         if !segment_size.is_power_of_two() || !(MIN_SEGMENT_SIZE..=MAX_SEGMENT_SIZE).contains(&segment_size) {
             return Err(Error::config(format!(
                 "memory.segment_size: {segment_size} B is not a power of two from 4 KiB to 1 MiB; \
@@ -140,13 +156,18 @@ impl Arena {
             0 => 0,
             _ => (mapping.as_mut_ptr() as usize).next_multiple_of(SLAB_SIZE) - mapping.as_mut_ptr() as usize,
         };
+        let per_slab = SLAB_SIZE / segment_size;
+        let slabs = segment_count.div_ceil(per_slab);
+        let has_small = slabs >= HELPER_MIN_SLABS && prefault != Prefault::Start;
         if whole_slabs > 0 {
             // The last, partial slab stays on small pages, so that no more is committed than was asked for.
             // A kernel without huge pages refuses this; the arena works all the same.
-            let _ = mapping.advise_range(Advice::HugePage, start, whole_slabs * SLAB_SIZE);
+            let pages = match has_small {
+                true => Advice::NoHugePage,
+                false => Advice::HugePage,
+            };
+            let _ = mapping.advise_range(pages, start, whole_slabs * SLAB_SIZE);
         }
-        let per_slab = SLAB_SIZE / segment_size;
-        let slabs = segment_count.div_ceil(per_slab);
         let slab_free = (0..slabs)
             .map(|slab| per_slab.min(segment_count - slab * per_slab) as u16)
             .collect();
@@ -155,25 +176,33 @@ impl Arena {
             slab_free,
             warm: Vec::new(),
             cold: (0..slabs as u32).rev().collect(),
+            open: 0..0,
             in_transit: 0,
-            ahead: AHEAD.0,
+            ahead: Ahead::new(prefault == Prefault::Background),
+            helper_started: false,
             out: 0,
             out_peak: 0,
-            helper_started: false,
             stop: false,
         };
-        Ok(Arena {
+        let arena = Arena {
             shared: Arc::new(Shared {
                 mapping,
                 start,
                 segment_size,
                 segment_count,
+                has_small,
                 state: Mutex::new(state),
                 arrived: Condvar::new(),
                 demand: Condvar::new(),
             }),
-            helper: Mutex::new(None),
-        })
+            helper: Mutex::default(),
+        };
+        match prefault {
+            Prefault::Demand => {}
+            Prefault::Background => arena.start_helper(&mut arena.shared.lock()),
+            Prefault::Start => arena.shared.fault_in_all()?,
+        }
+        Ok(arena)
     }
 
     /// The size of every segment in bytes.
@@ -190,20 +219,26 @@ impl Arena {
     pub(crate) fn take(&self) -> Option<Block> {
         let shared = &*self.shared;
         let mut state = shared.lock();
+        let mut is_fresh = false;
         let index = loop {
             if let Some(index) = state.free.pop() {
                 break index;
             }
             if let Some(slab) = state.warm.pop() {
                 shared.carve(&mut state, slab);
+            } else if let Some(index) = state.open.next() {
+                is_fresh = true;
+                break index;
             } else if let Some(slab) = state.cold.pop() {
-                if state.helper_started {
-                    state.ahead = (state.ahead * 2).min(AHEAD.1);
+                if shared.has_small {
+                    state.open = shared.segments_of(slab);
+                    state.ahead.missed();
+                } else {
+                    state = shared.fault_in_unlocked(state, slab);
+                    shared.carve(&mut state, slab);
                 }
-                state = shared.fault_in_unlocked(state, slab);
-                shared.carve(&mut state, slab);
             } else if state.in_transit > 0 {
-                // The helper has the last ones in hand: waiting costs what faulting them in here would.
+                // The helper has the last one in hand: waiting costs what faulting it in here would.
                 state = shared.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             } else {
@@ -215,6 +250,9 @@ impl Arena {
         state.out += 1;
         state.out_peak = state.out_peak.max(state.out);
         drop(state);
+        if is_fresh {
+            shared.commit(index);
+        }
         // SAFETY: the address is inside the mapping, which zeroes its pages and lives as long as the arena;
         // it is aligned to the segment's size; the index was off the stack, so no other block has it (I1).
         let block = unsafe {
@@ -269,7 +307,7 @@ impl Arena {
             .retain(|&index| slabs.binary_search(&(shared.slab_of(index) as u32)).is_err());
         slabs.append(&mut state.warm);
         state.in_transit += slabs.len();
-        state.ahead = AHEAD.0;
+        state.ahead.relax();
         drop(state);
 
         let mut bytes = 0;
@@ -282,6 +320,9 @@ impl Arena {
                     .mapping
                     .unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len)
             };
+            if shared.has_small && len == SLAB_SIZE {
+                let _ = shared.mapping.advise_range(Advice::NoHugePage, offset, len);
+            }
             bytes += len;
         }
 
@@ -319,16 +360,18 @@ impl Arena {
 
     /// Wakes the helper where it has work, and starts it where it is time to.
     fn call_helper(&self, state: &mut State) {
+        let wanted = state.ahead.wanted(state.in_use());
+        if state.cold.is_empty() || state.warm.len() >= wanted {
+            return;
+        }
         if state.helper_started {
-            if state.warm.len() <= state.wanted_ahead() / 2 && !state.cold.is_empty() {
-                self.shared.demand.notify_one();
-            }
-            return;
+            self.shared.demand.notify_one();
+        } else if self.shared.has_small && state.in_use() >= 2 {
+            self.start_helper(state);
         }
-        let slabs = state.slab_free.len();
-        if slabs < HELPER_MIN_SLABS || state.cold.is_empty() || state.cold.len() + 2 > slabs {
-            return;
-        }
+    }
+
+    fn start_helper(&self, state: &mut State) {
         let shared = self.shared.clone();
         let spawned = std::thread::Builder::new()
             .name("forebay-prefault".into())
@@ -349,12 +392,8 @@ impl Drop for Arena {
         self.shared.demand.notify_all();
         let out = state.out;
         drop(state);
-        if let Some(helper) = self
-            .helper
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        let helper = self.helper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(helper) = helper.take() {
             let _ = helper.join();
         }
         debug_assert!(
@@ -365,11 +404,9 @@ impl Drop for Arena {
 }
 
 impl State {
-    /// How many slabs to keep warm: not more than a quarter of those in use, so that a job that stops growing has
-    /// paid little for what it does not need.
-    fn wanted_ahead(&self) -> usize {
-        let in_use = self.slab_free.len() - self.warm.len() - self.cold.len() - self.in_transit;
-        self.ahead.min(in_use / 4).max(1)
+    /// Slabs that are carved.
+    fn in_use(&self) -> usize {
+        self.slab_free.len() - self.warm.len() - self.cold.len() - self.in_transit
     }
 }
 
@@ -410,25 +447,41 @@ impl Shared {
 
     /// Puts a slab's segments on the stack, the first one on top.
     fn carve(&self, state: &mut State, slab: u32) {
-        let first = slab * (SLAB_SIZE / self.segment_size) as u32;
-        state
-            .free
-            .extend((first..first + self.slab_len(slab as usize) as u32).rev());
+        state.free.extend(self.segments_of(slab).rev());
     }
 
-    /// The helper's life: keeps `ahead` slabs warm until the arena is dropped.
+    /// The numbers of a slab's segments.
+    fn segments_of(&self, slab: u32) -> std::ops::Range<u32> {
+        let first = slab * (SLAB_SIZE / self.segment_size) as u32;
+        first..first + self.slab_len(slab as usize) as u32
+    }
+
+    /// Commits a segment of the open slab, which its taker alone has.
+    fn commit(&self, index: u32) {
+        let start = Instant::now();
+        let offset = self.start + index as usize * self.segment_size;
+        // Refused, it is left to the first touches.
+        let _ = self.populate(offset, self.segment_size);
+        let took = start.elapsed();
+        self.lock().ahead.learn(self.segment_size, took);
+    }
+
+    /// The helper's life: keeps slabs warm until the arena is dropped.
     fn fault_ahead(&self) {
         let mut state = self.lock();
         while !state.stop {
-            if state.warm.len() >= state.wanted_ahead() || state.cold.is_empty() {
+            let wanted = state.ahead.wanted(state.in_use());
+            let slab = match state.warm.len() < wanted {
+                true => state.cold.pop(),
+                false => None,
+            };
+            let Some(slab) = slab else {
                 state = self.demand.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
-            }
-            let slab = state
-                .cold
-                .pop()
-                .expect("a cold slab was just seen under this lock");
+            };
+            let start = Instant::now();
             state = self.fault_in_unlocked(state, slab);
+            state.ahead.learn(self.slab_range(slab).1, start.elapsed());
             state.warm.push(slab);
         }
     }
@@ -436,29 +489,66 @@ impl Shared {
     /// Faults in a slab that is on no list, with the lock released: by the thread that needs it, as a whole. Left to
     /// the first touches, two threads with segments of one slab would both zero a huge page, and one be thrown away.
     fn fault_in_unlocked<'a>(&'a self, mut state: MutexGuard<'a, State>, slab: u32) -> MutexGuard<'a, State> {
-        if self.slab_range(slab).1 < SLAB_SIZE {
-            // Small pages, the last slab of all: committed as they are touched.
-            return state;
-        }
         state.in_transit += 1;
         drop(state);
-        self.fault_in(slab);
+        // Refused, it is left to the first touches.
+        let _ = self.fault_in(slab);
         let mut state = self.lock();
         state.in_transit -= 1;
         self.arrived.notify_all();
         state
     }
 
-    /// Commits the pages of a slab that nobody else has: by one call, or by touching them before Linux 5.14.
-    fn fault_in(&self, slab: u32) {
+    /// Faults in every slab, by as many threads as there are cores.
+    fn fault_in_all(&self) -> Result<()> {
+        let mut state = self.lock();
+        let slabs = std::mem::take(&mut state.cold);
+        let next = AtomicUsize::new(0);
+        let work = || -> std::io::Result<()> {
+            while let Some(&slab) = slabs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.fault_in(slab)?;
+            }
+            Ok(())
+        };
+        let threads = cores().min(slabs.len());
+        let all = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut all = work();
+            for other in others {
+                all = all.and(other.join().expect("faulting in does not panic"));
+            }
+            all
+        });
+        all.map_err(|error| {
+            Error::io(
+                format!(
+                    "memory.prefault start: the kernel does not give {} B; lower memory.process_size, or set \
+                     memory.prefault to demand",
+                    self.segment_count * self.segment_size
+                ),
+                error,
+            )
+        })?;
+        state.warm = slabs;
+        Ok(())
+    }
+
+    /// Commits the pages of a slab that nobody else has, a huge one where the kernel gives it.
+    fn fault_in(&self, slab: u32) -> std::io::Result<()> {
         let (offset, len) = self.slab_range(slab);
-        if self
-            .mapping
-            .advise_range(Advice::PopulateWrite, offset, len)
-            .is_err()
-        {
-            self.touch(offset, len);
+        if self.has_small && len == SLAB_SIZE {
+            let _ = self.mapping.advise_range(Advice::HugePage, offset, len);
         }
+        self.populate(offset, len)
+    }
+
+    /// Commits pages that nobody else has: by one call, or by touching them before Linux 5.14.
+    fn populate(&self, offset: usize, len: usize) -> std::io::Result<()> {
+        match self.mapping.advise_range(Advice::PopulateWrite, offset, len) {
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => self.touch(offset, len),
+            answer => return answer,
+        }
+        Ok(())
     }
 
     fn touch(&self, offset: usize, len: usize) {
@@ -467,6 +557,12 @@ impl Shared {
             unsafe { self.mapping.as_mut_ptr().add(page).write_volatile(0) };
         }
     }
+}
+
+/// The machine's cores; asked for once, since the answer is in files of the control group.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, |cores| cores.get()))
 }
 
 /// Marks a block as released: poisons its bytes in debug builds.
@@ -581,6 +677,87 @@ mod tests {
             assert!(arena.helper.lock().unwrap().is_some());
             blocks.into_iter().for_each(|block| arena.give_back(block));
         }
+    }
+
+    fn take_all(arena: &Arena, count: usize) -> Vec<Block> {
+        let blocks: Vec<Block> = std::iter::from_fn(|| arena.take()).collect();
+        let mut ids: Vec<u32> = blocks.iter().map(|block| block.id().0).collect();
+        ids.sort();
+        assert!(
+            ids.into_iter().eq(0..count as u32),
+            "each of {count} segments once"
+        );
+        blocks
+    }
+
+    #[test]
+    fn takers_without_a_warm_slab_go_on_segment_by_segment() {
+        let per_slab = SLAB_SIZE / MAX_SEGMENT_SIZE;
+        let count = (HELPER_MIN_SLABS + 4) * per_slab;
+        let arena = Arena::new(count, MAX_SEGMENT_SIZE).unwrap();
+        let first = arena.take().unwrap();
+        assert_eq!(arena.shared.lock().open.len(), per_slab - 1);
+        arena.give_back(first);
+        // Memory comes slowly, so that the helper rests: no slab is ever warm.
+        let slow = std::time::Duration::from_secs(10);
+        (0..8).for_each(|_| arena.shared.lock().ahead.learn(SLAB_SIZE, slow));
+        let blocks = take_all(&arena, count);
+        assert!(arena.shared.lock().warm.is_empty());
+        blocks.into_iter().for_each(|block| arena.give_back(block));
+        assert_eq!(arena.trim(), count * MAX_SEGMENT_SIZE);
+        assert_eq!(arena.committed_bytes(), 0);
+        let blocks = take_all(&arena, count);
+        blocks.into_iter().for_each(|block| arena.give_back(block));
+    }
+
+    #[test]
+    fn memory_that_is_touched_at_the_start_is_there() {
+        let (count, size) = (3 * 64 + 5, 32 << 10);
+        let arena = Arena::with_prefault(count, size, Prefault::Start).unwrap();
+        assert_eq!(arena.committed_bytes(), count * size);
+        assert!(resident(&arena) >= count * size, "the kernel says so too");
+        let blocks = take_all(&arena, count);
+        blocks.into_iter().for_each(|block| arena.give_back(block));
+    }
+
+    #[test]
+    fn memory_that_is_touched_in_the_background_comes_without_demand() {
+        let count = (HELPER_MIN_SLABS + 4) * (SLAB_SIZE / MAX_SEGMENT_SIZE) + 1;
+        let arena = Arena::with_prefault(count, MAX_SEGMENT_SIZE, Prefault::Background).unwrap();
+        let mut state = arena.shared.lock();
+        while !state.cold.is_empty() || state.in_transit > 0 {
+            state = arena.shared.arrived.wait(state).unwrap();
+        }
+        drop(state);
+        assert_eq!(arena.committed_bytes(), count * MAX_SEGMENT_SIZE);
+        assert!(resident(&arena) >= count * MAX_SEGMENT_SIZE);
+        let blocks = take_all(&arena, count);
+        blocks.into_iter().for_each(|block| arena.give_back(block));
+    }
+
+    /// The resident bytes of an arena's mapping, as `/proc/self/smaps` has them.
+    fn resident(arena: &Arena) -> usize {
+        let mapping = &arena.shared.mapping;
+        let (from, to) = (
+            mapping.as_ptr() as usize,
+            mapping.as_ptr() as usize + mapping.len(),
+        );
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let (mut inside, mut sum) = (false, 0);
+        for line in smaps.lines() {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            if let Some((start, end)) = range
+                && let (Ok(start), Ok(end)) =
+                    (usize::from_str_radix(start, 16), usize::from_str_radix(end, 16))
+            {
+                // Neighbouring mappings may have been merged with this one.
+                inside = start < to && end > from;
+            } else if let Some(kib) = line.strip_prefix("Rss:").filter(|_| inside) {
+                let kib: usize = kib.trim().trim_end_matches(" kB").parse().unwrap();
+                sum += kib << 10;
+            }
+        }
+        sum
     }
 
     #[test]
