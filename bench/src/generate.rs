@@ -21,13 +21,40 @@ pub fn generate(arguments: &GenerateArguments) -> Result<()> {
     if arguments.keys == Some(0) {
         return Err(Error::config("--keys 0: data has at least one key"));
     }
+    only_what_applies(arguments)?;
     let path = &arguments.output;
     match (arguments.kind, arguments.records) {
         (DataKind::Tpch, records) => write_tables(path, arguments.scale.or(records.map(scale_of))),
         (kind, Some(records)) => write_data(arguments, kind, records),
-        (_, None) => Err(Error::config(
-            "--scale is of TPC-H data; choose the size of other data by --records",
-        )),
+        (_, None) => {
+            unreachable!("--records is required unless --scale is given, which other data does not have")
+        }
+    }
+}
+
+/// Refuses options that the kind of data does not have.
+fn only_what_applies(arguments: &GenerateArguments) -> Result<()> {
+    let (kind, applying): (_, &[&str]) = match arguments.kind {
+        DataKind::Gensort => ("gensort", &["--ascii"]),
+        DataKind::Text => ("text", &["--keys", "--skew"]),
+        DataKind::Keyed => ("keyed", &["--keys", "--skew"]),
+        DataKind::Tpch => ("tpch", &["--scale"]),
+    };
+    let given = [
+        ("--keys", arguments.keys.is_some()),
+        ("--skew", arguments.skew.is_some()),
+        ("--scale", arguments.scale.is_some()),
+        ("--ascii", arguments.ascii),
+    ];
+    match given
+        .iter()
+        .find(|(name, is_given)| *is_given && !applying.contains(name))
+    {
+        Some((name, _)) => Err(Error::config(format!(
+            "generate {kind}: {name} does not apply to this data, which takes --records, --seed and {}; leave it out",
+            applying.join(", ")
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -163,7 +190,17 @@ mod tests {
             ))
             .is_err()
         );
-        assert!(run(&format!("forebay-bench generate keyed --scale 1 --output {path}")).is_err());
+        for wrong in [
+            "keyed --scale 1",
+            "keyed --records 1 --ascii",
+            "text --records 1 --ascii",
+            "gensort --records 1 --skew 1",
+            "gensort --records 1 --keys 5",
+            "tpch --records 1 --keys 5",
+        ] {
+            let error = run(&format!("forebay-bench generate {wrong} --output {path}")).expect_err(wrong);
+            assert!(error.to_string().contains("does not apply"), "{error}");
+        }
         std::fs::remove_dir_all(&directory).expect("removable");
         assert!(
             run(&format!(

@@ -227,7 +227,8 @@ pub(crate) fn lower(
                 metrics: metrics.clone(),
             });
             let (name, timeout) = (names[head].clone(), options.buffer_timeout);
-            let task = Task::new(name, input, chain, clock.clone(), metrics, timeout);
+            let task = Task::new(name, input, chain, clock.clone(), metrics, timeout)
+                .may_block(graph.nodes[head].is_blocking);
             placed.push(Placed {
                 slot: slot(head, index),
                 task,
@@ -419,18 +420,22 @@ impl JobHandle {
     /// What the job failed with: `User` for a user's function, naming operator and record; `Cancelled`; `Io`, `Corrupt` and
     /// `Memory` from the engine. A function that does not return within `cancel.timeout` after the job has
     /// failed or was cancelled is named; its thread and memory are left alone.
-    pub fn wait(mut self) -> Result<JobSummary> {
-        let result = self.finish();
-        let summary = JobSummary {
-            job: self.plan.job.clone(),
-            mode: self.plan.mode.clone(),
-            elapsed: self.clock.now(),
-            tasks: self.metrics(),
-            memory: self.runtime.manager().stats(),
-            spill: self.runtime.spill().stats(),
-            segment_size: self.runtime.manager().segment_size(),
-        };
+    pub fn wait(self) -> Result<JobSummary> {
+        let (summary, result) = self.end();
         result.map(|()| summary)
+    }
+
+    /// Waits for the job's end as [`JobHandle::wait`] does, and answers what it did also where it has failed.
+    pub fn end(mut self) -> (JobSummary, Result<()>) {
+        let result = self.finish();
+        let summary = JobSummary::of(
+            &self.plan,
+            self.clock.now(),
+            self.metrics(),
+            &self.runtime,
+            result.as_ref().err(),
+        );
+        (summary, result)
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -48,6 +48,8 @@ pub struct TaskMetrics {
     records_in: AtomicU64,
     records_out: AtomicU64,
     bytes_out: AtomicU64,
+    long_polls: AtomicU64,
+    longest_poll_nanos: AtomicU64,
     nanos: [AtomicU64; 3],
     operators: Mutex<Vec<OperatorMetrics>>,
 }
@@ -71,6 +73,11 @@ pub struct TaskSnapshot {
     pub idle_ms: u64,
     /// Time without room in the output, in ms.
     pub backpressured_ms: u64,
+    /// Polls that took over 10 ms: a function that blocks or computes for long, or a wait for the disk. The slot's other tasks
+    /// waited meanwhile.
+    pub long_polls: u64,
+    /// The longest poll, in ms.
+    pub longest_poll_ms: u64,
     /// Its operators.
     pub operators: Vec<OperatorMetrics>,
 }
@@ -84,9 +91,21 @@ impl TaskMetrics {
             records_in: AtomicU64::new(0),
             records_out: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            long_polls: AtomicU64::new(0),
+            longest_poll_nanos: AtomicU64::new(0),
             nanos: Default::default(),
             operators: Mutex::default(),
         })
+    }
+
+    /// The task's name.
+    pub fn task(&self) -> &str {
+        &self.task
+    }
+
+    /// The subtask's index.
+    pub fn subtask(&self) -> usize {
+        self.subtask
     }
 
     /// Stores the totals of records and bytes.
@@ -103,6 +122,21 @@ impl TaskMetrics {
             counter.load(Ordering::Relaxed) + time.as_nanos() as u64,
             Ordering::Relaxed,
         );
+    }
+
+    /// Notes how long a poll took; answers how many were over `limit` so far where this one was. Called by the task's worker
+    /// only.
+    pub fn add_poll(&self, took: Duration, limit: Duration) -> Option<u64> {
+        let nanos = took.as_nanos() as u64;
+        if nanos > self.longest_poll_nanos.load(Ordering::Relaxed) {
+            self.longest_poll_nanos.store(nanos, Ordering::Relaxed);
+        }
+        if took <= limit {
+            return None;
+        }
+        let count = self.long_polls.load(Ordering::Relaxed) + 1;
+        self.long_polls.store(count, Ordering::Relaxed);
+        Some(count)
     }
 
     /// Stores what the operators report.
@@ -122,6 +156,8 @@ impl TaskMetrics {
             busy_ms: ms(Activity::Busy),
             idle_ms: ms(Activity::Idle),
             backpressured_ms: ms(Activity::Backpressured),
+            long_polls: self.long_polls.load(Ordering::Relaxed),
+            longest_poll_ms: self.longest_poll_nanos.load(Ordering::Relaxed) / 1_000_000,
             operators: self.operators.lock().expect("no metrics code panics").clone(),
         }
     }

@@ -174,6 +174,8 @@ mod tests {
             busy_ms: 0,
             idle_ms: 0,
             backpressured_ms: 0,
+            long_polls: 0,
+            longest_poll_ms: 0,
             operators: vec![OperatorMetrics {
                 spilled_bytes_written,
                 ..OperatorMetrics::default()

@@ -172,15 +172,13 @@ pub(crate) fn simulate(
         Turns::Slots => run.by_slots(),
     }?;
     Ok(SimulationReport {
-        summary: JobSummary {
-            job: plan.job.clone(),
-            mode: plan.mode.clone(),
-            elapsed: run.clock.now(),
-            tasks: statuses.iter().map(|status| status.metrics.snapshot()).collect(),
-            memory: runtime.manager().stats(),
-            spill: runtime.spill().stats(),
-            segment_size: runtime.manager().segment_size(),
-        },
+        summary: JobSummary::of(
+            plan,
+            run.clock.now(),
+            statuses.iter().map(|status| status.metrics.snapshot()).collect(),
+            runtime,
+            None,
+        ),
         polls: run.polls,
         schedule: run.schedule,
     })

@@ -1,11 +1,13 @@
 //! The summary: what a job did, as a table for a person.
 
 use crate::metrics::TaskSnapshot;
-use forebay_memory::{MemoryStats, SpillStats};
+use crate::plan::JobPlan;
+use crate::runtime::Runtime;
+use forebay_memory::{Error, MemoryStats, SpillStats, account};
 use std::fmt;
 use std::time::Duration;
 
-/// What a finished job did.
+/// What a job that is over did, however it ended.
 #[derive(Debug, Clone)]
 pub struct JobSummary {
     /// The job's name.
@@ -22,9 +24,43 @@ pub struct JobSummary {
     pub spill: SpillStats,
     /// Bytes of a segment.
     pub segment_size: usize,
+    /// The most bytes of the process that were resident, since it started or somebody set that back; `None` where the
+    /// kernel does not tell.
+    pub peak_resident_bytes: Option<u64>,
+    /// The most bytes of the counted heap, likewise; 0 where the binary does not count it.
+    pub heap_peak_bytes: u64,
+    /// What the job failed with, or why it was cancelled.
+    pub failure: Option<String>,
 }
 
 impl JobSummary {
+    /// The summary of a job that has just ended.
+    pub(crate) fn of(
+        plan: &JobPlan,
+        elapsed: Duration,
+        tasks: Vec<TaskSnapshot>,
+        runtime: &Runtime,
+        failure: Option<&Error>,
+    ) -> JobSummary {
+        JobSummary {
+            job: plan.job.clone(),
+            mode: plan.mode.clone(),
+            elapsed,
+            tasks,
+            memory: runtime.manager().stats(),
+            spill: runtime.spill().stats(),
+            segment_size: runtime.manager().segment_size(),
+            peak_resident_bytes: account::peak_resident_bytes().map(|bytes| bytes as u64),
+            heap_peak_bytes: account::user_heap_peak_bytes() as u64,
+            failure: failure.map(Error::to_string),
+        }
+    }
+
+    /// The most bytes of managed memory that were held, by all jobs since the memory manager was made.
+    pub fn managed_peak_bytes(&self) -> u64 {
+        (self.memory.managed_peak * self.segment_size) as u64
+    }
+
     /// Bytes that operators wrote to the spill store.
     pub fn spilled_bytes_written(&self) -> u64 {
         self.operators(|operator| operator.spilled_bytes_written)
@@ -70,11 +106,19 @@ impl fmt::Display for JobSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "job \"{}\" ({} mode) finished in {:.3} s",
+            "job \"{}\" ({} mode) {} {:.3} s",
             self.job,
             self.mode,
+            if self.failure.is_some() {
+                "failed after"
+            } else {
+                "finished in"
+            },
             self.elapsed.as_secs_f64()
         )?;
+        if let Some(failure) = &self.failure {
+            writeln!(f, "  {failure}")?;
+        }
         let header = [
             "task",
             "records in",
@@ -139,6 +183,21 @@ impl fmt::Display for JobSummary {
                 }
             }
             writeln!(f)?;
+        }
+        write!(f, "  peaks: managed memory {}", bytes(self.managed_peak_bytes()))?;
+        if self.heap_peak_bytes > 0 {
+            write!(f, ", heap {}", bytes(self.heap_peak_bytes))?;
+        }
+        if let Some(resident) = self.peak_resident_bytes {
+            write!(f, ", resident {}", bytes(resident))?;
+        }
+        writeln!(f)?;
+        for task in self.tasks.iter().filter(|task| task.long_polls > 0) {
+            writeln!(
+                f,
+                "  {} [{}]: {} polls took over 10 ms, the longest {} ms",
+                task.task, task.subtask, task.long_polls, task.longest_poll_ms
+            )?;
         }
         Ok(())
     }

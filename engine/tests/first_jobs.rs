@@ -557,9 +557,17 @@ fn a_job_that_runs_and_one_that_fails_tell_what_they_spilled() {
     }
     // The aggregation did not fail itself: it tells what it did when its task is dropped.
     assert!(spilled(&failing) > 0, "{:?}", failing.metrics());
-    assert_eq!(
-        failing.wait().expect_err("a function panics").kind(),
-        ErrorKind::User
+    let (summary, result) = failing.end();
+    assert_eq!(result.expect_err("a function panics").kind(), ErrorKind::User);
+    assert!(summary.spilled_bytes_written() > 0);
+    assert!(summary.managed_peak_bytes() >= 4096);
+    assert!(summary.peak_resident_bytes.is_some_and(|bytes| bytes > 1 << 20));
+    let text = summary.to_string();
+    assert!(
+        text.contains("failed after")
+            && text.contains("the last one")
+            && text.contains("peaks: managed memory"),
+        "{text}"
     );
 }
 

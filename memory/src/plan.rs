@@ -231,6 +231,7 @@ impl Plan {
         let weights = weights(config)?;
         let sizes = Sizes::derive(config, container)?;
         let record = record(config, &sizes)?;
+        quota(config, &record, &job)?;
         let sections = Sections {
             prefault: match config.choice(PREFAULT) {
                 "background" => Prefault::Background,
@@ -374,6 +375,12 @@ impl Plan {
         self.record.max_size.div_ceil(self.segment_size())
     }
 
+    /// The most that one group takes in a spill file: a key and a row of the largest size, and an eighth for headers and ends of
+    /// pages. An extent has room for one.
+    pub fn spill_group_bytes(&self) -> usize {
+        group_bytes(self.record.max_size)
+    }
+
     /// The plan as a table for people, or as JSON.
     pub fn explain(&self) -> Explanation {
         Explanation::of(self)
@@ -484,6 +491,27 @@ fn record(config: &Config, sizes: &Sizes) -> Result<RecordPlan> {
     Ok(RecordPlan {
         max_size: max_size as usize,
     })
+}
+
+fn group_bytes(record_size: usize) -> usize {
+    (record_size * 9 / 4).next_multiple_of(256 << 10)
+}
+
+/// A quota has an extent for each subtask of an operator, or is 0: nothing may be spilled then.
+fn quota(config: &Config, record: &RecordPlan, job: &JobDefaults) -> Result<()> {
+    let group = group_bytes(record.max_size) as u64;
+    let least = group * job.parallelism as u64;
+    match config.size(SPILL_MAX_BYTES) {
+        Some(ByteSize(quota)) if quota > 0 && quota < least => Err(Error::config(format!(
+            "{} is less than {}, an extent for each of {} subtasks, with room for a group of two records of {}; raise it, lower \
+             the other, or set it to 0 where nothing may be spilled",
+            config.shown(SPILL_MAX_BYTES),
+            ByteSize(least),
+            job.parallelism,
+            config.shown(RECORD_MAX_SIZE)
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The size of a key that takes no word.

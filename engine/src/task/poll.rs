@@ -34,6 +34,9 @@ const BATCHES_A_POLL: usize = 8;
 /// How often operators of a task that goes on report; they do also when it ends or fails.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
+/// A poll that takes longer is counted, and warned about: the slot's other tasks wait meanwhile.
+const LONG_POLL: Duration = Duration::from_millis(10);
+
 /// What a poll of a task found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Polled {
@@ -107,6 +110,8 @@ pub struct Task {
     idle_since: Option<Instant>,
     /// When the operators last reported.
     reported: Instant,
+    /// Whether it has a thread that it may block.
+    may_block: bool,
 }
 
 impl Task {
@@ -137,7 +142,14 @@ impl Task {
             flushed: since,
             idle_since: None,
             reported: since,
+            may_block: false,
         }
+    }
+
+    /// Says whether the task's functions may block: its long polls are nothing to warn about then.
+    pub fn may_block(mut self, may_block: bool) -> Task {
+        self.may_block = may_block;
+        self
     }
 
     /// Does a bounded amount of work.
@@ -150,6 +162,7 @@ impl Task {
             .add_time(self.activity, start.saturating_sub(self.since));
         let result = self.advance(start);
         let end = self.clock.now();
+        self.note_poll(end.saturating_sub(start));
         if end >= self.reported + REPORT_INTERVAL
             || !matches!(
                 result,
@@ -170,6 +183,23 @@ impl Task {
         let (rows, bytes) = self.chain.output().sent();
         self.metrics.store_counts(self.records_in, rows, bytes);
         Ok(polled)
+    }
+
+    /// Counts a poll that took long, and warns about the first, second, fourth and so on.
+    fn note_poll(&self, took: Duration) {
+        let Some(count) = self.metrics.add_poll(took, LONG_POLL) else {
+            return;
+        };
+        if count.is_power_of_two() && !self.may_block {
+            tracing::warn!(
+                "task \"{}\", subtask {}: a poll took {} ms, {count} so far took over {} ms; a function that blocks or \
+                 computes for long belongs on a thread of its own: .blocking()",
+                self.metrics.task(),
+                self.metrics.subtask(),
+                took.as_millis(),
+                LONG_POLL.as_millis()
+            );
+        }
     }
 
     fn advance(&mut self, now: Instant) -> Result<Polled> {
@@ -449,6 +479,51 @@ mod tests {
                 Polled::WaitingForInput(Some(next))
             );
             clock.advance(LOOK_AGAIN_AFTER);
+        }
+    }
+
+    /// Takes a millisecond more for each poll, of which a task makes one after the other until it has nothing.
+    struct Slow {
+        clock: Arc<SimulatedClock>,
+        takes: Duration,
+    }
+
+    impl SourceDriver for Slow {
+        fn poll(&mut self, _: &mut Downstream<'_>, _: Instant) -> Result<SourceStatus> {
+            self.takes += Duration::from_millis(1);
+            self.clock.advance(self.takes);
+            Ok(SourceStatus::Idle(None))
+        }
+
+        fn flush(&mut self, _: &mut Downstream<'_>) -> Result<()> {
+            Ok(())
+        }
+
+        fn position(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn polls_that_take_long_are_counted() {
+        let clock = SimulatedClock::new();
+        let metrics = TaskMetrics::new("slow".into(), 0);
+        let slow = Slow {
+            clock: clock.clone(),
+            takes: Duration::from_millis(8),
+        };
+        let mut task = Task::new(
+            "slow".into(),
+            TaskInput::Source(Box::new(slow)),
+            Chain::new(Vec::new(), Output::default()),
+            clock.clone(),
+            metrics.clone(),
+            Some(TIMEOUT),
+        );
+        for (poll, long) in [(9, 0), (10, 0), (11, 1), (12, 2)] {
+            task.poll().expect("nothing fails");
+            let snapshot = metrics.snapshot();
+            assert_eq!((snapshot.longest_poll_ms, snapshot.long_polls), (poll, long));
         }
     }
 

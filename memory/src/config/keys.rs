@@ -419,7 +419,7 @@ const TABLE: &[KeyInfo] = &[
         }),
         default: "unlimited",
         flink: None,
-        doc: "The most bytes that spill files may take at once; a job that needs more fails cleanly.",
+        doc: "The most bytes that spill files may take at once; a job that needs more fails cleanly. At least 9/4 × record.max_size (rounded up to 256 KiB) for each subtask, or 0: nothing may be spilled.",
     },
     KeyInfo {
         name: "spill.codec",

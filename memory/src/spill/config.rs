@@ -30,6 +30,8 @@ pub struct SpillConfig {
     pub handles: usize,
     /// The unit in which disk space is taken and recycled; also bounds a block ([`SpillConfig::max_block_bytes`]).
     pub extent_bytes: usize,
+    /// What has to fit in one extent, however small the quota makes extents: a group of the largest records.
+    pub group_bytes: usize,
 }
 
 impl Default for SpillConfig {
@@ -43,6 +45,7 @@ impl Default for SpillConfig {
             write_bytes: 512 << 10,
             handles: 4,
             extent_bytes: 4 << 20,
+            group_bytes: 0,
         }
     }
 }
@@ -59,10 +62,8 @@ impl From<&Plan> for SpillConfig {
             workspace_bytes: plan.spill.workspace_bytes,
             write_bytes: plan.spill.block_size,
             handles: plan.job.parallelism.max(default.handles),
-            // A group may be a key and a row of the largest size; an eighth is for headers and ends of pages.
-            extent_bytes: default
-                .extent_bytes
-                .max((plan.record.max_size * 9 / 4).next_multiple_of(1 << 20)),
+            extent_bytes: default.extent_bytes.max(plan.spill_group_bytes()),
+            group_bytes: plan.spill_group_bytes(),
         }
     }
 }
@@ -101,10 +102,11 @@ impl SpillConfig {
             .clamp(PAGE, 1 << 20)
             & !(PAGE - 1);
         let slots = (2 * handles).min(workspace_bytes / buffer_bytes - 1);
-        // A small quota is not used up by the few extents that handles have open; a record of 1 MiB still fits one.
+        // A small quota is not used up by the few extents that handles have open; what has to fit in one still does.
+        let least = self.group_bytes.max(1280 << 10) as u64;
         let most = self
             .max_bytes
-            .map_or(usize::MAX, |quota| (quota / 16).max(1280 << 10) as usize);
+            .map_or(usize::MAX, |quota| (quota / 16).max(least) as usize);
         let extent_bytes = self.extent_bytes.min(most) & !(PAGE - 1);
         if !(4 * PAGE..=1 << 30).contains(&extent_bytes) {
             return Err(Error::config(format!(
@@ -172,6 +174,35 @@ mod tests {
             let plan = Plan::with_segments_for(8192, 8, 32 << 10, record_size).expect("a plan");
             let most = SpillConfig::from(&plan).max_block_bytes();
             assert!(most >= 2 * record_size + 1024, "{record_size}: {most}");
+        }
+    }
+
+    #[test]
+    fn a_group_of_the_largest_records_fits_in_a_block_of_the_least_quota() {
+        for record_size in ["1 KiB", "1 MiB", "100 MiB"] {
+            let mut config = crate::Config::default();
+            config.set(&format!("record.max_size={record_size}")).unwrap();
+            let container = crate::Container {
+                limit: None,
+                ram: Some(crate::ByteSize::gib(16)),
+                cores: 2,
+                temporary_directory: "/tmp".into(),
+            };
+            let plan = Plan::prove(&config, &container).unwrap();
+            let least = 2 * plan.spill_group_bytes();
+            config.set(&format!("spill.max_bytes={least}")).unwrap();
+            let plan = Plan::prove(&config, &container).expect("two subtasks can spill");
+            let spill = SpillConfig::from(&plan);
+            assert!(spill.max_block_bytes() >= 2 * plan.record.max_size + 1024);
+            assert!(2 * spill.geometry().unwrap().extent_bytes as u64 <= least.max(2560 << 10) as u64);
+            config.set(&format!("spill.max_bytes={}", least - 1)).unwrap();
+            let error = Plan::prove(&config, &container).unwrap_err().to_string();
+            assert!(
+                error.starts_with("spill.max_bytes") && error.contains("record.max_size"),
+                "{error}"
+            );
+            config.set("spill.max_bytes=0").unwrap();
+            Plan::prove(&config, &container).expect("who wants no spilling may say so");
         }
     }
 
