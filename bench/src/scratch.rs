@@ -10,11 +10,22 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A file without a name.
+/// A file without a name, and perhaps one that is removed.
+#[derive(Default)]
 pub struct Scratch {
-    _file: File,
+    _file: Option<File>,
     path: PathBuf,
     bytes: u64,
+    removed: Option<PathBuf>,
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(path) = &self.removed {
+            // It need not have been written.
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 impl Scratch {
@@ -23,10 +34,7 @@ impl Scratch {
     /// # Errors
     /// Where it cannot be created or written.
     pub fn write(write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<u64>) -> Result<Scratch> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("forebay-bench-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        let path = Scratch::name("data");
         let failed = |error| {
             Error::io(
                 format!(
@@ -48,12 +56,42 @@ impl Scratch {
             .and_then(|bytes| writer.flush().map(|()| bytes))
             .map_err(failed)?;
         let file = writer.into_inner().map_err(|error| failed(error.into_error()))?;
-        let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
-        Ok(Scratch {
-            _file: file,
-            path,
+        Ok(Scratch::of(file, bytes))
+    }
+
+    fn of(file: File, bytes: u64) -> Scratch {
+        Scratch {
+            path: PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())),
+            _file: Some(file),
             bytes,
-        })
+            removed: None,
+        }
+    }
+
+    /// A path in the temporary directory that no other has.
+    pub fn name(what: &str) -> PathBuf {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        std::env::temp_dir().join(format!("forebay-bench-{}-{number}.{what}", std::process::id()))
+    }
+
+    /// A file that `write` makes at the path it is given; it loses its name when it is written. `write` answers its bytes.
+    ///
+    /// # Errors
+    /// Those of `write`, and where the file cannot be opened.
+    pub fn written(what: &str, write: impl FnOnce(&Path) -> Result<u64>) -> Result<Scratch> {
+        let path = Scratch::name(what);
+        let bytes = write(&path)?;
+        let file = File::open(&path).and_then(|file| fs::remove_file(&path).map(|()| file));
+        let file =
+            file.map_err(|error| Error::io(format!("cannot read scratch file {}", path.display()), error))?;
+        Ok(Scratch::of(file, bytes))
+    }
+
+    /// The same, and removes the file at `path`, if there is one, when it is dropped.
+    pub fn removing(mut self, path: PathBuf) -> Scratch {
+        self.removed = Some(path);
+        self
     }
 
     /// Where to open it.

@@ -184,6 +184,11 @@ fn quick(arguments: &RunArguments) -> Vec<Row> {
     suite.add("sort-mixed", |options| {
         (options.managed, options.records) = (size(64 * MIB), Some(1_000_000));
     });
+    suite.add("sort-gensort", |options| {
+        // What others write are directories.
+        options.output = None;
+        (options.managed, options.records) = (size(64 * MIB), Some(2_000_000));
+    });
     suite.add("tpch-q1", |options| options.scale = Some(0.1));
     suite.rows
 }
@@ -229,6 +234,12 @@ fn full(arguments: &RunArguments) -> Vec<Row> {
         });
         suite.add("sort-mixed", |options| {
             (options.records, options.managed) = (Some(5_000_000), managed);
+        });
+    }
+    for managed in [64 * MIB, 256 * MIB] {
+        suite.add("sort-gensort", |options| {
+            options.output = None;
+            (options.managed, options.records) = (size(managed), Some(20_000_000));
         });
     }
     suite.add("exchange", |options| options.records = Some(100_000_000));

@@ -27,6 +27,7 @@ pub const WORKLOAD: Workload = Workload {
     oracle,
     bare: keyed_sum::bare,
     stall: Some(stall),
+    read_back: None,
 };
 
 /// Results: a key, the number of its records, the sum of their values.

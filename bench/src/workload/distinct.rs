@@ -20,6 +20,7 @@ pub const WORKLOAD: Workload = Workload {
     oracle,
     bare: keyed_sum::bare,
     stall: None,
+    read_back: None,
 };
 
 fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {

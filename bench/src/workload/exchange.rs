@@ -37,6 +37,7 @@ pub const WORKLOAD: Workload = Workload {
     oracle,
     bare,
     stall: None,
+    read_back: None,
 };
 
 const WORDS: usize = 24;

@@ -29,6 +29,7 @@ pub const WORKLOAD: Workload = Workload {
     oracle,
     bare,
     stall: None,
+    read_back: None,
 };
 
 /// Results: a key and its sum.

@@ -40,6 +40,7 @@ pub const WORKLOAD: Workload = Workload {
     oracle,
     bare,
     stall: None,
+    read_back: None,
 };
 
 /// Results: a word and how often it occurs.

@@ -34,6 +34,7 @@ pub const WORKLOAD: Workload = Workload {
     oracle,
     bare: super::bare,
     stall: None,
+    read_back: None,
 };
 
 fn item(seed: u64, index: u64) -> Item {

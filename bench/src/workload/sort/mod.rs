@@ -3,7 +3,9 @@
 mod ranked;
 mod numbers;
 mod mixed;
+mod gensort;
 
+pub use gensort::WORKLOAD as GENSORT;
 pub use mixed::WORKLOAD as MIXED;
 pub use numbers::{PRESORTED, RANDOM};
 

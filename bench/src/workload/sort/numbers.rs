@@ -33,6 +33,7 @@ pub const RANDOM: Workload = Workload {
     oracle: |setting| oracle(setting, random),
     bare: super::bare,
     stall: None,
+    read_back: None,
 };
 
 /// Numbers in order.

@@ -120,6 +120,7 @@ const fn workload<Q: Query>() -> Workload {
         oracle: oracle::<Q>,
         bare,
         stall: None,
+        read_back: None,
     }
 }
 
