@@ -176,6 +176,7 @@ impl Pair {
                         reader.waits();
                         true
                     }
+                    GateRead::InputEnd(_) => true,
                     GateRead::End => {
                         idle = false;
                         false

@@ -34,6 +34,7 @@ pub const WORKLOAD: Workload = Workload {
     oracle,
     bare,
     stall: None,
+    read_back: None,
 };
 
 /// What is sent: the values of a pair, −1 for a side that is not there.
