@@ -11,6 +11,7 @@
 //! The grammar is in `csv_fields`, the reading in `csv_reader`, values in `record::from_text`.
 
 use super::Source;
+use super::compression::Compression;
 use super::csv_fields::Dialect;
 use super::csv_reader::CsvReader;
 use super::files::{FileInput, FileSplit, NotUtf8, Patterns};
@@ -37,7 +38,7 @@ use std::sync::Arc;
 /// ```
 pub fn csv<R: Record>(patterns: impl Into<Patterns>) -> CsvSource<R> {
     CsvSource {
-        input: Arc::new(FileInput::new(patterns.into())),
+        input: Arc::new(FileInput::new(patterns.into()).compressed(Compression::ByName)),
         options: Arc::new(CsvOptions::default()),
         characters: (',', '"'),
         record: PhantomData,
@@ -150,6 +151,11 @@ impl<R: Record> CsvSource<R> {
     /// fails. A pattern that matches nothing is an error all the same.
     pub fn skip_unreadable(self) -> Self {
         self.with_input(|input| input.skips_unreadable = true)
+    }
+
+    /// How the files are compressed; by default as the ending of each one's name says (`.gz`, `.zst`). Compressed files are not divided.
+    pub fn compression(self, compression: Compression) -> Self {
+        self.with_input(|input| input.compression = compression)
     }
 
     /// Bytes that one subtask reads at a time, at least 1; by default 4 to 64 MiB, by the size of the input. A file is only

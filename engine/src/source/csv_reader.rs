@@ -4,6 +4,7 @@
 //! For each file, the header says which field is which column; a part in the middle of a file reads the header first. For each
 //! record: find its fields, check that it is text, parse each column's value into the row being built.
 
+use super::compression::Compression;
 use super::csv::{CsvOptions, CsvSplit};
 use super::csv_fields::{Field, Malformed};
 use super::files::FileInput;
@@ -241,7 +242,7 @@ impl<R: Record> CsvReader<R> {
     fn header_from_start(&mut self) -> Result<()> {
         let path = self.part.path().to_path_buf();
         let mut buffer = ReadBuffer::new(0);
-        buffer.open(&path, 0, 0)?;
+        buffer.open(&path, Compression::None, 0, 0)?;
         loop {
             buffer.fill(&path)?;
             let unread = buffer.unread();

@@ -8,6 +8,7 @@
 //! A file larger than a split is cut by byte ranges; a range stands for the records that start in it. Smaller files are
 //! grouped, so that ten thousand of them cost as many opens and not as many splits.
 
+use super::compression::Compression;
 use super::glob;
 use forebay_memory::{Error, Result};
 use std::ops::Range;
@@ -98,6 +99,7 @@ pub(super) struct FileInput {
     pub(super) skips_unreadable: bool,
     pub(super) not_utf8: NotUtf8,
     pub(super) split_size: Option<u64>,
+    pub(super) compression: Compression,
     /// The largest row, in bytes.
     pub(super) max_record: usize,
     pub(super) segment_size: usize,
@@ -109,6 +111,7 @@ pub(super) struct InputFile {
     pub(super) path: PathBuf,
     /// Its size when it was listed; 0 where that says nothing, as for a pipe.
     pub(super) size: u64,
+    pub(super) compression: Compression,
 }
 
 /// Files of a source, or a part of one, that one reader reads.
@@ -127,9 +130,14 @@ impl FileInput {
             skips_unreadable: false,
             not_utf8: NotUtf8::Error,
             split_size: None,
+            compression: Compression::None,
             max_record: 1 << 20,
             segment_size: 32 << 10,
         }
+    }
+
+    pub(super) fn compressed(self, compression: Compression) -> FileInput {
+        FileInput { compression, ..self }
     }
 
     /// Lists the files and divides them, as [`FileInput::divide`].
@@ -185,7 +193,11 @@ impl FileInput {
                     "\"{}\" is a directory; name its files, with {0}/* or {0}/**",
                     path.display()
                 )))?,
-                Ok(Found::File(size)) => files.push(InputFile { path, size }),
+                Ok(Found::File(size)) => files.push(InputFile {
+                    compression: self.compression.of(&path),
+                    path,
+                    size,
+                }),
                 Err(error) => self.unreadable(cannot_read(&path, error))?,
             }
         }
@@ -268,7 +280,8 @@ fn divide(files: &Arc<[InputFile]>, split_size: u64, unit: Option<u64>) -> Vec<F
     let mut group = 0..0;
     let mut cost = 0;
     for (index, file) in files.iter().enumerate() {
-        if let Some(unit) = unit.filter(|_| file.size > split_size) {
+        let is_whole = file.size <= split_size || file.compression != Compression::None;
+        if let Some(unit) = unit.filter(|_| !is_whole) {
             if !group.is_empty() {
                 splits.push(split(group, None));
             }
@@ -302,7 +315,8 @@ impl FileSplit {
     pub(super) fn next_part(&mut self) -> Option<Range<u64>> {
         let file = &self.files[self.next.next()?];
         Some(self.range.clone().unwrap_or(match file.size {
-            // What the size of a pipe or of a file in /proc does not say, its end does.
+            // What the size of a pipe, of a file in /proc or of a compressed one does not say, its end does.
+            _ if file.compression != Compression::None => 0..u64::MAX,
             0 => 0..u64::MAX,
             size => 0..size,
         }))
@@ -335,6 +349,7 @@ mod tests {
             .map(|(index, size)| InputFile {
                 path: index.to_string().into(),
                 size: *size,
+                compression: Compression::None,
             })
             .collect();
         divide(&files.into(), split_size, unit)
@@ -366,6 +381,26 @@ mod tests {
                 assert_eq!(next, [5, u64::MAX, 100, 1, 7, 30]);
             }
         }
+    }
+
+    #[test]
+    fn compressed_files_are_whole() {
+        let file = |name: &str, compression| InputFile {
+            path: name.into(),
+            size: 100,
+            compression,
+        };
+        let files = [
+            file("0", Compression::Gzip),
+            file("1", Compression::Zstd),
+            file("2", Compression::None),
+        ];
+        let files: Arc<[InputFile]> = Vec::from(files).into();
+        let parts: Vec<Range<u64>> = divide(&files, 50, Some(1))
+            .iter_mut()
+            .flat_map(|split| std::iter::from_fn(|| split.next_part()).collect::<Vec<_>>())
+            .collect();
+        assert_eq!(parts, [0..u64::MAX, 0..u64::MAX, 0..50, 50..100]);
     }
 
     #[test]

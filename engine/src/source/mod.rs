@@ -11,6 +11,7 @@
 mod driver;
 mod generators;
 mod glob;
+mod compression;
 mod files;
 mod read_buffer;
 mod part_reader;
@@ -22,6 +23,7 @@ mod csv_reader;
 mod csv;
 
 pub use binary::{BinaryReader, BinarySource, binary};
+pub use compression::Compression;
 pub(crate) use csv::checked_dialect;
 pub use csv::{CsvSource, CsvSplit, csv};
 pub(crate) use csv_fields::Dialect;

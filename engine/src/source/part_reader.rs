@@ -4,9 +4,10 @@
 //! [`PartReader::is_open`] goes to the next part where there is no open one; [`PartReader::find_start`] says whether a record
 //! may start where the buffer is; [`PartReader::read_on`] reads more, and closes a part that has no more.
 
+use super::compression::Compression;
 use super::files::{FileInput, FileSplit};
 use super::read_buffer::{ReadBuffer, place};
-use forebay_memory::Result;
+use forebay_memory::{ErrorKind, Result};
 use memchr::memchr;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,7 +58,11 @@ impl PartReader {
             self.is_new = true;
             // One byte before the part: where that ends a line, the part starts with one.
             let start = range.start.saturating_sub(1);
-            match self.buffer.open(&file.path, file.size, start) {
+            let size = match file.compression {
+                Compression::None => file.size,
+                _ => 0,
+            };
+            match self.buffer.open(&file.path, file.compression, size, start) {
                 Ok(()) => return Ok(true),
                 Err(error) => self.input.unreadable(error)?,
             }
@@ -99,7 +104,10 @@ impl PartReader {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.buffer.close();
-                self.input.unreadable(error)
+                match error.kind() {
+                    ErrorKind::Io => self.input.unreadable(error),
+                    _ => Err(error),
+                }
             }
         }
     }

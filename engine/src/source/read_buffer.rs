@@ -11,10 +11,9 @@
 //! # Cost
 //! One `read` a buffer, into warm memory: what is left of the buffer before is moved to its front, usually part of a line.
 
+use super::compression::{Compression, FileBytes};
 use super::files::{cannot_read, ends_early};
 use forebay_memory::Result;
-use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Large enough that a system call costs little, small enough that it stays in L2.
@@ -23,7 +22,7 @@ const LEAST_SIZE: usize = 4 << 10;
 
 /// Bytes of a file, in order.
 pub(super) struct ReadBuffer {
-    file: Option<File>,
+    file: Option<FileBytes>,
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -52,17 +51,17 @@ impl ReadBuffer {
         }
     }
 
-    /// Starts reading a file of `size` bytes at `offset`.
-    pub(super) fn open(&mut self, path: &Path, size: u64, offset: u64) -> Result<()> {
+    /// Starts reading a file of `size` bytes at `offset`; a compressed one has no size, and is read from its start.
+    pub(super) fn open(
+        &mut self,
+        path: &Path,
+        compression: Compression,
+        size: u64,
+        offset: u64,
+    ) -> Result<()> {
         self.close();
-        let open = || -> std::io::Result<File> {
-            let mut file = File::open(path)?;
-            if offset > 0 {
-                file.seek(SeekFrom::Start(offset))?;
-            }
-            Ok(file)
-        };
-        self.file = Some(open().map_err(|error| cannot_read(path, error))?);
+        let file = FileBytes::open(path, compression, offset);
+        self.file = Some(file.map_err(|error| cannot_read(path, error))?);
         (self.offset, self.size, self.is_at_end) = (offset, size, false);
         Ok(())
     }
@@ -116,28 +115,20 @@ impl ReadBuffer {
         if self.end == self.bytes.len() {
             self.bytes.resize(2 * self.bytes.len(), 0);
         }
-        loop {
-            match file.read(&mut self.bytes[self.end..]) {
-                Ok(0) => {
-                    self.is_at_end = true;
-                    let reached = self.offset + self.end as u64;
-                    if reached < self.size {
-                        return Err(ends_early(path, reached, self.size));
-                    }
-                    return Ok(());
-                }
-                Ok(count) => {
-                    self.end += count;
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(cannot_read(path, error)),
+        let reached = self.offset + self.end as u64;
+        let count = file.read(&mut self.bytes[self.end..], path, reached)?;
+        self.end += count;
+        if count == 0 {
+            self.is_at_end = true;
+            if reached < self.size {
+                return Err(ends_early(path, reached, self.size));
             }
         }
+        Ok(())
     }
 }
 
-/// Where `offset` is, for people: `path:line`, or the byte where counting lines would take long or is not possible.
+/// Where `offset` of the text is, for people: `path:line`, or the byte where counting lines would take long or is not possible.
 pub(super) fn place(path: &Path, offset: u64) -> String {
     match line_number(path, offset) {
         Some(line) => format!("{}:{line}", path.display()),
@@ -152,18 +143,22 @@ fn line_number(path: &Path, offset: u64) -> Option<u64> {
     if offset > MOST_COUNTED || !std::fs::metadata(path).ok()?.is_file() {
         return None;
     }
-    let mut file = File::open(path).ok()?.take(offset);
+    let mut file = FileBytes::sniff(path).ok()?;
     let mut buffer = vec![0; LEAST_SIZE.max(SIZE / 4)];
     let (mut lines, mut read) = (1, 0);
     loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return (read == offset).then_some(lines),
-            Ok(count) => {
+        let left = usize::try_from(offset - read)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        if left == 0 {
+            return Some(lines);
+        }
+        match file.read(&mut buffer[..left], path, read).ok()? {
+            0 => return None,
+            count => {
                 lines += memchr::memchr_iter(b'\n', &buffer[..count]).count() as u64;
                 read += count as u64;
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return None,
         }
     }
 }

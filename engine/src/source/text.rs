@@ -8,19 +8,20 @@
 //! before its start, up to and with the first line end: what comes before that is of the split before.
 //!
 //! # Memory
-//! A read buffer a subtask (256 KiB, more while a line is longer); a name and a size for every file.
+//! A read buffer a subtask (256 KiB, more while a line is longer); what decompression takes (`compression`); a name and a size for every file.
 //!
 //! # Not here
 //! Patterns and splits are in `files`; the reading is in `text_reader`.
 
 use super::Source;
+use super::compression::Compression;
 use super::files::{FileInput, FileSplit, NotUtf8, Patterns};
 use super::text_reader::TextReader;
 use forebay_memory::{Plan, Result};
 use std::sync::Arc;
 
-/// A source of the lines of text files, without their ends (`\n` or `\r\n`); the last line of a file may lack one. In the
-/// order of the files' names, where one subtask reads.
+/// A source of the lines of text files, without their ends (`\n` or `\r\n`); the last line of a file may lack one. Files whose names
+/// end in `.gz` or `.zst` are decompressed ([`TextSource::compression`]). In the order of the files' names, where one subtask reads.
 ///
 /// ```
 /// use forebay::source::{NotUtf8, text};
@@ -33,7 +34,7 @@ use std::sync::Arc;
 /// ```
 pub fn text(patterns: impl Into<Patterns>) -> TextSource {
     TextSource {
-        input: Arc::new(FileInput::new(patterns.into())),
+        input: Arc::new(FileInput::new(patterns.into()).compressed(Compression::ByName)),
         emits_blocks: false,
     }
 }
@@ -69,6 +70,11 @@ impl TextSource {
     /// fails. A pattern that matches nothing is an error all the same.
     pub fn skip_unreadable(self) -> Self {
         self.with(|input| input.skips_unreadable = true)
+    }
+
+    /// How the files are compressed; by default as the ending of each one's name says. Compressed files are not divided.
+    pub fn compression(self, compression: Compression) -> Self {
+        self.with(|input| input.compression = compression)
     }
 
     /// Bytes that one subtask reads at a time, at least 1; by default 4 to 64 MiB, by the size of the input.
