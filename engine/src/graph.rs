@@ -5,7 +5,7 @@
 
 use crate::batch::Batches;
 use crate::exchange::{Router, Wake};
-use crate::operator::{FirstRanks, Operator, SORT};
+use crate::operator::{FirstRanks, Operator, SORT, TOP};
 use crate::plan::{ExchangeKind, JobPlan, PlanEdge, PlanNode};
 use crate::record::Schema;
 use crate::source::Subtask;
@@ -160,7 +160,7 @@ impl Graph {
                 Factory::Source { is_bounded, .. } => (!is_bounded).then_some(id),
                 Factory::Operator(_) => node.inputs.iter().find_map(|edge| endless[edge.from]),
             };
-            if let Some(source) = source.filter(|_| node.kind == SORT) {
+            if let Some(source) = source.filter(|_| [SORT, TOP].contains(&node.kind)) {
                 let names = self.names();
                 return Err(Error::config(format!(
                     "job \"{job}\": \"{}\" sends nothing before its input ends, and source \"{}\" does not; bound the source, \
@@ -181,12 +181,23 @@ impl Graph {
         Ok(())
     }
 
-    /// The parallelism of each node.
+    /// The parallelism of each node. One that is not told takes that of the node before it where records come from that in order,
+    /// which another number of subtasks would lose.
     pub(crate) fn parallelism(&self, default: usize) -> Vec<usize> {
-        self.nodes
-            .iter()
-            .map(|node| node.parallelism.unwrap_or(default))
-            .collect()
+        // Of those whose records are in order.
+        let mut ordered: Vec<Option<usize>> = Vec::with_capacity(self.nodes.len());
+        let mut all = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let before = match &node.inputs[..] {
+                [edge] if edge.router.is_none() => ordered[edge.from],
+                _ => None,
+            };
+            let parallelism = node.parallelism.or(before).unwrap_or(default);
+            let is_ordered = [SORT, TOP].contains(&node.kind) || before == Some(parallelism);
+            ordered.push(is_ordered.then_some(parallelism));
+            all.push(parallelism);
+        }
+        all
     }
 
     /// Whether every source ends.

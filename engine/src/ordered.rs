@@ -1,14 +1,14 @@
-//! Ordered streams: sorting by fields or by a function.
+//! Ordered streams: sorting by fields or by a function, and the first records of an order.
 //!
 //! # Interface
-//! [`Stream::sort_by`], [`Stream::sort_by_key_fn`].
+//! [`Stream::sort_by`], [`Stream::sort_by_key_fn`], [`Stream::top`].
 
-use crate::graph::{Factory, Node};
-use crate::operator::{FieldOrder, FirstRanks, Meeting, SORT, Share, Sorting, Stage, least_segments};
+use crate::graph::{Edge, Factory, Node};
+use crate::operator::{FieldOrder, FirstRanks, Meeting, SORT, Share, Sorting, Stage, TOP, least_segments};
 use crate::record::{Record, SortFields, first};
 use crate::stream::Stream;
 use forebay_memory::SegmentSource;
-use forebay_memory::sort::Located;
+use forebay_memory::sort::{ColumnOrder, Items, Located, Narrow, NarrowRow};
 
 impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     /// The records in the order of fields: a field, one with a direction ([`Field::descending`](crate::record::Field::descending),
@@ -43,7 +43,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         let (environment, inputs) = self.into_edges();
         let least = least_segments(O::STRIDE, environment.runtime().plan());
         let ranks = FirstRanks::default();
-        let meeting = Meeting::new(ranks.clone());
+        let factory = sort_factory::<O, F>(fields, Which::All(ranks.clone()));
         let node = environment.add(Node {
             kind: SORT,
             name: None,
@@ -55,25 +55,53 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             minimum_segments: least,
             maximum_segments: usize::MAX,
             detail: format!("by {}", fields.describe_order().join(", ")),
-            factory: Factory::Operator(Box::new(move |context| {
-                let budget = context.budget.clone();
-                let budget = budget.expect("an operator that asked for managed memory has a budget");
-                let items = Located::new(FieldOrder::<O, F>::new(fields), budget.segment_size());
-                let share = Share {
-                    index: context.subtask.index,
-                    parallelism: context.subtask.parallelism,
-                };
-                let shared = meeting.of(share);
-                shared.join(context.wake.clone());
-                let handle = context.spill.handle(&context.name)?;
-                let batches = context.batches.clone();
-                Ok(Box::new(Sorting::<O, _>::new(
-                    items, budget, handle, batches, share, shared,
-                )))
-            })),
+            factory,
         });
         environment.set_ranks(node, ranks);
         Stream::from_node(environment, node)
+    }
+
+    /// The first `count` records in the order of fields, as [`Stream::sort_by`] says it, from one subtask: each subtask of the
+    /// stream keeps its first ones, and those are put together. What is kept is in managed memory, and spilled where there is not
+    /// enough of it.
+    ///
+    /// ```
+    /// use forebay::record::itself;
+    /// use forebay::source::generate;
+    /// use forebay::{Environment, Result};
+    ///
+    /// # fn main() -> Result<()> {
+    /// let environment = Environment::from_args()?;
+    /// let least = environment
+    ///     .source("numbers", generate(100_000, |index| index.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    ///     .top(3, itself())
+    ///     .collect();
+    /// environment.execute("least")?;
+    /// let mut all: Vec<u64> = (0..100_000u64).map(|index| index.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+    /// all.sort();
+    /// assert_eq!(least.take(), all[..3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn top<F: SortFields<O>>(self, count: u64, fields: F) -> Stream<O> {
+        let (environment, inputs) = self.into_edges();
+        let least = least_segments(O::STRIDE, environment.runtime().plan());
+        let node = |kind: &'static str, parallelism, inputs| Node {
+            kind,
+            name: None,
+            uid: None,
+            parallelism,
+            is_blocking: false,
+            inputs,
+            output: Some((O::schema(), O::STRIDE)),
+            minimum_segments: least,
+            maximum_segments: usize::MAX,
+            detail: format!("{count} by {}", fields.describe_order().join(", ")),
+            factory: sort_factory::<O, F>(fields, Which::First(count)),
+        };
+        let local = environment.add(node("local top", None, inputs));
+        let top = environment.add(node(TOP, Some(1), vec![Edge::forward(local)]));
+        Stream::from_node(environment, top)
     }
 
     /// The records in the order of a key that `function` computes, once for each; otherwise as [`Stream::sort_by`].
@@ -89,4 +117,66 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         .sort_by(first::<(Q, O)>())
         .map(|(_, record)| O::from_view(record))
     }
+}
+
+/// Which rows a sort sends.
+#[derive(Clone)]
+enum Which {
+    /// All of them; subtasks divide them among each other, and ranks say how.
+    All(FirstRanks),
+    /// The first of each subtask's.
+    First(u64),
+}
+
+/// Makes the sorts of a node: of rows that are their own items, of rows that are compared where they lie, or of others.
+fn sort_factory<R: Record, F: SortFields<R>>(fields: F, which: Which) -> Factory {
+    let Some(columns) = fields.key_columns() else {
+        let order = FieldOrder::<R, F>::new(fields);
+        return factory::<R, _>(which, move |size| Located::new(order.clone(), size));
+    };
+    let narrow = NarrowRow::of(R::STRIDE, &columns);
+    let order = ColumnOrder::new(R::STRIDE, columns);
+    match narrow {
+        None => factory::<R, _>(which, move |size| Located::new(order.clone(), size)),
+        Some(NarrowRow::Number(form)) => factory::<R, _>(which, move |_| Narrow::new(order.clone(), form)),
+        Some(NarrowRow::Pair(form)) => factory::<R, _>(which, move |_| Narrow::new(order.clone(), form)),
+    }
+}
+
+/// Makes the sorts of a node, over items that `items` makes for segments of a size.
+fn factory<R: Record, I: Items + 'static>(which: Which, items: impl Fn(usize) -> I + 'static) -> Factory {
+    let ranks = match &which {
+        Which::All(ranks) => ranks.clone(),
+        Which::First(_) => FirstRanks::default(),
+    };
+    let meeting = Meeting::new(ranks);
+    Factory::Operator(Box::new(move |context| {
+        let budget = context.budget.clone();
+        let budget = budget.expect("an operator that asked for managed memory has a budget");
+        let share = match which {
+            Which::All(_) => Share {
+                index: context.subtask.index,
+                parallelism: context.subtask.parallelism,
+            },
+            // Each by itself.
+            Which::First(_) => Share {
+                index: 0,
+                parallelism: 1,
+            },
+        };
+        let shared = meeting.of(share);
+        shared.join(context.wake.clone());
+        let sorting = Sorting::<R, I>::new(
+            items(budget.segment_size()),
+            budget,
+            context.spill.handle(&context.name)?,
+            context.batches.clone(),
+            share,
+            shared,
+        );
+        Ok(Box::new(match which {
+            Which::All(_) => sorting,
+            Which::First(limit) => sorting.with_limit(limit),
+        }))
+    }))
 }

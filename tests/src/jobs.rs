@@ -422,7 +422,8 @@ impl Builder<'_> {
                     .map(|((key, value), count)| (key, value ^ count as i64));
                 self.put(stream, joined.collect());
             }
-            16 | 17 => self.sorted(stream, records),
+            16 => self.sorted(stream, records),
+            17 => self.top(stream, records),
             18 => self.states(stream, records),
             19 => {
                 let name = self.name("distinct values");
@@ -499,6 +500,22 @@ impl Builder<'_> {
                 .inspect(in_order(|pair: &Pair| (pair.0 ^ 21) % 100))
                 .name(format!("{name}, looked at")),
         };
+        self.put(stream, records);
+    }
+
+    /// The first of an order that leaves no two different records equal.
+    fn top(&mut self, stream: Stream<Pair>, records: Vec<Pair>) {
+        let magnitude = self.random.below(15);
+        let count = self.random.below(1 << magnitude);
+        let name = self.name("top");
+        let stream = stream
+            .top(count as u64, (second::<Pair>().descending(), first()))
+            .inspect(in_order(|pair: &Pair| (Reverse(pair.1), pair.0)))
+            .name(name)
+            .parallelism(1);
+        let mut records = records;
+        records.sort_by_key(|pair| (Reverse(pair.1), pair.0));
+        records.truncate(count);
         self.put(stream, records);
     }
 

@@ -21,4 +21,4 @@ pub(crate) use join::{
 };
 pub(crate) use materialize::{LEAST_SEGMENTS as LEAST_MATERIALIZE_SEGMENTS, Materialize};
 pub use ranks::FirstRanks;
-pub(crate) use sort::{FieldOrder, Meeting, SORT, Share, Sorting};
+pub(crate) use sort::{FieldOrder, Meeting, SORT, Share, Sorting, TOP};

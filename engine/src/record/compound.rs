@@ -150,6 +150,10 @@ impl<T: Record, const N: usize> Record for [T; N] {
         Some(size) => Some(N * size),
         None => None,
     };
+    const BYTE_ARRAY: Option<usize> = match T::INTEGER {
+        Some(integer) if integer.width == 1 && !integer.signed && !T::NULLABLE => Some(N),
+        _ => None,
+    };
 
     fn data_type() -> DataType {
         DataType::Array(Box::new(T::data_type()), N)

@@ -23,6 +23,7 @@
 //! # Invariants
 //! I1. Bytes compare as values do; tested for every type in `engine/tests/record_keys.rs`.
 
+use forebay_memory::sort::{ColumnKind, KeyColumn};
 use std::fmt;
 
 use super::field::Field;
@@ -100,8 +101,9 @@ pub trait SortFields<R: Record>: Copy + Send + Sync + fmt::Debug + 'static {
         prefix_of(scratch)
     }
 
-    /// Bytes of every normalized key, where all are of one size.
-    fn key_size(&self) -> Option<usize> {
+    /// The parts of every row that the order is by, where they are compared as they lie there: integers (or `bool`, timestamps, dates)
+    /// of up to 64 bits, arrays of bytes, strings and bytes, none of which can be null.
+    fn key_columns(&self) -> Option<Vec<KeyColumn>> {
         None
     }
 
@@ -161,9 +163,23 @@ impl<R: Record, T: Record> SortFields<R> for Order<R, T> {
         )
     }
 
-    fn key_size(&self) -> Option<usize> {
-        let integer = T::INTEGER.filter(|_| !T::NULLABLE)?;
-        Some(integer.width as usize)
+    fn key_columns(&self) -> Option<Vec<KeyColumn>> {
+        let (kind, width) = match (T::INTEGER, T::BYTE_ARRAY) {
+            _ if T::NULLABLE => return None,
+            (Some(integer), _) => {
+                let signed = integer.signed;
+                (ColumnKind::Integer { signed }, integer.width as usize)
+            }
+            (None, Some(size)) => (ColumnKind::Bytes, size),
+            (None, None) if T::IS_BYTES => (ColumnKind::Text, 8),
+            (None, None) => return None,
+        };
+        Some(vec![KeyColumn {
+            offset: self.field.offset(),
+            width,
+            kind,
+            descending: self.descending,
+        }])
     }
 
     fn describe_order(&self) -> Vec<String> {
@@ -184,8 +200,8 @@ impl<R: Record, T: Record> SortFields<R> for Field<R, T> {
         self.ascending().prefix(view, scratch)
     }
 
-    fn key_size(&self) -> Option<usize> {
-        self.ascending().key_size()
+    fn key_columns(&self) -> Option<Vec<KeyColumn>> {
+        self.ascending().key_columns()
     }
 
     fn describe_order(&self) -> Vec<String> {
@@ -207,10 +223,10 @@ macro_rules! tuple {
                 $(self.$index.encode_normalized(view, out);)*
             }
 
-            fn key_size(&self) -> Option<usize> {
-                let mut size = 0;
-                $(size += self.$index.key_size()?;)*
-                Some(size)
+            fn key_columns(&self) -> Option<Vec<KeyColumn>> {
+                let mut columns = Vec::new();
+                $(columns.extend(self.$index.key_columns()?);)*
+                Some(columns)
             }
 
             fn describe_order(&self) -> Vec<String> {

@@ -84,6 +84,9 @@ pub trait Record: Sized + Send + Sync + 'static {
     /// The kind of integer whose little-endian bytes are the whole fixed part, if it is one of up to 64 bits.
     const INTEGER: Option<Integer> = None;
 
+    /// How many bytes the fixed part has, where it is an array of bytes and nothing else.
+    const BYTE_ARRAY: Option<usize> = None;
+
     /// Whether the fixed part starts with offset and length (u32 each) of bytes that are the value's canonical bytes.
     const IS_BYTES: bool = false;
 

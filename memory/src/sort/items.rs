@@ -11,19 +11,54 @@ use super::order::{KeyScratch, RowOrder};
 use super::rows::{RowStore, Scratch};
 use crate::segment::{Segment, SegmentSource};
 
+/// Rows that were taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Put {
+    /// How many.
+    pub rows: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Bytes of the largest.
+    pub largest: usize,
+}
+
 /// Rows as items that are sorted.
-pub trait Items: Send + Sync {
+pub trait Items: Send + Sync + Sized {
     /// What stands for a row; its key is the first word of the row's.
     type Item: Item;
     /// The order of the rows.
-    type Order: RowOrder;
+    type Order: RowOrder + Clone;
 
     /// The order of the rows.
     fn order(&self) -> &Self::Order;
 
-    /// Takes a row; its item, or nothing where the source has no segment for it.
-    fn put(&mut self, row: &[u8], source: &dyn SegmentSource, scratch: &mut KeyScratch)
-    -> Option<Self::Item>;
+    /// The same without any rows, for segments of `segment_size` bytes.
+    fn fresh(&self, segment_size: usize) -> Self;
+
+    /// Whether items are rows in another form, and are merged as they are.
+    const ARE_ROWS: bool = false;
+
+    /// Takes rows from the start of `rows`, packed one behind the other, as many as there are items in `into`. None where the source
+    /// has no segment for the first.
+    fn put(
+        &mut self,
+        rows: &[u8],
+        into: &mut [Self::Item],
+        source: &dyn SegmentSource,
+        scratch: &mut KeyScratch,
+    ) -> Put;
+
+    /// Makes rows of items, one behind the other, where items [are rows](Items::ARE_ROWS).
+    fn write(&self, items: &[Self::Item], rows: &mut [u8]) {
+        let _ = (items, rows);
+        unreachable!("these items are no rows");
+    }
+
+    /// Whether `a` comes before `b` or is like it, where items [are rows](Items::ARE_ROWS).
+    fn at_most(&self, a: &Self::Item, b: &Self::Item) -> bool {
+        let _ = (a, b);
+        unreachable!("these items are no rows");
+    }
 
     /// The row of an item: where it lies, or in `scratch`.
     fn row<'a>(&'a self, item: Self::Item, scratch: &'a mut Scratch) -> &'a [u8];
@@ -57,7 +92,7 @@ impl<O: RowOrder> Located<O> {
     }
 }
 
-impl<O: RowOrder> Items for Located<O> {
+impl<O: RowOrder + Clone> Items for Located<O> {
     type Item = Entry;
     type Order = O;
 
@@ -65,11 +100,46 @@ impl<O: RowOrder> Items for Located<O> {
         &self.order
     }
 
-    #[inline]
-    fn put(&mut self, row: &[u8], source: &dyn SegmentSource, scratch: &mut KeyScratch) -> Option<Entry> {
-        let locator = self.rows.push(row, source)?;
-        let prefix = self.order.word(row, 0, scratch);
-        Some(Entry { prefix, locator })
+    fn fresh(&self, segment_size: usize) -> Self {
+        Located::new(self.order.clone(), segment_size)
+    }
+
+    fn put(
+        &mut self,
+        rows: &[u8],
+        into: &mut [Entry],
+        source: &dyn SegmentSource,
+        scratch: &mut KeyScratch,
+    ) -> Put {
+        let mut put = Put::default();
+        let stride = self.order.stride();
+        while put.rows < into.len() && put.bytes < rows.len() {
+            let rest = &rows[put.bytes..];
+            if stride == 0 {
+                let row = &rest[..self.order.row_size(rest)];
+                let Some(locator) = self.rows.push(row, source) else {
+                    break;
+                };
+                let prefix = self.order.word(row, 0, scratch);
+                into[put.rows] = Entry { prefix, locator };
+                (put.rows, put.bytes) = (put.rows + 1, put.bytes + row.len());
+                put.largest = put.largest.max(row.len());
+                continue;
+            }
+            let most = (into.len() - put.rows).min(rest.len() / stride) * stride;
+            let Some((count, first)) = self.rows.push_many(&rest[..most], source) else {
+                break;
+            };
+            let into = &mut into[put.rows..put.rows + count];
+            for ((row, entry), number) in rest.chunks_exact(stride).zip(into).zip(0u64..) {
+                let prefix = self.order.word(row, 0, scratch);
+                let locator = first + number * stride as u64;
+                *entry = Entry { prefix, locator };
+            }
+            (put.rows, put.bytes) = (put.rows + count, put.bytes + count * stride);
+            put.largest = stride;
+        }
+        put
     }
 
     #[inline]

@@ -9,9 +9,10 @@
 //! two pieces and a writer.
 
 use super::cursor::Cursor;
+use super::item_merge::ItemMerge;
 use super::items::Items;
 use super::merge::Merge;
-use super::order::KeyScratch;
+use super::order::{KeyScratch, RowOrder};
 use super::rows::Scratch;
 use super::run::{Piece, Run, RunWriter};
 use crate::error::{Error, Result};
@@ -22,6 +23,15 @@ use std::sync::Arc;
 
 /// Rows merged to a run between two looks at whoever calls.
 const ROWS_A_STEP: usize = 4096;
+
+/// Where merged rows go.
+pub trait RowOutput {
+    /// Takes a row; false where no more are wanted now.
+    fn push(&mut self, row: &[u8]) -> bool;
+
+    /// Lets `write` write rows of fixed size one behind the other into room for some and say how many; false where no more are wanted now.
+    fn fill(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool;
+}
 
 /// What a step has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +60,13 @@ pub struct Merger<I: Items> {
     merges: usize,
 }
 
-struct Running<I: Items> {
-    merge: Merge<I>,
-    /// Where the rows go; out of here where there is none.
-    writer: Option<RunWriter>,
+enum Running<I: Items> {
+    /// Rows go to a run.
+    Run(Merge<I>, RunWriter),
+    /// Rows go out of here.
+    Last(Merge<I>),
+    /// So do items that are rows, all in memory.
+    Items(ItemMerge<I>),
 }
 
 impl<I: Items> Merger<I>
@@ -79,7 +92,7 @@ where
         self.merges
     }
 
-    /// Gives rows to `emit` until it answers false, or there are no more.
+    /// Gives rows to `output` until it wants no more, or there are no more.
     ///
     /// # Errors
     /// Those of the spill store; `Memory` where not even two pieces find room.
@@ -88,42 +101,57 @@ where
         order: &I::Order,
         budget: &Budget,
         handle: &mut SpillHandle,
-        mut emit: impl FnMut(&[u8]) -> bool,
+        output: &mut impl RowOutput,
     ) -> Result<Step> {
-        let Some(running) = &mut self.running else {
-            if self.inputs.is_empty() {
-                return Ok(Step::Done);
-            }
-            self.running = Some(self.start(order, budget, handle)?);
-            return Ok(Step::More);
-        };
-        let merge = &mut running.merge;
-        let Some(writer) = &mut running.writer else {
-            while let Some(cursor) = merge.winner() {
-                let goes_on = emit(cursor.row(&mut self.scratch));
-                merge.advance(handle, order)?;
-                if !goes_on {
-                    return Ok(Step::More);
+        let mut is_over = false;
+        match &mut self.running {
+            None if self.inputs.is_empty() => return Ok(Step::Done),
+            None => self.running = Some(self.start(order, budget, handle)?),
+            Some(Running::Last(merge)) => {
+                is_over = true;
+                while let Some(cursor) = merge.winner() {
+                    let goes_on = output.push(cursor.row(&mut self.scratch));
+                    merge.advance(handle, order)?;
+                    if !goes_on {
+                        is_over = false;
+                        break;
+                    }
                 }
             }
+            Some(Running::Items(merge)) => {
+                while !merge.is_over() && output.fill(|room| merge.fill(room, order.stride())) {}
+                is_over = merge.is_over();
+            }
+            Some(Running::Run(merge, writer)) => {
+                for _ in 0..ROWS_A_STEP {
+                    let Some(cursor) = merge.winner() else {
+                        self.end_run(handle)?;
+                        break;
+                    };
+                    writer.push(cursor.word(), cursor.row(&mut self.scratch), handle)?;
+                    merge.advance(handle, order)?;
+                }
+            }
+        }
+        if is_over {
             self.running = None;
             return Ok(Step::Done);
-        };
-        for _ in 0..ROWS_A_STEP {
-            let Some(cursor) = merge.winner() else {
-                let running = self.running.take().expect("it is running");
-                let (run, staging) = running.writer.expect("it writes").finish(handle)?;
-                self.pool.push(staging);
-                self.pool.extend(running.merge.into_segments());
-                let piece = Run::Spilled(Arc::new(run)).whole();
-                self.inputs.push(Input { piece, is_own: true });
-                self.merges += 1;
-                return Ok(Step::More);
-            };
-            writer.push(cursor.word(), cursor.row(&mut self.scratch), handle)?;
-            merge.advance(handle, order)?;
         }
         Ok(Step::More)
+    }
+
+    /// Makes the run that was written a piece to be merged.
+    fn end_run(&mut self, handle: &mut SpillHandle) -> Result<()> {
+        let Some(Running::Run(merge, writer)) = self.running.take() else {
+            unreachable!("a run is being written");
+        };
+        let (run, staging) = writer.finish(handle)?;
+        self.pool.push(staging);
+        self.pool.extend(merge.into_segments());
+        let piece = Run::Spilled(Arc::new(run)).whole();
+        self.inputs.push(Input { piece, is_own: true });
+        self.merges += 1;
+        Ok(())
     }
 
     /// Starts the next merge.
@@ -134,9 +162,14 @@ where
         let all: usize = self.inputs.iter().map(segments).sum();
         if all <= available {
             let inputs = std::mem::take(&mut self.inputs);
+            if I::ARE_ROWS
+                && let Some(merge) = ItemMerge::of(inputs.iter().map(|input| &input.piece))
+            {
+                return Ok(Running::Items(merge));
+            }
             let merge = self.open(inputs, order, budget, handle)?;
             self.pool = Vec::new();
-            return Ok(Running { merge, writer: None });
+            return Ok(Running::Last(merge));
         }
         // The smallest first. Among equals the order of rows does not matter any more than among all: rows of equal
         // keys may come in another order than without this step.
@@ -167,8 +200,7 @@ where
         let staging = self.take(1, budget)?.pop().expect("one was asked for");
         let inputs = self.inputs.drain(..count).collect();
         let merge = self.open(inputs, order, budget, handle)?;
-        let writer = Some(RunWriter::new(staging));
-        Ok(Running { merge, writer })
+        Ok(Running::Run(merge, RunWriter::new(staging)))
     }
 
     fn open(

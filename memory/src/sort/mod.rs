@@ -4,18 +4,23 @@
 //! ranges; cursors over them, one merge, and merging in steps; the sorter.
 
 mod order;
+mod columns;
 pub mod kernel;
 mod rows;
 mod items;
+mod narrow;
 mod run;
 mod cursor;
 mod merge;
+mod item_merge;
 mod merger;
 mod split;
 mod sorter;
 
-pub use items::{Items, Located};
-pub use merger::{Merger, Step};
+pub use columns::{ColumnKind, ColumnOrder, KeyColumn};
+pub use items::{Items, Located, Put};
+pub use merger::{Merger, RowOutput, Step};
+pub use narrow::{Narrow, NarrowForm, NarrowRow, NumberRow, PairRow};
 pub use order::{KeyScratch, RowOrder};
 pub use rows::{RowStore, Scratch};
 pub use run::{MemoryRun, Piece, Run, RunBlock, RunWriter, SpilledRun};

@@ -75,6 +75,24 @@ impl RowStore {
         Some(self.locator(self.segments.len() - 1, at))
     }
 
+    /// Appends rows of fixed size, as many of them as the last segment or the next has room for; how many, and the locator of the
+    /// first: those of the others are a row's size apart. Nothing where the source has no segment.
+    #[inline]
+    pub fn push_many(&mut self, rows: &[u8], source: &dyn SegmentSource) -> Option<(usize, u64)> {
+        debug_assert!(self.stride > 0, "rows of fixed size");
+        if self.used + self.stride > self.segment_size {
+            let locator = self.push_in_next(&rows[..self.stride], source)?;
+            return Some((1, locator));
+        }
+        let at = self.used;
+        let count = ((self.segment_size - at) / self.stride).min(rows.len() / self.stride);
+        let bytes = count * self.stride;
+        let last = self.segments.back_mut().expect("an empty store has no room");
+        last[at..at + bytes].copy_from_slice(&rows[..bytes]);
+        self.used += bytes;
+        Some((count, self.locator(self.segments.len() - 1, at)))
+    }
+
     fn locator(&self, index: usize, offset: usize) -> u64 {
         (u64::from(self.first) + index as u64) << 32 | offset as u64
     }

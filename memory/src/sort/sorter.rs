@@ -10,12 +10,16 @@
 //!    time and twice as many each time after, until half of them leave at a time: so only the excess is spilled where it is
 //!    small, and there are few runs where it is large.
 //! 3. What is left after the last row is sorted and stays in memory.
+//! 4. Where only the first rows are wanted, so many are kept each time that there are twice as many, and the last of them is the
+//!    *bound*: of the rows that come then those behind it are not even taken. Runs are as short. Each row costs a comparison with the
+//!    bound, and each that is kept, some of the sort of twice as many rows; a heap of rows would cost log₂ n for each that is kept.
 //!
 //! # Memory
 //! Least: 8 segments and twice those of the largest row. One is kept for writing runs.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 
 use super::items::Items;
 use super::kernel::{Chunks, Item};
@@ -33,6 +37,12 @@ const RESERVED_PART: usize = 16;
 /// The part of the rows that leaves first.
 const FIRST_PART: usize = 16;
 
+/// Where few rows are wanted, so many more are taken before they are sorted.
+const LEAST_BEHIND: u64 = 4096;
+
+/// And how often it is looked whether there is memory for them.
+const ROWS_A_LOOK: u64 = 16;
+
 /// Segments that the sort of items makes good use of.
 const SPARES: usize = 288;
 
@@ -48,7 +58,7 @@ impl SegmentSource for Bounded {
     }
 
     fn try_take(&self) -> Option<Segment> {
-        match self.budget.held() < self.most.load(Ordering::Relaxed) {
+        match self.budget.held() < self.most.load(Atomic::Relaxed) {
             true => self.budget.try_take(),
             false => None,
         }
@@ -68,6 +78,10 @@ pub struct Sorter<I: Items> {
     part: usize,
     rows: u64,
     largest: usize,
+    /// How many rows are wanted; all where it is `None`.
+    limit: Option<u64>,
+    /// The first word and the bytes of a row behind which no row is wanted.
+    bound: Option<Bound>,
     /// Memory for the merge.
     reserved: Vec<Segment>,
     peak: usize,
@@ -96,10 +110,20 @@ where
             part: FIRST_PART,
             rows: 0,
             largest: 0,
+            limit: None,
+            bound: None,
             reserved: Vec::new(),
             peak: 0,
             keys: KeyScratch::default(),
             scratch: Scratch::default(),
+        }
+    }
+
+    /// The same, of which only the first `limit` rows are wanted: its runs have at least these, each.
+    pub fn with_limit(self, limit: u64) -> Self {
+        Sorter {
+            limit: Some(limit),
+            ..self
         }
     }
 
@@ -152,32 +176,107 @@ where
     ///
     /// # Errors
     /// Those of the spill store; `Memory` where a row finds no room even by itself.
-    pub fn push(&mut self, mut rows: &[u8]) -> Result<()> {
+    pub fn push(&mut self, rows: &[u8]) -> Result<()> {
+        match self.limit {
+            None => self.take(rows),
+            Some(limit) => self.take_first(rows, limit),
+        }
+    }
+
+    /// Takes those of some rows that may be among the first `limit`.
+    fn take_first(&mut self, mut rows: &[u8], limit: u64) -> Result<()> {
         while !rows.is_empty() {
             let size = self.items.order().row_size(rows);
             let (row, rest) = rows.split_at(size);
-            self.push_row(row)?;
             rows = rest;
+            if limit == 0 || self.is_behind_bound(row) {
+                continue;
+            }
+            self.take(row)?;
+            let rows = self.filling.len() as u64;
+            if rows / 2 >= limit && rows - limit >= LEAST_BEHIND || self.is_time_to_keep(limit, rows) {
+                self.keep_first(limit)?;
+            }
         }
         Ok(())
     }
 
+    /// Whether memory for the first rows will not be there if more are taken.
     #[inline]
-    fn push_row(&mut self, row: &[u8]) -> Result<()> {
-        loop {
-            if self.filling.room() == 0 {
-                self.extend(row.len())?;
-                continue;
+    fn is_time_to_keep(&self, limit: u64, rows: u64) -> bool {
+        if !rows.is_multiple_of(ROWS_A_LOOK) || 4 * rows < 5 * limit {
+            return false;
+        }
+        let needed = self.revocable() as u64 * limit / rows + 2;
+        (self.source.budget.available() as u64) < 2 * needed
+    }
+
+    #[inline]
+    fn is_behind_bound(&mut self, row: &[u8]) -> bool {
+        let Some(bound) = &self.bound else {
+            return false;
+        };
+        let order = self.items.order();
+        match order.word(row, 0, &mut self.keys).cmp(&bound.0) {
+            Ordering::Equal => order.compare(row, bytes_of(bound), &mut self.keys).is_ge(),
+            order => order.is_gt(),
+        }
+    }
+
+    /// Keeps the first `limit` of the rows in memory: there, or, where there is no memory to copy them to, on disk.
+    fn keep_first(&mut self, limit: u64) -> Result<()> {
+        let mut spares = self.spares();
+        self.items.sort(&mut self.filling, &mut spares);
+        drop(spares);
+        let segment_size = self.source.segment_size();
+        let (mut kept, mut items) = (Chunks::new(segment_size), self.items.fresh(segment_size));
+        let first = self.filling.iter().take(limit as usize);
+        let is_kept = first.into_iter().all(|item| {
+            if kept.room() == 0 {
+                match self.source.budget.try_take() {
+                    Some(segment) => kept.push_segment(segment),
+                    None => return false,
+                }
             }
-            let Some(item) = self.items.put(row, &self.source, &mut self.keys) else {
-                self.make_room(row.len())?;
-                continue;
-            };
-            self.filling.push(item);
-            self.rows += 1;
-            self.largest = self.largest.max(row.len());
+            let row = self.items.row(item, &mut self.scratch);
+            let put = items.put(row, kept.room_mut(), &self.source.budget, &mut self.keys);
+            kept.advance(put.rows);
+            put.rows > 0
+        });
+        if is_kept {
+            self.set_bound(limit);
+            (self.filling, self.items) = (kept, items);
             return Ok(());
         }
+        drop((kept, items));
+        self.source.budget.withdraw();
+        self.spill(self.filling.segments())
+    }
+
+    /// Notes that no row behind number `limit` of the sorted rows in memory is wanted.
+    fn set_bound(&mut self, limit: u64) {
+        if let Some(item) = self.filling.iter().nth(limit as usize - 1) {
+            self.bound = Some(bound_of(&self.items, item, &mut self.scratch));
+        }
+    }
+
+    fn take(&mut self, mut rows: &[u8]) -> Result<()> {
+        while !rows.is_empty() {
+            if self.filling.room() == 0 {
+                self.extend(self.items.order().row_size(rows))?;
+                continue;
+            }
+            let put = (self.items).put(rows, self.filling.room_mut(), &self.source, &mut self.keys);
+            if put.rows == 0 {
+                self.make_room(self.items.order().row_size(rows))?;
+                continue;
+            }
+            self.filling.advance(put.rows);
+            self.rows += put.rows as u64;
+            self.largest = self.largest.max(put.largest);
+            rows = &rows[put.bytes..];
+        }
+        Ok(())
     }
 
     #[cold]
@@ -204,12 +303,12 @@ where
         if self.filling.is_empty() {
             let budget = &self.source.budget;
             let (most, needed) = (
-                self.source.most.load(Ordering::Relaxed),
+                self.source.most.load(Atomic::Relaxed),
                 size.div_ceil(budget.segment_size()) + 2,
             );
             if most < budget.maximum() {
                 // There is nothing to merge it with yet.
-                self.source.most.store(budget.maximum(), Ordering::Relaxed);
+                self.source.most.store(budget.maximum(), Atomic::Relaxed);
                 return Ok(());
             }
             return Err(Error::memory(format!(
@@ -217,6 +316,11 @@ where
                 budget.owner(),
                 budget.available()
             )));
+        }
+        if let Some(limit) = self.limit
+            && 4 * self.filling.len() as u64 >= 5 * limit
+        {
+            return self.keep_first(limit);
         }
         let count = self.filling.segments().div_ceil(self.part);
         self.spill(count)?;
@@ -243,9 +347,21 @@ where
             Some(staging) => staging,
             None => self.take_one()?,
         };
+        if let Some(limit) = self.limit
+            && let Some(last) = leaving.iter().nth(limit.saturating_sub(1) as usize)
+        {
+            let bound = bound_of(&self.items, last, &mut self.scratch);
+            let is_tighter = !self.is_behind_bound(bytes_of(&bound));
+            if is_tighter {
+                self.bound = Some(bound);
+            }
+        }
+        let mut left = self.limit.unwrap_or(u64::MAX);
         let mut writer = RunWriter::new(staging);
         while let Some(chunk) = leaving.pop_front() {
             let items = chunk.items::<I::Item>();
+            let items = &items[..left.min(items.len() as u64) as usize];
+            left -= items.len() as u64;
             for (place, item) in items.iter().enumerate() {
                 if let Some(next) = items.get(place + 8) {
                     self.items.prefetch(*next);
@@ -357,6 +473,20 @@ where
             peak_segments: peak,
         })
     }
+}
+
+/// A row behind which none is wanted.
+type Bound = (u64, Vec<u128>, usize);
+
+fn bound_of<I: Items>(items: &I, item: I::Item, scratch: &mut Scratch) -> Bound {
+    let row = items.row(item, scratch);
+    let mut words = vec![0u128; row.len().div_ceil(16)];
+    zerocopy::IntoBytes::as_mut_bytes(words.as_mut_slice())[..row.len()].copy_from_slice(row);
+    (item.key(), words, row.len())
+}
+
+fn bytes_of((_, words, size): &Bound) -> &[u8] {
+    &zerocopy::IntoBytes::as_bytes(words.as_slice())[..*size]
 }
 
 /// What a sorter leaves.

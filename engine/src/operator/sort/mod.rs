@@ -12,3 +12,6 @@ pub(crate) use sorting::Sorting;
 
 /// The kind of the operator in plans. It needs an end of its input: the graph refuses it where there is none.
 pub(crate) const SORT: &str = "sort";
+
+/// The kind of the operator that sends the first rows only, likewise.
+pub(crate) const TOP: &str = "top";

@@ -8,7 +8,6 @@ use std::marker::PhantomData;
 /// Rows of `R` in the order of fields.
 pub(crate) struct FieldOrder<R, F> {
     fields: F,
-    key_size: Option<usize>,
     record: PhantomData<fn(R)>,
 }
 
@@ -16,7 +15,6 @@ impl<R: Record, F: SortFields<R>> FieldOrder<R, F> {
     pub(crate) fn new(fields: F) -> Self {
         FieldOrder {
             fields,
-            key_size: fields.key_size(),
             record: PhantomData,
         }
     }
@@ -40,7 +38,7 @@ impl<R: Record, F: SortFields<R>> RowOrder for FieldOrder<R, F> {
     }
 
     fn key_size(&self) -> Option<usize> {
-        self.key_size
+        None
     }
 
     #[inline]

@@ -12,7 +12,7 @@ use crate::batch::{Batch, BatchWriter, Batches};
 use crate::metrics::OperatorMetrics;
 use crate::operator::{Downstream, Finish, Operator};
 use crate::record::Record;
-use forebay_memory::sort::{Items, Merger, Sorted, Sorter, Step};
+use forebay_memory::sort::{Items, Merger, RowOutput, Sorted, Sorter, Step};
 use forebay_memory::{Budget, Result, SpillHandle, SpillStats};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub(crate) struct Sorting<R: Record, I: Items> {
     subtask: Share,
     writer: BatchWriter<R>,
     position: u64,
+    /// Rows that are still to be sent at most.
+    left: u64,
     /// Of phases that are over.
     peak_segments: usize,
     spilled: SpillStats,
@@ -61,6 +63,7 @@ where
         shared: Arc<Shared<I>>,
     ) -> Self {
         Sorting {
+            left: u64::MAX,
             phase: Phase::Filling(Box::new(Sorter::new(items, budget, handle))),
             shared,
             subtask,
@@ -69,6 +72,19 @@ where
             peak_segments: 0,
             spilled: SpillStats::default(),
             record: PhantomData,
+        }
+    }
+
+    /// The same, of the first `limit` rows.
+    pub(crate) fn with_limit(self, limit: u64) -> Self {
+        let phase = match self.phase {
+            Phase::Filling(sorter) => Phase::Filling(Box::new(sorter.with_limit(limit))),
+            phase => phase,
+        };
+        Sorting {
+            phase,
+            left: limit,
+            ..self
         }
     }
 
@@ -81,16 +97,16 @@ where
             if !down.has_room() {
                 break;
             }
-            let mut full = None;
-            let writer = &mut self.writer;
-            let step = merger.step(&sorted.order, &sorted.budget, &mut sorted.handle, |row| {
-                full = writer.push_row(row);
-                full.is_none()
-            })?;
-            if let Some(batch) = full {
+            let mut output = Batching {
+                writer: &mut self.writer,
+                full: None,
+                left: &mut self.left,
+            };
+            let step = merger.step(&sorted.order, &sorted.budget, &mut sorted.handle, &mut output)?;
+            if let Some(batch) = output.full {
                 down.send(batch)?;
             }
-            if step == Step::Done {
+            if step == Step::Done || self.left == 0 {
                 if let Some(batch) = self.writer.take() {
                     down.send(batch)?;
                 }
@@ -99,6 +115,41 @@ where
         }
         self.peak_segments = self.peak_segments.max(sorted.budget.held());
         Ok(Finish::More)
+    }
+}
+
+/// Takes merged rows until a batch is full.
+struct Batching<'a, R> {
+    writer: &'a mut BatchWriter<R>,
+    full: Option<Batch>,
+    left: &'a mut u64,
+}
+
+impl<R: Record> RowOutput for Batching<'_, R> {
+    #[inline]
+    fn push(&mut self, row: &[u8]) -> bool {
+        if *self.left == 0 {
+            return false;
+        }
+        *self.left -= 1;
+        self.full = self.writer.push_row(row);
+        self.full.is_none()
+    }
+
+    fn fill(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        let most = usize::try_from(*self.left).unwrap_or(usize::MAX);
+        if most == 0 {
+            return false;
+        }
+        let (full, room) = self.writer.room(most.min(usize::MAX / R::STRIDE.max(1)));
+        let rows = write(room);
+        *self.left -= rows as u64;
+        self.writer.advance(rows);
+        self.full = match self.writer.is_single() {
+            true => self.writer.take(),
+            false => full,
+        };
+        self.full.is_none()
     }
 }
 

@@ -132,6 +132,28 @@ impl<T: Item> Chunks<T> {
         true
     }
 
+    /// The places that the last segment has room for, to be filled from the first on; see [`Chunks::advance`].
+    #[inline]
+    pub fn room_mut(&mut self) -> &mut [T] {
+        match self.list.back_mut() {
+            Some(chunk) => &mut all_mut(&mut chunk.segment)[chunk.len..],
+            None => &mut [],
+        }
+    }
+
+    /// Counts items that were written to [`Chunks::room_mut`].
+    ///
+    /// # Panics
+    /// Where there was no room for so many.
+    #[inline]
+    pub fn advance(&mut self, items: usize) {
+        assert!(items <= self.room(), "items are written where there is room");
+        if let Some(chunk) = self.list.back_mut() {
+            chunk.len += items;
+            self.items += items;
+        }
+    }
+
     /// Appends an empty segment, to be filled.
     pub fn push_segment(&mut self, segment: Segment) {
         self.push_chunk(Chunk { segment, len: 0 });
