@@ -34,6 +34,16 @@ impl<I: Record, R: Record, S: Stage<I, R>> Stream<I, R, S> {
     /// # }
     /// ```
     pub fn aggregate<A: Aggregate<R>>(self, aggregate: A) -> Stream<A::Out> {
+        self.total(aggregate, None)
+    }
+
+    /// The aggregates of all records, once, after the last record. Of a source that does not end, never; of no record there is
+    /// no result.
+    pub fn aggregate_final<A: Aggregate<R>>(self, aggregate: A) -> Stream<A::Out> {
+        self.total(aggregate, Some(Emission::Final))
+    }
+
+    fn total<A: Aggregate<R>>(self, aggregate: A, emission: Option<Emission>) -> Stream<A::Out> {
         const {
             assert!(A::LANES + A::PARTS > 0, "an aggregate has a state");
         }
@@ -46,7 +56,7 @@ impl<I: Record, R: Record, S: Stage<I, R>> Stream<I, R, S> {
         };
         let (local, detail) = (aggregate.clone(), aggregate.describe());
         let mut node = operator_node::<Partial<()>>("local aggregate", Vec::new(), inputs, move |context| {
-            let is_bypassed = emission_in(context, None) != Emission::Final;
+            let is_bypassed = emission_in(context, emission) != Emission::Final;
             let batches = context.batches.clone();
             Box::new(Total::<R, A>::new(
                 local.clone(),
@@ -65,7 +75,7 @@ impl<I: Record, R: Record, S: Stage<I, R>> Stream<I, R, S> {
         } = partials.key_by(first::<Partial<()>>());
         let least = least_segments(0, environment.runtime().plan());
         let totals = keyed_node(&environment, "aggregate", inputs, detail, least, move |context| {
-            let setting = setting(context, emission_in(context, None))?;
+            let setting = setting(context, emission_in(context, emission))?;
             let states = || States::<R, A>::new(aggregate.clone());
             let (shape, skip_bits) = (shape(context), setting.skip_bits);
             Ok(Box::new(GroupedAggregate::new(

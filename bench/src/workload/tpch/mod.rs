@@ -14,8 +14,18 @@
 
 pub mod tables;
 mod published;
+mod nations;
 mod q01;
+mod q03;
+mod q04;
+mod q05;
 mod q06;
+mod q09;
+mod q10;
+mod q12;
+mod q13;
+mod q14;
+mod q18;
 
 use super::input::hash_of;
 use super::{Answer, Bare, Outcome, Workload, output};
@@ -34,8 +44,26 @@ use tables::{TableFile, TableWriter, write_tables};
 
 /// See [`q01`].
 pub const Q1: Workload = workload::<q01::Q1>();
+/// See [`q03`].
+pub const Q3: Workload = workload::<q03::Q3>();
+/// See [`q04`].
+pub const Q4: Workload = workload::<q04::Q4>();
+/// See [`q05`].
+pub const Q5: Workload = workload::<q05::Q5>();
 /// See [`q06`].
 pub const Q6: Workload = workload::<q06::Q6>();
+/// See [`q09`].
+pub const Q9: Workload = workload::<q09::Q9>();
+/// See [`q10`].
+pub const Q10: Workload = workload::<q10::Q10>();
+/// See [`q12`].
+pub const Q12: Workload = workload::<q12::Q12>();
+/// See [`q13`].
+pub const Q13: Workload = workload::<q13::Q13>();
+/// See [`q14`].
+pub const Q14: Workload = workload::<q14::Q14>();
+/// See [`q18`].
+pub const Q18: Workload = workload::<q18::Q18>();
 
 /// A query.
 trait Query: 'static {
@@ -52,11 +80,9 @@ trait Query: 'static {
 
     /// Writes the columns that it reads.
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()>;
-    /// The job: its result, in one subtask.
+    /// The job: its result in order.
     fn job(environment: &Environment, tables: &TableFile) -> Stream<Self::Row>;
-    /// Puts the rows of the job in order.
-    fn order(_: &mut [Self::Row]) {}
-    /// The result in order, computed plainly.
+    /// The result, computed plainly.
     fn plain(data: &TpchData) -> Vec<Self::Row>;
     /// The values of a row, as the specification has them.
     fn values(row: <Self::Row as Record>::View<'_>) -> Vec<Value>;
@@ -161,7 +187,6 @@ fn run<Q: Query>(environment: &Environment, setting: &Setting) -> Result<Outcome
         let collected = results.collect();
         summary = environment.execute(Q::NAME)?;
         rows = collected.take();
-        Q::order(&mut rows);
         if scale(setting) == 1.0 {
             published::check(Q::NUMBER, rows.iter().map(|row| Q::values(row.view())))?;
         }
@@ -176,7 +201,11 @@ fn run<Q: Query>(environment: &Environment, setting: &Setting) -> Result<Outcome
 }
 
 fn oracle<Q: Query>(setting: &Setting) -> Result<Answer> {
-    Ok(answer(Q::plain(&TpchData::new(scale(setting), Q::COMMENTS)?)))
+    let rows = Q::plain(&TpchData::new(scale(setting), Q::COMMENTS)?);
+    if scale(setting) == 1.0 {
+        published::check(Q::NUMBER, rows.iter().map(|row| Q::values(row.view())))?;
+    }
+    Ok(answer(rows))
 }
 
 /// Rows in order as an answer: each is hashed with its place.
@@ -215,6 +244,26 @@ fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
     }
 }
 
+/// The first rows of those that are in order.
+fn first_rows<R: Record>(sorted: Stream<R>, most: usize) -> Stream<R> {
+    let mut left = most;
+    sorted
+        .parallelism(1)
+        .filter(move |_: R::View<'_>| {
+            let is_meant = left > 0;
+            left = left.saturating_sub(1);
+            is_meant
+        })
+        .name("first rows")
+        .parallelism(1)
+}
+
+/// Whether a text has one word and another behind it, as `like '%one%another%'` asks.
+fn has_in_order(text: &str, [one, another]: [&str; 2]) -> bool {
+    text.find(one)
+        .is_some_and(|at| text[at + one.len()..].contains(another))
+}
+
 /// A day of the calendar.
 const fn day(year: i32, month: u32, day: u32) -> Date {
     // Days before the year, then before the month: Date::from_calendar is no constant function.
@@ -233,7 +282,65 @@ fn mean_of_hundredths(sum: i64, count: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{WORKLOADS, environment};
     use super::*;
+    use crate::setting::Mode;
+    use forebay::Runtime;
+    use forebay_memory::Plan;
+
+    fn queries() -> impl Iterator<Item = &'static Workload> {
+        WORKLOADS.iter().filter(|workload| is_query(workload.name))
+    }
+
+    #[test]
+    fn every_query_equals_its_oracle_in_any_memory() {
+        let mut spilled = 0;
+        for workload in queries() {
+            let mut setting = super::super::tests::setting(workload.name);
+            let _input = (workload.prepare)(&mut setting).expect(workload.name);
+            let expected = (workload.oracle)(&setting).expect(workload.name);
+            assert!(expected.records > 0, "{} finds something", workload.name);
+            for mode in [Mode::Batch, Mode::Streaming] {
+                let setting = Setting {
+                    mode,
+                    ..setting.clone()
+                };
+                // The least of these that all of its operators have their minimum in, and plenty.
+                let mut is_least = true;
+                for managed in [64, 128, 256, 512, 16_384] {
+                    let plan = Plan::with_segments(managed, 512, 4096).expect("a plan for tests");
+                    let runtime = Runtime::new(plan).expect("the plan's memory is to be had");
+                    let case = format!("{} {mode:?} {managed} segments", workload.name);
+                    match (workload.run)(&environment(&runtime, &setting), &setting) {
+                        Ok(outcome) => {
+                            assert_eq!(outcome.answer, expected, "{case}");
+                            if is_least {
+                                spilled += outcome.summary.spilled_bytes_written();
+                            }
+                            is_least = false;
+                        }
+                        Err(error) => {
+                            assert!(
+                                error.to_string().contains("memory.managed_size"),
+                                "{case}: {error}"
+                            );
+                            assert!(is_least, "{case}: {error}");
+                        }
+                    }
+                    assert_eq!(runtime.manager().outstanding(), 0, "{case}");
+                }
+                assert!(!is_least, "{} runs in some memory", workload.name);
+            }
+        }
+        assert!(spilled > 0, "the least memory is less than some query wants");
+    }
+
+    #[test]
+    fn words_are_found_in_order_only() {
+        let words = ["special", "requests"];
+        assert!(has_in_order("a special, requests", words) && has_in_order("specialrequests", words));
+        assert!(!has_in_order("requests are special", words) && !has_in_order("special request", words));
+    }
 
     #[test]
     fn days_are_those_of_the_calendar() {

@@ -110,11 +110,7 @@ impl Query for Q1 {
                 count(),
             ))
             .map(|(group, sums)| summary(group, sums))
-            .name("summary")
-    }
-
-    fn order(rows: &mut [Summary]) {
-        rows.sort_by(|a, b| (&a.return_flag, &a.status).cmp(&(&b.return_flag, &b.status)));
+            .sort_by((Summary::return_flag, Summary::status))
     }
 
     fn plain(data: &TpchData) -> Vec<Summary> {

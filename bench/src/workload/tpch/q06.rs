@@ -4,7 +4,8 @@
 use super::tables::{TableFile, TableWriter};
 use super::{Query, Value, day};
 use crate::data::tpch::{TablePart, TpchData, date};
-use forebay::record::{Date, Decimal, Record, first, second};
+use forebay::aggregate::sum;
+use forebay::record::{Date, Decimal, Record, itself};
 use forebay::{Environment, Stream};
 use std::io;
 
@@ -55,10 +56,9 @@ impl Query for Q6 {
                     && DISCOUNTS.contains(&line.discount)
                     && line.quantity < QUANTITY_BELOW
             })
-            .map(|line| (0u8, line.extended_price * i64::from(line.discount)))
-            .group_by(first::<(u8, i64)>())
-            .aggregate_final(forebay::aggregate::sum(second::<(u8, i64)>()))
-            .map(|(_, sum)| (Decimal::new(sum.into(), 4),))
+            .map(|line| line.extended_price * i64::from(line.discount))
+            .aggregate_final(sum(itself()))
+            .map(|sum| (Decimal::new(sum.into(), 4),))
             .name("revenue")
     }
 
