@@ -7,6 +7,7 @@ mod rows;
 mod pages;
 mod spill_blocks;
 mod exchange;
+mod sorting;
 
 use criterion::{criterion_group, criterion_main};
 
@@ -26,6 +27,7 @@ criterion_group!(
     rows::benchmark,
     pages::benchmark,
     spill_blocks::benchmark,
-    exchange::benchmark
+    exchange::benchmark,
+    sorting::benchmark
 );
 criterion_main!(floors);

@@ -1,11 +1,16 @@
 //! Sorting within the segments that the items are in, by positions: for when there is no other memory.
 //!
 //! # Algorithm
-//! Quicksort over positions (pivot: the median of three; Hoare's partition, which divides equal items evenly) until a range is
-//! in one segment, where `sort_unstable_by` takes over. A range that has been divided 2·log₂ n times is sorted by heap.
+//! [`sort_by_digits`]: the highest eight bits in which keys differ are counted, and each item is exchanged with the one that is in its
+//! place until all are in theirs (American flag sort; McIlroy, Bostic and McIlroy 1993); then each bucket in the same way, down to
+//! [`FEW`] items or one segment.
+//!
+//! [`sort`], by comparisons: quicksort over positions (pivot: the median of three; Hoare's partition, which divides equal items
+//! evenly) until a range is in one segment, where `sort_unstable_by` takes over. A range that has been divided 2·log₂ n times is
+//! sorted by heap. A range that is in order is left alone.
 //!
 //! # Cost
-//! n·log₂ n comparisons, each with two looks into the list of segments: some four times the time of the radix sort.
+//! By digits some three times the time of the radix sort that has other memory, by comparisons eight times.
 
 use std::cmp::Ordering;
 
@@ -67,13 +72,80 @@ impl<'a, T: Item> Space<'a, T> {
     }
 }
 
-/// Sorts the places from `start` to `end`.
+/// Ranges of at most this many items are sorted by comparisons.
+const FEW: usize = 512;
+
+/// Sorts the places from `start` to `end` by keys, and by `compare`, which agrees with them.
+pub(super) fn sort_by_digits<T: Item>(
+    space: &mut Space<'_, T>,
+    start: usize,
+    end: usize,
+    compare: &mut impl FnMut(&T, &T) -> Ordering,
+) {
+    if end - start <= FEW || space.slice(start, end).is_some() {
+        sort(space, start, end, compare);
+        return;
+    }
+    let (mut all, mut any) = (u64::MAX, 0);
+    for place in start..end {
+        let key = space.at(place).key();
+        all &= key;
+        any |= key;
+    }
+    let varying = all ^ any;
+    if varying == 0 {
+        sort(space, start, end, compare);
+        return;
+    }
+    let shift = (64 - varying.leading_zeros()).saturating_sub(8);
+    let digit = |item: &T| usize::from((item.key() >> shift) as u8);
+    let mut next = [0usize; 256];
+    for place in start..end {
+        next[digit(&space.at(place))] += 1;
+    }
+    let mut ends = [0usize; 256];
+    let mut sum = start;
+    for (next, end) in next.iter_mut().zip(&mut ends) {
+        sum += std::mem::replace(next, sum);
+        *end = sum;
+    }
+    for bucket in 0..256 {
+        while next[bucket] < ends[bucket] {
+            let hole = next[bucket];
+            let mut item = space.at(hole);
+            loop {
+                let target = digit(&item);
+                let place = next[target];
+                next[target] += 1;
+                if target == bucket {
+                    space.put(hole, item);
+                    break;
+                }
+                let displaced = space.at(place);
+                space.put(place, item);
+                item = displaced;
+            }
+        }
+    }
+    let mut first = start;
+    for end in ends {
+        sort_by_digits(space, first, end, compare);
+        first = end;
+    }
+}
+
+/// Sorts the places from `start` to `end` by comparisons.
 pub(super) fn sort<T: Item>(
     space: &mut Space<'_, T>,
     start: usize,
     end: usize,
     compare: &mut impl FnMut(&T, &T) -> Ordering,
 ) {
+    if space.slice(start, end).is_none()
+        && (start + 1..end).all(|place| compare(&space.at(place - 1), &space.at(place)).is_le())
+    {
+        return;
+    }
     let divisions = 2 * (end - start).max(1).ilog2();
     divide(space, start, end, compare, divisions);
 }

@@ -81,7 +81,8 @@ pub(super) fn find<T: Item>(items: &Chunks<T>) -> Order {
                 }
             }
             rest = &rest[len..];
-            if !rest.is_empty() {
+            // Where keys were all equal so far, the next one says that the run descends.
+            if !rest.is_empty() && way.is_ne() {
                 if runs.count + 1 >= MOST_RUNS {
                     return Order::None;
                 }

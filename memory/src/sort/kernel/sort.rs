@@ -141,7 +141,7 @@ impl<T: Item, X: Ties> Sorter<'_, T, X> {
         }
         let (items, capacity) = (input.len(), input.segment_capacity());
         let mut space = Space::new(input.spaces_mut(), capacity);
-        in_place::sort(&mut space, 0, items, &mut |a, b| compare(self.ties, depth, a, b));
+        in_place::sort_by_digits(&mut space, 0, items, &mut |a, b| compare(self.ties, depth, a, b));
         drop(space);
         self.output.append_dense(&mut input, self.spares);
     }
