@@ -6,7 +6,7 @@ use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput};
 use forebay_memory::manager::Budget;
 use forebay_memory::sort::kernel::{
-    Chunks, Entry, Item, MergeItems, Pair, sort_entries, sort_pairs, sort_u64,
+    Chunks, Code, Entry, Item, LoserTree, MergeItems, Pair, Stream, sort_entries, sort_pairs, sort_u64,
 };
 use forebay_memory::{MemoryManager, Segment, SegmentSource};
 use std::cmp::{Ordering, Reverse};
@@ -105,6 +105,7 @@ pub fn benchmark(criterion: &mut Criterion) {
     }
     group.finish();
     merging(criterion);
+    merging_rows(criterion);
 }
 
 /// Sorted streams of random numbers, 4 M in all, merged into a buffer of 32 KiB.
@@ -154,6 +155,103 @@ fn merging(criterion: &mut Criterion) {
                     }
                 }
                 sum
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Keys of 24 bytes, the first 12 the same in all, with the codes that a run would have stored.
+struct Keys<'a> {
+    keys: &'a [[u8; 24]],
+    codes: &'a [Code],
+    at: usize,
+}
+
+impl Stream for Keys<'_> {
+    #[inline]
+    fn code(&self) -> Code {
+        self.codes.get(self.at).copied().unwrap_or(Code::END)
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        &self.keys[self.at]
+    }
+}
+
+/// Sorted streams of byte-comparable keys, merged by offset-value codes and by a heap that compares keys.
+fn merging_rows(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("merging rows");
+    group.sample_size(10);
+    let count = size(1_000_000, 10_000) as u64;
+    group.throughput(Throughput::Elements(count));
+    for streams in [4, 16, 64] {
+        let sorted: Vec<Vec<[u8; 24]>> = (0..streams)
+            .map(|stream| {
+                let mut keys: Vec<[u8; 24]> = (stream..count)
+                    .step_by(streams as usize)
+                    .map(|i| {
+                        let mut key = [b'k'; 24];
+                        key[12..20].copy_from_slice(&mix(i).to_be_bytes());
+                        key
+                    })
+                    .collect();
+                keys.sort_unstable();
+                keys
+            })
+            .collect();
+        let codes: Vec<Vec<Code>> = sorted
+            .iter()
+            .map(|keys| {
+                let shared = |i: usize| {
+                    keys[i - 1]
+                        .iter()
+                        .zip(&keys[i])
+                        .take_while(|(a, b)| a == b)
+                        .count()
+                };
+                (0..keys.len())
+                    .map(|i| Code::new(if i == 0 { 0 } else { shared(i) }, &keys[i]))
+                    .collect()
+            })
+            .collect();
+        group.bench_function(format!("{streams} streams, codes"), |bencher| {
+            bencher.iter(|| {
+                let mut streams: Vec<Keys> = sorted
+                    .iter()
+                    .zip(&codes)
+                    .map(|(keys, codes)| Keys { keys, codes, at: 0 })
+                    .collect();
+                let mut tree = LoserTree::new(&streams);
+                let mut rows = 0u64;
+                while let Some(winner) = tree.winner() {
+                    black_box(streams[winner].key());
+                    rows += 1;
+                    streams[winner].at += 1;
+                    tree.advanced(&streams);
+                }
+                assert_eq!(rows, count);
+            });
+        });
+        group.bench_function(format!("{streams} streams, std's heap"), |bencher| {
+            bencher.iter(|| {
+                let mut at = vec![0; sorted.len()];
+                let mut heap: BinaryHeap<_> = (0..sorted.len())
+                    .filter_map(|stream| Some(Reverse((sorted[stream].first()?, stream))))
+                    .collect();
+                let mut rows = 0u64;
+                while let Some(mut top) = heap.peek_mut() {
+                    let (key, stream) = top.0;
+                    black_box(key);
+                    rows += 1;
+                    at[stream] += 1;
+                    match sorted[stream].get(at[stream]) {
+                        Some(next) => *top = Reverse((next, stream)),
+                        None => drop(std::collections::binary_heap::PeekMut::pop(top)),
+                    }
+                }
+                assert_eq!(rows, count);
             });
         });
     }
