@@ -9,7 +9,7 @@
 //!    is sorted by comparisons of keys; if its keys are all equal, by the next words of its rows.
 //!
 //! # Cost
-//! For random numbers of 64 bits, 4.5 ns each; for entries, 7 ns.
+//! For random numbers of 64 bits about 7 ns each, of the 11 that the whole sort takes; for entries about 10.
 
 use super::chunks::Chunks;
 use super::distribute::Bits;

@@ -1,4 +1,16 @@
-//! The CPU kernels of sorting: items of a key of 64 bits in lists of segments, sorted in memory; sorted streams merged.
+//! The CPU kernels of sorting: items with a key of 64 bits in lists of segments, sorted in memory; sorted streams merged.
+//!
+//! # Interface
+//! [`Chunks`] are filled; [`sort_entries`], [`sort_u64`] or [`sort_pairs`] sorts them, with spare segments or without; [`MergeItems`] merges
+//! sorted lists of numbers or pairs, [`LoserTree`] streams of rows.
+//!
+//! # Invariants
+//! I1. No segment is taken or lost, and a sorted list has no more than its items need: the tests' `check`
+//!     (`memory/tests/sort_kernel.rs`), `a_comparison_that_panics_loses_no_segment`.
+//! I2. The result is the same whatever the spares, the chunks and their gaps: every test sorts with none to a thousand.
+//!
+//! # Cost
+//! docs/decisions/018-sorting-in-segments.md has the figures.
 
 mod item;
 mod chunks;
