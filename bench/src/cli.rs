@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::data::tpch::{LEAST_SCALE, MOST_SCALE};
-use crate::setting::{Emit, Mode, parse_count};
+use crate::setting::{Emit, JoinKind, Mode, parse_count};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use forebay_memory::ByteSize;
 use std::path::PathBuf;
@@ -141,6 +141,18 @@ pub struct RunArguments {
     /// What running sums emit.
     #[arg(long, value_enum)]
     pub emit: Option<Emit>,
+    /// Which rows a join sends (default: inner).
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub join: Option<JoinKind>,
+    /// The share of a join's probe records that have a match (default: 0.5).
+    #[arg(long, value_name = "S", value_parser = parse_selectivity)]
+    pub selectivity: Option<f64>,
+    /// The share of both sides of a join that has one key.
+    #[arg(long, value_name = "S", value_parser = parse_share)]
+    pub hot: Option<f64>,
+    /// Joins records of 104 bytes, not 16.
+    #[arg(long)]
+    pub wide: bool,
     /// Records scheduled a second, where latency is measured (exchange); 0 is as fast as possible.
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub rate: Option<u64>,
@@ -224,6 +236,20 @@ fn parse_skew(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(skew) if skew.is_finite() && (0.0..=10.0).contains(&skew) => Ok(skew),
         _ => Err("a Zipf exponent is a number from 0 to 10".into()),
+    }
+}
+
+fn parse_selectivity(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (1e-6..=1.0).contains(&share) => Ok(share),
+        _ => Err("a selectivity is a number from 0.000001 to 1".into()),
+    }
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a share is a number from 0 to 1".into()),
     }
 }
 

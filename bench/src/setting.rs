@@ -36,6 +36,48 @@ pub enum Emit {
     Final,
 }
 
+/// Which rows a join sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum JoinKind {
+    /// Pairs.
+    Inner,
+    /// Pairs, and probe records without a match.
+    Left,
+    /// Pairs, and build records without a match.
+    Right,
+    /// Pairs, and records of both sides without a match.
+    Full,
+    /// Probe records with a match.
+    Semi,
+    /// Probe records without one.
+    Anti,
+}
+
+/// What a join joins, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct JoinOptions {
+    /// Which rows it sends.
+    pub kind: JoinKind,
+    /// The share of probe records with a match.
+    pub selectivity: f64,
+    /// The share of both sides that one key has.
+    pub hot: f64,
+    /// Whether records are of 104 bytes.
+    pub wide: bool,
+}
+
+impl Default for JoinOptions {
+    fn default() -> Self {
+        JoinOptions {
+            kind: JoinKind::Inner,
+            selectivity: 0.5,
+            hot: 0.0,
+            wide: false,
+        }
+    }
+}
+
 /// One measured run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
@@ -73,6 +115,9 @@ pub struct Setting {
     /// Whether the run is for comparison with the oracle alone, and may keep more of its results for it.
     #[serde(default)]
     pub checked: bool,
+    /// Of joins.
+    #[serde(default)]
+    pub join: JoinOptions,
 }
 
 impl Setting {
@@ -87,6 +132,19 @@ impl Setting {
                 "managed={}",
                 ByteSize(managed).to_string().replace(' ', "")
             ));
+        }
+        let plain = JoinOptions::default();
+        if self.join.kind != plain.kind {
+            parts.push(format!("{:?}", self.join.kind).to_lowercase());
+        }
+        if self.join.selectivity != plain.selectivity {
+            parts.push(format!("selectivity={}", self.join.selectivity));
+        }
+        if self.join.hot != plain.hot {
+            parts.push(format!("hot={}", self.join.hot));
+        }
+        if self.join.wide {
+            parts.push("wide".to_string());
         }
         if self.emit == Emit::Updates {
             parts.push("emit=updates".to_string());

@@ -2,7 +2,7 @@
 
 use crate::cli::{RunArguments, SuiteName};
 use crate::data::tpch::LINE_ITEMS;
-use crate::setting::{Emit, Mode, Setting};
+use crate::setting::{Emit, JoinOptions, Mode, Setting};
 use crate::workload::{self, WORKLOADS, tpch};
 use forebay_memory::size::MIB;
 use forebay_memory::{Error, Result};
@@ -105,6 +105,14 @@ fn row(name: &str, arguments: &RunArguments) -> Row {
             output: arguments.output.clone(),
             rate: arguments.rate.unwrap_or(0),
             checked: false,
+            join: JoinOptions {
+                kind: arguments.join.unwrap_or(JoinOptions::default().kind),
+                selectivity: arguments
+                    .selectivity
+                    .unwrap_or(JoinOptions::default().selectivity),
+                hot: arguments.hot.unwrap_or(0.0),
+                wide: arguments.wide,
+            },
         },
         repeats,
         warm_up: repeats > 1,
@@ -172,6 +180,8 @@ fn quick(arguments: &RunArguments) -> Vec<Row> {
         (options.managed, options.records, options.keys) = (size(24 * MIB), Some(4_000_000), Some(2_000_000));
     });
     suite.add("distinct", |_| ());
+    suite.add("join", |_| ());
+    suite.add("join", |options| options.managed = size(24 * MIB));
     suite.add("exchange", |_| ());
     suite.add("exchange", |options| {
         options.mode = Some(Mode::Streaming);
@@ -227,6 +237,12 @@ fn full(arguments: &RunArguments) -> Vec<Row> {
     suite.add("distinct", |options| {
         (options.records, options.keys) = (Some(50_000_000), Some(20_000_000))
     });
+    for managed in [None, size(256 * MIB), size(64 * MIB), size(16 * MIB)] {
+        suite.add("join", |options| {
+            (options.records, options.keys) = (Some(50_000_000), Some(10_000_000));
+            options.managed = managed;
+        });
+    }
     suite.add("wordcount", |options| options.records = Some(100_000_000));
     for managed in [None, size(256 * MIB)] {
         suite.add("sort-u64", |options| {

@@ -158,8 +158,12 @@ macro_rules! joined {
         let join = $join;
         match $setting.join.kind {
             JoinKind::Inner => join.inner(|probe, build| (probe.value, build.value)),
-            JoinKind::Left => join.left_outer(|probe, build| (probe.value, build.map_or(-1, |build| build.value))),
-            JoinKind::Right => join.right_outer(|probe, build| (probe.map_or(-1, |probe| probe.value), build.value)),
+            JoinKind::Left => {
+                join.left_outer(|probe, build| (probe.value, build.map_or(-1, |build| build.value)))
+            }
+            JoinKind::Right => {
+                join.right_outer(|probe, build| (probe.map_or(-1, |probe| probe.value), build.value))
+            }
             JoinKind::Full => join.full_outer(|probe, build| {
                 let value = probe.map_or(-1, |probe| probe.value);
                 (value, build.map_or(-1, |build| build.value))
@@ -174,8 +178,12 @@ fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
     let data = Data::new(setting);
     let mut records = setting.records;
     let results: Stream<Values> = if setting.join.wide {
-        let probe = side(environment, "probe", records, move |index| widen(data.probe(index)));
-        let build = side(environment, "build", setting.keys, move |index| widen(data.build(index)));
+        let probe = side(environment, "probe", records, move |index| {
+            widen(data.probe(index))
+        });
+        let build = side(environment, "build", setting.keys, move |index| {
+            widen(data.build(index))
+        });
         joined!(setting, probe.join(build).on(Wide::key, Wide::key))
     } else {
         let probe = if setting.input.is_empty() {
@@ -191,7 +199,11 @@ fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
     let (sink, total) = HashSink::new();
     results.sink("hash", sink);
     let summary = environment.execute("join")?;
-    let row = if setting.join.wide { size_of::<Wide>() } else { KEYED_RECORD };
+    let row = if setting.join.wide {
+        size_of::<Wide>()
+    } else {
+        KEYED_RECORD
+    };
     Ok(Outcome {
         records,
         bytes: (records + setting.keys) * row as u64,
@@ -220,7 +232,9 @@ fn oracle(setting: &Setting) -> Result<Answer> {
     let (mut answer, mut row) = (Answer::default(), Vec::new());
     let mut send = |probe: i64, build: i64| {
         answer.records += 1;
-        answer.hash = answer.hash.wrapping_add(hash_of::<Values>(&(probe, build), &mut row));
+        answer.hash = answer
+            .hash
+            .wrapping_add(hash_of::<Values>(&(probe, build), &mut row));
     };
     let kind = setting.join.kind;
     let mut builds = build.chunk_by(|a, b| a.0 == b.0).peekable();
@@ -255,7 +269,8 @@ fn bare(_: &Setting, limits: &MachineLimits) -> Result<Bare> {
     Ok(Bare {
         rate: limits.random_loads.all,
         name: "random loads".into(),
-        what: "one load of 8 bytes at random over memory for each probe record: its match in the table".into(),
+        what: "one load of 8 bytes at random over memory for each probe record: its match in the table"
+            .into(),
     })
 }
 
@@ -281,9 +296,30 @@ mod tests {
         for kind in [Inner, Left, Right, Full, Semi, Anti] {
             for (options, skew, keys) in [
                 (JoinOptions::default(), 0.0, 20_000),
-                (JoinOptions { selectivity: 0.1, ..JoinOptions::default() }, 0.0, 3_000),
-                (JoinOptions { wide: true, ..JoinOptions::default() }, 0.0, 4_000),
-                (JoinOptions { selectivity: 1.0, ..JoinOptions::default() }, 1.0, 9_000),
+                (
+                    JoinOptions {
+                        selectivity: 0.1,
+                        ..JoinOptions::default()
+                    },
+                    0.0,
+                    3_000,
+                ),
+                (
+                    JoinOptions {
+                        wide: true,
+                        ..JoinOptions::default()
+                    },
+                    0.0,
+                    4_000,
+                ),
+                (
+                    JoinOptions {
+                        selectivity: 1.0,
+                        ..JoinOptions::default()
+                    },
+                    1.0,
+                    9_000,
+                ),
             ] {
                 let mut setting = Setting {
                     join: JoinOptions { kind, ..options },
@@ -294,7 +330,11 @@ mod tests {
                 assert!(check(&mut setting) > 0 || keys < 4_000, "{setting:?} spills");
             }
             let mut setting = Setting {
-                join: JoinOptions { kind, hot: 0.3, ..JoinOptions::default() },
+                join: JoinOptions {
+                    kind,
+                    hot: 0.3,
+                    ..JoinOptions::default()
+                },
                 records: 2_000,
                 keys: 1_500,
                 ..super::super::tests::setting("join")

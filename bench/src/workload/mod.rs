@@ -11,6 +11,7 @@ mod wordcount;
 mod keyed_sum;
 mod aggregate;
 mod distinct;
+mod join;
 mod exchange;
 mod sort;
 pub mod tpch;
@@ -32,6 +33,7 @@ pub const WORKLOADS: &[Workload] = &[
     keyed_sum::WORKLOAD,
     aggregate::WORKLOAD,
     distinct::WORKLOAD,
+    join::WORKLOAD,
     exchange::WORKLOAD,
     sort::RANDOM,
     sort::PRESORTED,
@@ -227,7 +229,7 @@ fn total_of(records: &[(u64, i64)]) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::setting::Emit;
+    use crate::setting::{Emit, JoinOptions};
 
     /// A small setting of a workload.
     pub fn setting(name: &str) -> Setting {
@@ -249,6 +251,7 @@ mod tests {
             output: None,
             rate: 0,
             checked: false,
+            join: JoinOptions::default(),
         }
     }
 

@@ -323,6 +323,20 @@ impl JoinTable {
         Some((self.word(index) & mask, end & mask))
     }
 
+    /// The same without a branch: where they would begin and end, and whether there may be any.
+    #[inline(always)]
+    pub fn look(&self, hash: u64) -> (u64, u64, bool) {
+        let index = slot(hash, self.skip_bits, self.slots);
+        let end = self.word(index + 1);
+        let (tag, tag_shift) = (tag(hash), self.tag_shift());
+        let mask = (1 << tag_shift) - 1;
+        (
+            self.word(index) & mask,
+            end & mask,
+            (end >> tag_shift) as u8 & tag == tag,
+        )
+    }
+
     /// Where all entries begin and end.
     pub fn all(&self) -> (u64, u64) {
         match self.filled.last() {

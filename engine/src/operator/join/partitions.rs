@@ -135,6 +135,8 @@ pub(super) struct Partitions {
     is_marked: bool,
     /// Whether all tables are there.
     are_built: bool,
+    /// Whether nothing has left memory since, and no entry is large.
+    are_all_in_tables: bool,
     /// The partition whose table is being walked: it stays.
     walked: Option<usize>,
 }
@@ -164,6 +166,7 @@ impl Partitions {
             budget,
             is_marked,
             are_built: false,
+            are_all_in_tables: false,
             walked: None,
         }
     }
@@ -400,6 +403,7 @@ impl Partitions {
 
     /// Writes the build side of a partition: it has left memory, but for its buffer.
     fn spill(&mut self, partition: usize, handle: &mut SpillHandle) -> Result<()> {
+        self.are_all_in_tables = false;
         let here = &mut self.list[partition];
         here.is_spilled = true;
         if let Some(table) = here.table.take() {
@@ -481,12 +485,20 @@ impl Partitions {
     /// Notes that all tables are there: from now on rows look for matches.
     pub(super) fn set_built(&mut self) {
         self.are_built = true;
+        let mut list = self.list.iter();
+        self.are_all_in_tables = list.all(|here| !here.is_spilled && here.build.large.is_empty());
     }
 
     /// Whether the build side of a partition has left memory.
     #[inline(always)]
     pub(super) fn is_spilled(&self, partition: usize) -> bool {
         self.list[partition].is_spilled
+    }
+
+    /// Whether the build side is in tables alone, but for partitions without rows.
+    #[inline]
+    pub(super) fn are_all_in_tables(&self) -> bool {
+        self.are_all_in_tables
     }
 
     /// The table of a partition, if it has one.

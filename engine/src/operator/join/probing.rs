@@ -16,7 +16,7 @@ use super::functions::{Pairing, Pairs};
 use super::partitions::{Partitions, Role};
 use crate::batch::{Batch, BatchWriter};
 use crate::operator::Downstream;
-use crate::record::{AlignedRow, KeyFields, Record, hash_rows};
+use crate::record::{AlignedRow, IntegerColumn, KeyFields, Record, hash_rows};
 use forebay_memory::join::{EntryShape, Filled};
 use forebay_memory::{Result, Segment, SpillHandle};
 
@@ -103,6 +103,7 @@ impl Rules {
 }
 
 /// A probe row of the present chunk.
+#[derive(Clone, Copy)]
 struct Candidate {
     /// Where its row is.
     offset: u32,
@@ -196,6 +197,8 @@ pub(super) fn hash_input<R: Record, K: KeyFields<R>>(
 #[inline(always)]
 fn is_match<B, P, KB, KP, X>(
     keys: (KB, KP),
+    columns: Option<[IntegerColumn; 2]>,
+    rows: [&[u8]; 2],
     build: B::View<'_>,
     probe: P::View<'_>,
     scratch: &mut [Vec<u8>; 2],
@@ -208,8 +211,9 @@ where
     KP: KeyFields<P, Key = KB::Key>,
     X: Pairing<B, P>,
 {
-    let have_same_key = if <KB::Key as Record>::INTEGER.is_some() {
-        keys.0.key_u64(build) == keys.1.key_u64(probe)
+    // Integers are read where they lie: a field of a view is a call through a pointer.
+    let have_same_key = if let Some([of_build, of_probe]) = columns {
+        of_build.read(rows[0]) == of_probe.read(rows[1])
     } else if <KB::Key as Record>::SIZE == 0 {
         true
     } else {
@@ -278,6 +282,13 @@ impl Prober {
                 table.prefetch(*hash);
             }
         }
+        let looks = !K::NULLABLE && !rules.keeps_probe && partitions.are_all_in_tables();
+        if looks {
+            self.look(partitions);
+            self.position += self.rows.len() as u64;
+            self.offset += used;
+            return;
+        }
         for (hash, (offset, _)) in hashes.iter().zip(&*rows) {
             let partition = partitions.of(*hash);
             let is_null = K::NULLABLE && {
@@ -310,6 +321,42 @@ impl Prober {
         }
         self.position += rows.len() as u64;
         self.offset += used;
+    }
+
+    /// Looks up the rows of a chunk where there are tables alone and what has no match is dropped: without a branch that
+    /// depends on whether a row has one, which half of the time would be guessed wrongly.
+    fn look(&mut self, partitions: &Partitions) {
+        let nothing = Candidate {
+            offset: 0,
+            partition: 0,
+            hash: 0,
+            to: Destination::Entries(0, 0),
+        };
+        self.candidates.resize(self.hashes.len(), nothing);
+        let mut found = 0;
+        for (hash, (offset, _)) in self.hashes.iter().zip(&self.rows) {
+            let partition = partitions.of(*hash);
+            let Some(table) = partitions.table(partition) else {
+                // It has no rows.
+                continue;
+            };
+            let (start, end, may_match) = table.look(*hash);
+            self.candidates[found] = Candidate {
+                offset: self.offset as u32 + offset,
+                partition: partition as u16,
+                hash: *hash,
+                to: Destination::Entries(start, end),
+            };
+            found += usize::from(may_match);
+        }
+        self.candidates.truncate(found);
+        for candidate in &self.candidates {
+            if let (Destination::Entries(start, _), Some(table)) =
+                (candidate.to, partitions.table(usize::from(candidate.partition)))
+            {
+                table.prefetch_entry(start);
+            }
+        }
     }
 
     /// Goes on with a candidate until it is done or a batch is full.
@@ -365,6 +412,10 @@ impl Prober {
             ..
         } = self;
         let probe = P::read_row(probe_aligned.of::<P>(row));
+        let columns = match (keys.0.as_u64_column(), keys.1.as_u64_column()) {
+            (Some(of_build), Some(of_probe)) => Some([of_build, of_probe]),
+            _ => None,
+        };
         let partitions = &mut *around.partitions;
         while walk.position != end {
             let table = partitions.table(partition).expect("a walk is in a table");
@@ -375,8 +426,10 @@ impl Prober {
             if build_shape.is_hashed() && build_shape.hash(entry) != hash {
                 continue;
             }
-            let build = B::read_row(build_aligned.of::<B>(&entry[..row_size]));
-            if !is_match::<B, P, KB, KP, X>(keys, build, P::shorten(probe), scratch, pairing) {
+            let build_row = &entry[..row_size];
+            let build = B::read_row(build_aligned.of::<B>(build_row));
+            let rows = [build_row, row];
+            if !is_match::<B, P, KB, KP, X>(keys, columns, rows, build, P::shorten(probe), scratch, pairing) {
                 continue;
             }
             walk.has_matched = true;
@@ -404,8 +457,10 @@ impl Prober {
             entry.copy_to(large);
             let was_marked = entry.is_marked;
             let (row_size, _) = build_shape.sizes(large);
-            let build = B::read_row(build_aligned.of::<B>(&large[..row_size]));
-            if !is_match::<B, P, KB, KP, X>(keys, build, P::shorten(probe), scratch, pairing) {
+            let build_row = &large[..row_size];
+            let build = B::read_row(build_aligned.of::<B>(build_row));
+            let rows = [build_row, row];
+            if !is_match::<B, P, KB, KP, X>(keys, columns, rows, build, P::shorten(probe), scratch, pairing) {
                 continue;
             }
             walk.has_matched = true;
