@@ -125,6 +125,9 @@ pub struct RunArguments {
     /// Write generated records to a file beforehand and read them from there.
     #[arg(long)]
     pub from_file: bool,
+    /// Bytes of each record (aggregate): with 48 or more, records have a text besides, and each group keeps that of its last record.
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub row_bytes: Option<u64>,
     /// Write the results, in a run that is not measured, as lines of files into this directory; what an earlier run
     /// wrote there is replaced.
     #[arg(long, value_name = "FILE")]

@@ -108,6 +108,9 @@ pub struct Setting {
     /// Whether generated records are written to a file beforehand and read from there.
     #[serde(default)]
     pub from_file: bool,
+    /// Bytes of a record where they are more than its key and value: for the workload that aggregates wide ones; 0 otherwise.
+    #[serde(default)]
+    pub row_bytes: u64,
     /// Where results go, where they are kept.
     pub output: Option<PathBuf>,
     /// Records scheduled a second, for the workload that measures latency; 0 is as fast as possible.
@@ -154,6 +157,9 @@ impl Setting {
         }
         if self.from_file || self.skew != 0.0 || !self.input.is_empty() {
             parts.push("from file".to_string());
+        }
+        if self.row_bytes != 0 {
+            parts.push(format!("rows of {} B", self.row_bytes));
         }
         if self.rate != 0 {
             parts.push(format!("rate={}", self.rate));

@@ -3,7 +3,7 @@
 use crate::cli::{RunArguments, SuiteName};
 use crate::data::tpch::LINE_ITEMS;
 use crate::setting::{Emit, JoinOptions, Mode, Setting};
-use crate::workload::{self, WORKLOADS, tpch};
+use crate::workload::{self, LEAST_ROW, WORKLOADS, tpch};
 use forebay_memory::size::MIB;
 use forebay_memory::{Error, Result};
 
@@ -37,6 +37,18 @@ pub fn rows(arguments: &RunArguments) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for name in &arguments.workloads {
         let workload = workload::find(name)?;
+        if let Some(bytes) = arguments.row_bytes {
+            if name != "aggregate" || !arguments.input.is_empty() || arguments.from_file {
+                return Err(Error::config(format!(
+                    "--row-bytes: wide records are made for the workload aggregate, not read from files, and not for {name}"
+                )));
+            }
+            if !(LEAST_ROW..=64 << 10).contains(&bytes) {
+                return Err(Error::config(format!(
+                    "--row-bytes: {bytes} is not a size that a wide record may have; use {LEAST_ROW} to 65536"
+                )));
+            }
+        }
         if arguments.rate.is_some() && !workload.has_schedule {
             return Err(Error::config(format!(
                 "--rate: {name} takes its records as fast as it can; exchange is the workload with a schedule"
@@ -102,6 +114,7 @@ fn row(name: &str, arguments: &RunArguments) -> Row {
             overrides: arguments.overrides.clone(),
             input: arguments.input.clone(),
             from_file: arguments.from_file,
+            row_bytes: arguments.row_bytes.unwrap_or(0),
             output: arguments.output.clone(),
             rate: arguments.rate.unwrap_or(0),
             checked: false,

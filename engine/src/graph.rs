@@ -5,7 +5,7 @@
 
 use crate::batch::Batches;
 use crate::exchange::{Router, Wake};
-use crate::operator::{FirstRanks, Operator, SORT, TOP};
+use crate::operator::{FirstRanks, Operator, REDUCE_GROUP, SORT, TOP};
 use crate::plan::{ExchangeKind, JobPlan, PlanEdge, PlanNode};
 use crate::record::Schema;
 use crate::source::Subtask;
@@ -160,7 +160,7 @@ impl Graph {
                 Factory::Source { is_bounded, .. } => (!is_bounded).then_some(id),
                 Factory::Operator(_) => node.inputs.iter().find_map(|edge| endless[edge.from]),
             };
-            if let Some(source) = source.filter(|_| [SORT, TOP].contains(&node.kind)) {
+            if let Some(source) = source.filter(|_| [SORT, TOP, REDUCE_GROUP].contains(&node.kind)) {
                 let names = self.names();
                 return Err(Error::config(format!(
                     "job \"{job}\": \"{}\" sends nothing before its input ends, and source \"{}\" does not; bound the source, \

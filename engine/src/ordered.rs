@@ -1,12 +1,17 @@
-//! Ordered streams: sorting by fields or by a function, and the first records of an order.
+//! Ordered streams: sorting by fields or by a function, the first records of an order, and groups that are streamed in order.
 //!
 //! # Interface
-//! [`Stream::sort_by`], [`Stream::sort_by_key_fn`], [`Stream::top`].
+//! [`Stream::sort_by`], [`Stream::sort_by_key_fn`], [`Stream::top`]; [`KeyedStream::reduce_group`],
+//! [`KeyedStream::reduce_group_by`].
 
 use crate::graph::{Edge, Factory, Node};
-use crate::operator::{FieldOrder, FirstRanks, Meeting, SORT, Share, Sorting, Stage, TOP, least_segments};
-use crate::record::{Record, SortFields, first};
-use crate::stream::Stream;
+use crate::keyed::keyed_node;
+use crate::operator::{
+    Collector, FieldOrder, FirstRanks, Group, Meeting, REDUCE_GROUP, SORT, Share, SortedGroups, Sorting,
+    Stage, TOP, least_segments,
+};
+use crate::record::{KeyFields, Record, SortFields, first};
+use crate::stream::{KeyedStream, Stream};
 use forebay_memory::SegmentSource;
 use forebay_memory::sort::{ColumnOrder, Items, Located, Narrow, NarrowRow};
 
@@ -179,4 +184,127 @@ fn factory<R: Record, I: Items + 'static>(which: Which, items: impl Fn(usize) ->
             Which::First(limit) => sorting.with_limit(limit),
         }))
     }))
+}
+
+impl<R: Record, K: KeyFields<R> + SortFields<R>> KeyedStream<R, K> {
+    /// What `function` makes of each key's records: it gets the key, the records one after the other, and a collector for any
+    /// number of results. It is called once for each key, in the order of the keys within a subtask, after the last record: a
+    /// stream that does not end is refused. The records are sorted by key in any budget, and streamed from there: a key may have more of
+    /// them than memory. In which order they come is not said; see [`KeyedStream::reduce_group_by`]. Results of one call
+    /// wait in memory until it is over.
+    ///
+    /// ```
+    /// use forebay::operator::{Collector, Group};
+    /// use forebay::record::{first, second};
+    /// use forebay::source::from_items;
+    /// use forebay::{Environment, Result};
+    ///
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::from_args()?;
+    /// // Visits of a user that are less than 30 apart are one session: its begin, and how many visits it has.
+    /// let sessions = env
+    ///     .source("visits", from_items(vec![(7, 100), (8, 5), (7, 20), (7, 45), (7, 110)]))
+    ///     .group_by(first::<(u64, i64)>())
+    ///     .reduce_group_by(second(), |user, visits: &mut Group<'_, (u64, i64)>, out: &mut Collector<'_, (u64, i64, u64)>| {
+    ///         let (mut begin, mut last, mut count) = (0, 0, 0);
+    ///         while let Some((_, at)) = visits.next() {
+    ///             if count > 0 && at - last >= 30 {
+    ///                 out.push((user, begin, count));
+    ///                 count = 0;
+    ///             }
+    ///             if count == 0 {
+    ///                 begin = at;
+    ///             }
+    ///             (last, count) = (at, count + 1);
+    ///         }
+    ///         out.push((user, begin, count));
+    ///     })
+    ///     .collect();
+    /// env.execute("sessions")?;
+    /// let mut sessions = sessions.take();
+    /// sessions.sort();
+    /// assert_eq!(sessions, [(7, 20, 2), (7, 100, 2), (8, 5, 1)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reduce_group<P, F>(self, function: F) -> Stream<P>
+    where
+        P: Record,
+        F: for<'a, 'b, 'g, 'c, 'd> FnMut(
+                <K::Key as Record>::View<'a>,
+                &'b mut Group<'g, R>,
+                &'c mut Collector<'d, P>,
+            ) + Clone
+            + Send
+            + 'static,
+    {
+        let order = self.keys;
+        self.grouped_in_order(order, function)
+    }
+
+    /// As [`KeyedStream::reduce_group`], with the records of each key in an order: a field, one with a direction, or a tuple
+    /// of these.
+    pub fn reduce_group_by<S, P, F>(self, order: S, function: F) -> Stream<P>
+    where
+        S: SortFields<R>,
+        P: Record,
+        F: for<'a, 'b, 'g, 'c, 'd> FnMut(
+                <K::Key as Record>::View<'a>,
+                &'b mut Group<'g, R>,
+                &'c mut Collector<'d, P>,
+            ) + Clone
+            + Send
+            + 'static,
+    {
+        let order = (self.keys, order);
+        self.grouped_in_order(order, function)
+    }
+
+    fn grouped_in_order<S, P, F>(self, order: S, function: F) -> Stream<P>
+    where
+        S: SortFields<R>,
+        P: Record,
+        F: for<'a, 'b, 'g, 'c, 'd> FnMut(
+                <K::Key as Record>::View<'a>,
+                &'b mut Group<'g, R>,
+                &'c mut Collector<'d, P>,
+            ) + Clone
+            + Send
+            + 'static,
+    {
+        let KeyedStream {
+            environment,
+            inputs,
+            keys,
+            ..
+        } = self;
+        let detail = format!(
+            "by {}, in the order of {}",
+            keys.describe().join(", "),
+            order.describe_order().join(", ")
+        );
+        let least = least_segments(R::STRIDE, environment.runtime().plan());
+        keyed_node(
+            &environment,
+            REDUCE_GROUP,
+            inputs,
+            detail,
+            least,
+            move |context| {
+                let budget = context.budget.clone();
+                let budget = budget.expect("an operator that asked for managed memory has a budget");
+                let items = Located::new(FieldOrder::<R, S>::new(order), budget.segment_size());
+                let handle = context.spill.handle(&context.name)?;
+                let batches = context.batches.clone();
+                Ok(Box::new(SortedGroups::<R, K, P, _, F>::new(
+                    keys,
+                    function.clone(),
+                    items,
+                    budget,
+                    handle,
+                    batches,
+                )))
+            },
+        )
+    }
 }

@@ -1,6 +1,7 @@
 //! Whole jobs over every exchange and mode, compared with plain computations.
 
 use forebay::aggregate::{avg, count, max, min, sum};
+use forebay::operator::{Collector, Group};
 use forebay::record::{first, itself, second};
 use forebay::source::{from_items, generate};
 use forebay::{Environment, ErrorKind, JobStatus, Mode, Runtime};
@@ -600,4 +601,114 @@ fn the_mean_of_large_integers_does_not_overflow() {
         .collect();
     environment.execute("means").expect("the job runs");
     assert_eq!(means.take(), [(1, i64::MAX as f64)]);
+}
+
+/// Groups are streamed in order, whatever the budget; what a function leaves of one is not the next one's.
+#[test]
+fn groups_are_reduced_in_order_in_any_budget() {
+    type Visit = (String, i64, Vec<u8>);
+    let visit = |index: u64| -> Visit {
+        let hash = forebay_memory::hash::hash_u64(index);
+        // One key has half of the records: far more than there is memory for.
+        let key = if index.is_multiple_of(2) { 0 } else { hash % 300 };
+        (
+            format!("key {key}"),
+            (hash >> 32) as i64 % 1000,
+            vec![1; (hash >> 50) as usize % 60],
+        )
+    };
+    for (managed, parallelism, mode) in [
+        (40, 1, Mode::Batch),
+        (80, 2, Mode::Batch),
+        (200, 3, Mode::Streaming),
+        (4000, 1, Mode::Batch),
+    ] {
+        let environment = environment_for(managed, 8192)
+            .with_parallelism(parallelism)
+            .with_mode(mode);
+        let source = |name: &str| environment.source(name, generate(8_000, visit));
+        let all = source("all")
+            .group_by(first::<Visit>())
+            .reduce_group_by(
+                second::<Visit>().descending(),
+                |key, visits: &mut Group<'_, Visit>, out: &mut Collector<'_, (String, Vec<u8>, u64)>| {
+                    let (mut last, mut bytes, mut count) = (i64::MAX, 0, 0u64);
+                    while let Some((own, at, text)) = visits.next() {
+                        assert_eq!(own, key);
+                        assert!(at <= last, "in descending order");
+                        (last, bytes, count) = (at, bytes + text.len() as u64, count + 1);
+                    }
+                    assert!(visits.next().is_none(), "it has ended");
+                    out.push((key, &last.to_le_bytes(), count << 32 | bytes));
+                },
+            )
+            .collect();
+        // The first of each group: the others are skipped.
+        let some = source("some")
+            .group_by((first::<Visit>(), second()))
+            .reduce_group(
+                |(key, at), visits: &mut Group<'_, Visit>, out: &mut Collector<'_, (String, i64)>| {
+                    if at % 2 == 0 {
+                        assert_eq!(visits.next().map(|visit| (visit.0, visit.1)), Some((key, at)));
+                    }
+                    for _ in 0..at % 3 {
+                        out.push((key, at));
+                    }
+                },
+            )
+            .collect();
+        let summary = environment.execute("groups").expect("the job runs");
+        let case = format!("{managed} segments, {mode:?}");
+        assert_eq!(summary.spilled_bytes_written() > 0, managed < 4000, "{case}");
+        let mut expected: BTreeMap<String, (i64, u64, u64)> = BTreeMap::new();
+        let mut pairs: BTreeMap<(String, i64), u64> = BTreeMap::new();
+        for (key, at, text) in (0..8_000).map(visit) {
+            let entry = expected.entry(key.clone()).or_insert((i64::MAX, 0, 0));
+            *entry = (entry.0.min(at), entry.1 + text.len() as u64, entry.2 + 1);
+            if at % 3 > 0 {
+                pairs.insert((key, at), at as u64 % 3);
+            }
+        }
+        let found: BTreeMap<String, _> = all
+            .take()
+            .into_iter()
+            .map(|(key, last, sum)| {
+                let last = i64::from_le_bytes(last.try_into().expect("eight bytes"));
+                (key, (last, sum & 0xffff_ffff, sum >> 32))
+            })
+            .collect();
+        assert!(found == expected, "{case}");
+        let mut counted: BTreeMap<(String, i64), u64> = BTreeMap::new();
+        for pair in some.take() {
+            *counted.entry(pair).or_default() += 1;
+        }
+        assert!(counted == pairs, "{case}");
+        assert_eq!(environment.runtime().manager().outstanding(), 0, "{case}");
+        assert_eq!(environment.runtime().spill().used_bytes(), 0, "{case}");
+    }
+}
+
+#[test]
+fn a_panic_in_a_groups_function_names_it_and_leaks_nothing() {
+    let environment = environment(60, 4096).with_parallelism(2);
+    environment
+        .source("pairs", generate(20_000, pair))
+        .group_by(first())
+        .reduce_group(
+            |key, rows: &mut Group<'_, (u64, i64)>, out: &mut Collector<'_, u64>| {
+                assert!(rows.next().is_some() && key != 500, "a user's panic");
+                out.push(key);
+            },
+        )
+        .name("fragile")
+        .blackhole();
+    let error = environment.execute("fragile").expect_err("it panics");
+    assert_eq!(error.kind(), ErrorKind::User);
+    let message = error.to_string();
+    assert!(
+        message.contains("fragile") && message.contains("a user's panic"),
+        "{message}"
+    );
+    assert_eq!(environment.runtime().manager().outstanding(), 0);
+    assert_eq!(environment.runtime().spill().used_bytes(), 0);
 }

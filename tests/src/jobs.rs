@@ -12,7 +12,7 @@ mod joins;
 use forebay::aggregate::{
     avg, collect_list, count, count_distinct, last_by, max, max_by, min, sum, var_population,
 };
-use forebay::operator::Collector;
+use forebay::operator::{Collector, Group};
 use forebay::record::{Record, first, second, third};
 use forebay::simulator::Random;
 use forebay::sink::{Collected, HashSink};
@@ -425,6 +425,36 @@ impl Builder<'_> {
             16 => self.sorted(stream, records),
             17 => self.top(stream, records),
             18 => self.states(stream, records),
+            20 => {
+                let name = self.name("groups");
+                let parallelism = self.parallelism();
+                let stream = stream
+                    .group_by(first::<Pair>())
+                    .reduce_group_by(
+                        second(),
+                        |key, rows: &mut Group<'_, Pair>, out: &mut Collector<'_, Pair>| {
+                            let (mut hash, mut count) = (0, 0u64);
+                            while let Some((own, value)) = rows.next() {
+                                assert_eq!(own, key);
+                                (hash, count) = (hash_u64(hash ^ value as u64), count + 1);
+                            }
+                            (0..1 + count % 2).for_each(|_| out.push((key, (hash >> 20) as i64)));
+                        },
+                    )
+                    .name(name)
+                    .parallelism(parallelism);
+                let mut groups: BTreeMap<u64, Vec<i64>> = BTreeMap::new();
+                for (key, value) in records {
+                    groups.entry(key).or_default().push(value);
+                }
+                let results = groups.into_iter().flat_map(|(key, values)| {
+                    let times = 1 + values.len() % 2;
+                    let values = sorted(values).into_iter();
+                    let hash = values.fold(0, |hash, value| hash_u64(hash ^ value as u64));
+                    std::iter::repeat_n((key, (hash >> 20) as i64), times)
+                });
+                self.put(stream, results.collect());
+            }
             19 => {
                 let name = self.name("distinct values");
                 let stream = stream

@@ -1,7 +1,7 @@
 //! `aggregate`: count and sum of each key's values, by default with every key new.
 
 use super::input::{keyed_data, keyed_stream, prepare_keyed};
-use super::{Answer, Outcome, Workload, keyed_sum};
+use super::{Answer, Outcome, Workload, keyed_sum, wide};
 use crate::data::Keyed;
 use crate::setting::Setting;
 use forebay::aggregate::{count, sum};
@@ -17,7 +17,9 @@ pub const WORKLOAD: Workload = Workload {
     name: "aggregate",
     about: "count and sum of (u64 key, i64 value) records by key; every key is new where --keys is at least --records",
     help: "The records of keyed-sum, but with --keys not below --records each record has a key of its own, mix(i).\n\
-           Results are (key, (count, sum)), once, in both modes. --managed SIZE below about 45 bytes a key spills.",
+           Results are (key, (count, sum)), once, in both modes. --managed SIZE below about 45 bytes a key spills.\n\
+           --row-bytes N: records of N bytes, the rest of each a text, its number mixed and repeated; results are (key, (count,\n\
+           sum, text of the last record)), so that a group is as wide as a record.",
     records: 5_000_000,
     keys: 5_000_000,
     emits_updates: false,
@@ -34,6 +36,9 @@ pub const WORKLOAD: Workload = Workload {
 type Aggregated = (u64, (u64, i64));
 
 fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
+    if setting.row_bytes > 0 {
+        return wide::run(environment, setting);
+    }
     let (stream, records) = keyed_stream(environment, setting)?;
     let results = stream
         .key_by(Keyed::key)
@@ -50,6 +55,9 @@ fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
 }
 
 fn oracle(setting: &Setting) -> Result<Answer> {
+    if setting.row_bytes > 0 {
+        return Ok(wide::oracle(setting));
+    }
     super::answer_by_key::<Aggregated>(setting, |key, group| {
         (key, (group.len() as u64, super::total_of(group)))
     })

@@ -9,12 +9,15 @@ mod updates;
 mod output;
 mod wordcount;
 mod keyed_sum;
+mod wide;
 mod aggregate;
 mod distinct;
 mod join;
 mod exchange;
 mod sort;
 pub mod tpch;
+
+pub use wide::LEAST_ROW;
 
 use crate::data::keyed::KEYED_RECORD;
 use crate::limits::MachineLimits;
@@ -248,6 +251,7 @@ mod tests {
             overrides: Vec::new(),
             input: Vec::new(),
             from_file: false,
+            row_bytes: 0,
             output: None,
             rate: 0,
             checked: false,
@@ -293,6 +297,29 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Few groups over many wide rows leave nothing to spill; many do.
+    #[test]
+    fn wide_rows_equal_their_oracle_and_few_groups_of_them_stay_in_memory() {
+        for (keys, spills) in [(50, false), (20_000, true)] {
+            let setting = Setting {
+                keys,
+                row_bytes: 300,
+                ..setting("aggregate")
+            };
+            let plan = Plan::with_segments(400, 256, 4096).expect("a plan for tests");
+            let runtime = Runtime::new(plan).expect("the plan's memory is to be had");
+            let workload = find("aggregate").expect("it is there");
+            let outcome = (workload.run)(&environment(&runtime, &setting), &setting).expect("it runs");
+            assert_eq!(
+                outcome.answer,
+                (workload.oracle)(&setting).expect("plain"),
+                "{keys} keys"
+            );
+            assert_eq!(outcome.summary.spilled_bytes_written() > 0, spills, "{keys} keys");
+            assert_eq!(runtime.manager().outstanding(), 0);
         }
     }
 

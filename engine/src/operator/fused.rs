@@ -287,7 +287,16 @@ pub struct Collector<'a, O: Record> {
     taker: Option<&'a mut dyn ViewTaker<O>>,
 }
 
-impl<O: Record> Collector<'_, O> {
+impl<'a, O: Record> Collector<'a, O> {
+    /// A collector that gives full batches to `full`.
+    pub(crate) fn new(writer: &'a mut BatchWriter<O>, full: &'a mut dyn FnMut(Batch)) -> Self {
+        Collector {
+            writer,
+            full,
+            taker: None,
+        }
+    }
+
     /// Emits a row.
     #[inline(always)]
     pub fn push(&mut self, row: O::View<'_>) {

@@ -21,4 +21,5 @@ pub(crate) use join::{
 };
 pub(crate) use materialize::{LEAST_SEGMENTS as LEAST_MATERIALIZE_SEGMENTS, Materialize};
 pub use ranks::FirstRanks;
-pub(crate) use sort::{FieldOrder, Meeting, SORT, Share, Sorting, TOP};
+pub use sort::Group;
+pub(crate) use sort::{FieldOrder, Meeting, REDUCE_GROUP, SORT, Share, SortedGroups, Sorting, TOP};

@@ -410,8 +410,8 @@ where
     /// # Errors
     /// Those of the spill store.
     pub fn prepare_merge(&mut self, runs: usize, largest: usize) -> Result<()> {
-        self.staging = None;
         if runs == 0 {
+            self.staging = None;
             return Ok(());
         }
         let budget = &self.source.budget;
@@ -423,14 +423,19 @@ where
         let mut reservation = loop {
             match self.source.budget.reserve(needed) {
                 Ok(reservation) => break reservation,
-                Err(error) if self.filling.is_empty() => return Err(error),
+                // What runs are written with is given up last: others may have taken it when it is wanted again.
+                Err(error) if self.filling.is_empty() => {
+                    if self.staging.take().is_none() {
+                        return Err(error);
+                    }
+                }
                 Err(_) => {
                     let count = self.filling.segments().div_ceil(FIRST_PART);
                     self.spill(count)?;
-                    self.staging = None;
                 }
             }
         };
+        self.staging = None;
         self.reserved.extend(std::iter::from_fn(|| reservation.take()));
         Ok(())
     }

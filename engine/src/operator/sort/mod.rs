@@ -1,11 +1,14 @@
 //! Sorting, in any budget, over all subtasks: bytes are sorted by `forebay_memory::sort`.
 //!
-//! [`order`] says how rows compare, [`shared`] is where the subtasks of one operator meet, [`sorting`] is the operator.
+//! [`order`] says how rows compare, [`shared`] is where the subtasks of one operator meet, [`sorting`] is the operator; [`groups`] is one that streams what it has sorted to a function, key by key.
 
 mod order;
 mod shared;
 mod sorting;
+mod groups;
 
+pub use groups::Group;
+pub(crate) use groups::SortedGroups;
 pub(crate) use order::FieldOrder;
 pub(crate) use shared::{Meeting, Share};
 pub(crate) use sorting::Sorting;
@@ -15,3 +18,6 @@ pub(crate) const SORT: &str = "sort";
 
 /// The kind of the operator that sends the first rows only, likewise.
 pub(crate) const TOP: &str = "top";
+
+/// The kind of the operator that sorts for a function of groups; as [`SORT`].
+pub(crate) const REDUCE_GROUP: &str = "reduce_group";
