@@ -5,7 +5,7 @@
 
 use crate::batch::Batches;
 use crate::exchange::{Router, Wake};
-use crate::operator::{FirstRanks, Operator, REDUCE_GROUP, SORT, TOP};
+use crate::operator::{CO_GROUP, FirstRanks, INTERSECT, MINUS, Operator, REDUCE_GROUP, SORT, TOP};
 use crate::plan::{ExchangeKind, JobPlan, PlanEdge, PlanNode};
 use crate::record::Schema;
 use crate::source::Subtask;
@@ -24,8 +24,10 @@ pub struct OperatorContext {
     pub max_parallelism: u32,
     /// Where output batches come from.
     pub batches: Batches,
-    /// Managed memory, for operators that asked for it.
+    /// Managed memory, for operators that asked for it; the first of several budgets.
     pub budget: Option<Budget>,
+    /// The other budgets.
+    pub more_budgets: Vec<Budget>,
     /// Where operators spill.
     pub spill: SpillStore,
     /// Whether the job runs in streaming mode.
@@ -89,14 +91,37 @@ pub(crate) struct Node {
     pub(crate) output: Option<(&'static Schema, usize)>,
     /// Managed segments that a subtask cannot do without.
     pub(crate) minimum_segments: usize,
+    /// The same by part, where the node has several budgets: each gets as much of the whole.
+    pub(crate) minimum_parts: Vec<usize>,
     /// Managed segments that more of would not help a subtask.
     pub(crate) maximum_segments: usize,
+    /// Whether it takes the rows of all inputs as they come, and sends nothing before all have ended.
+    pub(crate) takes_all: bool,
     /// Extra words for the plan.
     pub(crate) detail: String,
     pub(crate) factory: Factory,
 }
 
 impl Node {
+    /// A node without inputs and managed memory that sends nothing, to be changed.
+    pub(crate) fn new(kind: &'static str, factory: Factory) -> Node {
+        Node {
+            kind,
+            name: None,
+            uid: None,
+            parallelism: None,
+            is_blocking: false,
+            inputs: Vec::new(),
+            output: None,
+            minimum_segments: 0,
+            minimum_parts: Vec::new(),
+            maximum_segments: 0,
+            takes_all: false,
+            detail: String::new(),
+            factory,
+        }
+    }
+
     /// Whether it keeps what it has made of its records for as long as the job runs. (What is bounded sends it on.)
     pub(crate) fn is_stateful(&self) -> bool {
         self.minimum_segments > 0 && self.maximum_segments == usize::MAX
@@ -107,6 +132,9 @@ impl Node {
         self.uid.clone().unwrap_or_else(|| format!("{}-{id}", self.kind))
     }
 }
+
+/// Kinds of nodes that send nothing before their inputs end.
+const NEED_AN_END: [&str; 6] = [SORT, TOP, REDUCE_GROUP, CO_GROUP, INTERSECT, MINUS];
 
 /// A job being built.
 #[derive(Default)]
@@ -160,11 +188,10 @@ impl Graph {
                 Factory::Source { is_bounded, .. } => (!is_bounded).then_some(id),
                 Factory::Operator(_) => node.inputs.iter().find_map(|edge| endless[edge.from]),
             };
-            if let Some(source) = source.filter(|_| [SORT, TOP, REDUCE_GROUP].contains(&node.kind)) {
+            if let Some(source) = source.filter(|_| NEED_AN_END.contains(&node.kind)) {
                 let names = self.names();
                 return Err(Error::config(format!(
-                    "job \"{job}\": \"{}\" sends nothing before its input ends, and source \"{}\" does not; bound the source, \
-                     or sort what a window holds",
+                    "job \"{job}\": \"{}\" sends nothing before its input ends, and source \"{}\" does not; bound the source",
                     names[id], names[source]
                 )));
             }
@@ -258,6 +285,7 @@ impl Graph {
     /// operators with several inputs.
     pub(crate) fn holds_back(&self) -> Vec<bool> {
         let several: Vec<usize> = (0..self.nodes.len())
+            .filter(|id| !self.nodes[*id].takes_all)
             .filter(|id| self.nodes[*id].inputs.iter().any(|edge| edge.input > 0))
             .collect();
         // What must come to its end before a later input is read, and what may stand still until then.

@@ -184,27 +184,26 @@ pub(crate) fn lower(
                 let Factory::Operator(factory) = &node.factory else {
                     continue;
                 };
-                let budget = match node.minimum_segments {
-                    0 => None,
-                    minimum => {
-                        let owner = format!(
-                            "{} \"{}\", subtask {index} of {}",
-                            node.kind, names[*id], subtask.parallelism
-                        );
-                        let most = shares[*id];
-                        let budget =
-                            (runtime.manager()).budget_within(&owner, minimum, most, options.patience)?;
-                        let bell = wake(slot(head, index));
-                        budget.set_when_asked(Some(Arc::new(move || bell.wake())));
-                        Some(budget)
-                    }
-                };
+                let owner = format!(
+                    "{} \"{}\", subtask {index} of {}",
+                    node.kind, names[*id], subtask.parallelism
+                );
+                let mut budgets = Vec::new();
+                for (minimum, most) in budget_parts(node, shares[*id]) {
+                    let budget =
+                        (runtime.manager()).budget_within(&owner, minimum, most, options.patience)?;
+                    let bell = wake(slot(head, index));
+                    budget.set_when_asked(Some(Arc::new(move || bell.wake())));
+                    budgets.push(budget);
+                }
+                let mut budgets = budgets.into_iter();
                 let context = OperatorContext {
                     name: names[*id].clone(),
                     subtask,
                     max_parallelism: options.max_parallelism,
                     batches: batches.clone(),
-                    budget,
+                    budget: budgets.next(),
+                    more_budgets: budgets.collect(),
                     spill: runtime.spill().clone(),
                     is_streaming: options.is_streaming,
                     wake: wake(slot(head, index)),
@@ -269,6 +268,18 @@ fn managed_shares(graph: &Graph, parallelism: &[usize], total: usize) -> Vec<usi
         _ => cap(node),
     };
     graph.nodes.iter().map(of).collect()
+}
+
+/// The budgets of a subtask of a node that may have `share` segments: the least and the most of each.
+fn budget_parts(node: &Node, share: usize) -> Vec<(usize, usize)> {
+    match (node.minimum_segments, &node.minimum_parts[..]) {
+        (0, _) => Vec::new(),
+        (minimum, []) => vec![(minimum, share)],
+        (all, parts) => {
+            debug_assert_eq!(all, parts.iter().sum::<usize>(), "parts add up to the whole");
+            parts.iter().map(|part| (*part, share * part / all)).collect()
+        }
+    }
 }
 
 /// Network buffers for one side of an exchange.

@@ -10,11 +10,12 @@
 
 use crate::environment::Environment;
 use crate::exchange::{Broadcast, HashRouter};
-use crate::graph::{Edge, OperatorContext};
+use crate::graph::{Edge, Factory, Node, OperatorContext};
 use crate::keyed::{budget_of, common_bits, keyed_node};
 use crate::operator::{
-    Always, Anti, Full, HashJoin, Inner, JoinFunctions, JoinSetting, LeftOuter, Operator, Residual,
-    RightOuter, Semi, Stage, Where, least_join_segments,
+    Always, Anti, CO_GROUP, CoGroups, Collector, Full, Group, HashJoin, Inner, JoinFunctions, JoinSetting,
+    LeftOuter, LocalSort, Operator, Residual, RightOuter, Semi, Stage, Where, least_join_segments,
+    least_segments, local_sort,
 };
 use crate::plan::ExchangeKind;
 use crate::record::{KeyFields, NoKey, Record};
@@ -248,13 +249,9 @@ where
         let (left_input, right_input) = if build_is_left { (0, 1) } else { (1, 0) };
         let mut inputs = side(left, left_input, true);
         inputs.extend(side(right, right_input, false));
-        let names = |names: Vec<String>| names.join(", ");
-        let on = match has_key {
-            true => format!("{} = {}", names(keys.0.describe()), names(keys.1.describe())),
-            false => "every pair".to_string(),
-        };
         let detail = format!(
-            "{on}{}, {} side in memory{}",
+            "{}{}, {} side in memory{}",
+            on::<L, R, KL, KR>(keys),
             if W::IS_TRUE { "" } else { ", under a condition" },
             if build_is_left { "left" } else { "right" },
             if is_broadcast { " of every subtask" } else { "" }
@@ -282,6 +279,99 @@ where
     }
 }
 
+impl<L, R, KL, KR> JoinKeys<L, R, KL, KR>
+where
+    L: Record,
+    R: Record,
+    KL: KeyFields<L>,
+    KR: KeyFields<R, Key = KL::Key>,
+{
+    /// What `function` makes of each key's records of both sides: it gets the key, the left records one after the other, the right
+    /// records, and a collector for any number of results. It is called once for each key that either side has, in the order of the keys
+    /// within a subtask; the side that does not have it has no records. Here a null is a key as others are.
+    ///
+    /// Both sides are sorted by key in any budget from 16 segments a subtask up (where records vary in size, twice those of the largest
+    /// record of each side more), and streamed from there: a key may have more records than memory. A stream that does not
+    /// end is refused. Results of one call wait in memory until it is over.
+    ///
+    /// ```
+    /// use forebay::operator::{Collector, Group};
+    /// use forebay::record::first;
+    /// use forebay::source::from_items;
+    /// # fn main() -> forebay::Result<()> {
+    /// let env = forebay::Environment::from_args()?;
+    /// let ordered = env.source("ordered", from_items(vec![(1_u64, 5_i64), (2, 7), (1, 4)]));
+    /// let delivered = env.source("delivered", from_items(vec![(1_u64, 9_i64), (3, 1)]));
+    /// // What each article still lacks.
+    /// let lacking = ordered
+    ///     .join(delivered)
+    ///     .on(first(), first())
+    ///     .co_group(
+    ///         |article, ordered: &mut Group<'_, (u64, i64)>, delivered: &mut Group<'_, (u64, i64)>, out: &mut Collector<'_, (u64, i64)>| {
+    ///             let mut lacking = 0;
+    ///             ordered.for_each(|order| lacking += order.1);
+    ///             delivered.for_each(|delivery| lacking -= delivery.1);
+    ///             out.push((article, lacking));
+    ///         },
+    ///     )
+    ///     .collect();
+    /// env.execute("lacking")?;
+    /// let mut lacking = lacking.take();
+    /// lacking.sort();
+    /// assert_eq!(lacking, [(1, 0), (2, 7), (3, -1)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn co_group<P, F>(self, function: F) -> Stream<P>
+    where
+        P: Record,
+        F: for<'a, 'b, 'g, 'c, 'h, 'd, 'e> FnMut(
+                <KL::Key as Record>::View<'a>,
+                &'b mut Group<'g, L>,
+                &'c mut Group<'h, R>,
+                &'d mut Collector<'e, P>,
+            ) + Clone
+            + Send
+            + 'static,
+    {
+        let JoinKeys {
+            environment,
+            inputs: [left, right],
+            keys,
+            ..
+        } = self;
+        let mut inputs: Vec<Edge> = left
+            .into_iter()
+            .map(|edge| hash_edge::<L, KL>(edge.from, keys.0))
+            .collect();
+        inputs.extend(
+            right
+                .into_iter()
+                .map(|edge| hash_edge::<R, KR>(edge.from, keys.1).into_input(1)),
+        );
+        let plan = environment.runtime().plan();
+        let parts = vec![least_segments(L::STRIDE, plan), least_segments(R::STRIDE, plan)];
+        let make = move |context: &OperatorContext| -> Result<Box<dyn Operator>> {
+            Ok(Box::new(CoGroups::new(
+                keys,
+                function.clone(),
+                sorts::<L, R, KL, KR>(keys, context)?,
+                context.batches.clone(),
+            )))
+        };
+        environment.add_stream(Node {
+            inputs,
+            output: Some((P::schema(), P::STRIDE)),
+            minimum_segments: parts.iter().sum(),
+            minimum_parts: parts,
+            maximum_segments: usize::MAX,
+            takes_all: true,
+            detail: on::<L, R, KL, KR>(keys),
+            ..Node::new(CO_GROUP, Factory::Operator(Box::new(make)))
+        })
+    }
+}
+
 fn exchange(
     from: usize,
     kind: ExchangeKind,
@@ -295,6 +385,36 @@ fn exchange(
         router: Some(Box::new(router)),
         input: 0,
     }
+}
+
+/// What is joined, in words.
+fn on<L: Record, R: Record, KL: KeyFields<L>, KR: KeyFields<R>>(keys: (KL, KR)) -> String {
+    let (left, right) = (keys.0.describe(), keys.1.describe());
+    match left.is_empty() {
+        false => format!("{} = {}", left.join(", "), right.join(", ")),
+        true => "every pair".to_string(),
+    }
+}
+
+/// The sorts of both sides by their keys, in the first two budgets.
+fn sorts<L, R, KL, KR>(keys: (KL, KR), context: &OperatorContext) -> Result<[Box<dyn LocalSort>; 2]>
+where
+    L: Record,
+    R: Record,
+    KL: KeyFields<L>,
+    KR: KeyFields<R>,
+{
+    let right = context.more_budgets.first().cloned();
+    let right = right.expect("an operator that asked for several budgets has them");
+    Ok([
+        local_sort::<L, KL>(
+            keys.0,
+            budget_of(context),
+            context.spill.handle(&context.name)?,
+            false,
+        ),
+        local_sort::<R, KR>(keys.1, right, context.spill.handle(&context.name)?, false),
+    ])
 }
 
 /// Rows to the subtask of their key.

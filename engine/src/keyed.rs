@@ -339,17 +339,12 @@ fn local_node<R: Record, K: KeyFields<R>>(
     make: impl Fn(&OperatorContext) -> Result<Box<dyn Operator>> + 'static,
 ) -> Stream<Partial<K::Key>> {
     environment.add_stream(Node {
-        kind: "local aggregate",
-        name: None,
-        uid: None,
-        parallelism: None,
-        is_blocking: false,
         inputs: inputs.into_iter().map(|edge| Edge::forward(edge.from)).collect(),
         output: Some((Partial::<K::Key>::schema(), Partial::<K::Key>::STRIDE)),
         minimum_segments: LEAST_SEGMENTS,
         maximum_segments: MOST_LOCAL_SEGMENTS,
         detail,
-        factory: Factory::Operator(Box::new(make)),
+        ..Node::new("local aggregate", Factory::Operator(Box::new(make)))
     })
 }
 
@@ -363,17 +358,12 @@ pub(crate) fn keyed_node<O: Record>(
     make: impl Fn(&OperatorContext) -> Result<Box<dyn Operator>> + 'static,
 ) -> Stream<O> {
     environment.add_stream(Node {
-        kind,
-        name: None,
-        uid: None,
-        parallelism: None,
-        is_blocking: false,
         inputs,
         output: Some((O::schema(), O::STRIDE)),
         minimum_segments,
         maximum_segments: usize::MAX,
         detail,
-        factory: Factory::Operator(Box::new(make)),
+        ..Node::new(kind, Factory::Operator(Box::new(make)))
     })
 }
 

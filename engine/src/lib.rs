@@ -35,7 +35,7 @@
 //! | `interrupt`, `progress` | signals that cancel jobs; what a running job shows of itself |
 //! | `job` | from graph to running tasks |
 //! | [`simulator`] | a job's tasks on one thread, in an order drawn from a seed |
-//! | `environment`, `stream`, `keyed`, `ordered`, `totals`, `joined` | the API that builds jobs |
+//! | `environment`, `stream`, `keyed`, `ordered`, `totals`, `joined`, `sets` | the API that builds jobs |
 //!
 //! # The life of a record
 //! 1. A [`source::SourceReader`] pushes its view, and it is encoded, once, to a row of a [`batch::Batch`].
@@ -77,6 +77,7 @@ mod keyed;
 mod ordered;
 mod totals;
 mod joined;
+mod sets;
 
 pub use environment::Environment;
 pub use forebay_memory::plan::Mode;

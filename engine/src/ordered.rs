@@ -5,10 +5,10 @@
 //! [`KeyedStream::reduce_group_by`].
 
 use crate::graph::{Edge, Factory, Node};
-use crate::keyed::keyed_node;
+use crate::keyed::{budget_of, keyed_node};
 use crate::operator::{
     Collector, FieldOrder, FirstRanks, Group, Meeting, REDUCE_GROUP, SORT, Share, SortedGroups, Sorting,
-    Stage, TOP, least_segments,
+    Stage, TOP, least_segments, local_sort,
 };
 use crate::record::{KeyFields, Record, SortFields, first};
 use crate::stream::{KeyedStream, Stream};
@@ -50,17 +50,12 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         let ranks = FirstRanks::default();
         let factory = sort_factory::<O, F>(fields, Which::All(ranks.clone()));
         let node = environment.add(Node {
-            kind: SORT,
-            name: None,
-            uid: None,
-            parallelism: None,
-            is_blocking: false,
             inputs,
             output: Some((O::schema(), O::STRIDE)),
             minimum_segments: least,
             maximum_segments: usize::MAX,
             detail: format!("by {}", fields.describe_order().join(", ")),
-            factory,
+            ..Node::new(SORT, factory)
         });
         environment.set_ranks(node, ranks);
         Stream::from_node(environment, node)
@@ -92,17 +87,13 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         let (environment, inputs) = self.into_edges();
         let least = least_segments(O::STRIDE, environment.runtime().plan());
         let node = |kind: &'static str, parallelism, inputs| Node {
-            kind,
-            name: None,
-            uid: None,
             parallelism,
-            is_blocking: false,
             inputs,
             output: Some((O::schema(), O::STRIDE)),
             minimum_segments: least,
             maximum_segments: usize::MAX,
             detail: format!("{count} by {}", fields.describe_order().join(", ")),
-            factory: sort_factory::<O, F>(fields, Which::First(count)),
+            ..Node::new(kind, sort_factory::<O, F>(fields, Which::First(count)))
         };
         let local = environment.add(node("local top", None, inputs));
         let top = environment.add(node(TOP, Some(1), vec![Edge::forward(local)]));
@@ -186,7 +177,7 @@ fn factory<R: Record, I: Items + 'static>(which: Which, items: impl Fn(usize) ->
     }))
 }
 
-impl<R: Record, K: KeyFields<R> + SortFields<R>> KeyedStream<R, K> {
+impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
     /// What `function` makes of each key's records: it gets the key, the records one after the other, and a collector for any
     /// number of results. It is called once for each key, in the order of the keys within a subtask, after the last record: a
     /// stream that does not end is refused. The records are sorted by key in any budget, and streamed from there: a key may have more of
@@ -291,18 +282,12 @@ impl<R: Record, K: KeyFields<R> + SortFields<R>> KeyedStream<R, K> {
             detail,
             least,
             move |context| {
-                let budget = context.budget.clone();
-                let budget = budget.expect("an operator that asked for managed memory has a budget");
-                let items = Located::new(FieldOrder::<R, S>::new(order), budget.segment_size());
                 let handle = context.spill.handle(&context.name)?;
-                let batches = context.batches.clone();
-                Ok(Box::new(SortedGroups::<R, K, P, _, F>::new(
+                Ok(Box::new(SortedGroups::<R, K, P, F>::new(
                     keys,
                     function.clone(),
-                    items,
-                    budget,
-                    handle,
-                    batches,
+                    local_sort::<R, S>(order, budget_of(context), handle, false),
+                    context.batches.clone(),
                 )))
             },
         )

@@ -30,30 +30,23 @@ impl Environment {
         source.prepare(self.runtime().plan());
         let is_bounded = source.is_bounded();
         let source = Arc::new(source);
+        let factory = Factory::Source {
+            is_bounded,
+            splits: Box::new(move |parallelism| {
+                let queue = SegQueue::new();
+                for split in source.splits(parallelism)? {
+                    queue.push(split);
+                }
+                let (source, queue) = (source.clone(), Arc::new(queue));
+                Ok(Box::new(move |batches| {
+                    Box::new(SourceTask::new(source.clone(), queue.clone(), batches))
+                }))
+            }),
+        };
         self.add_stream(Node {
-            kind: "source",
             name: Some(name.into()),
-            uid: None,
-            parallelism: None,
-            is_blocking: false,
-            inputs: Vec::new(),
             output: Some((S::Out::schema(), S::Out::STRIDE)),
-            minimum_segments: 0,
-            maximum_segments: 0,
-            detail: String::new(),
-            factory: Factory::Source {
-                is_bounded,
-                splits: Box::new(move |parallelism| {
-                    let queue = SegQueue::new();
-                    for split in source.splits(parallelism)? {
-                        queue.push(split);
-                    }
-                    let (source, queue) = (source.clone(), Arc::new(queue));
-                    Ok(Box::new(move |batches| {
-                        Box::new(SourceTask::new(source.clone(), queue.clone(), batches))
-                    }))
-                }),
-            },
+            ..Node::new("source", factory)
         })
     }
 
@@ -276,24 +269,19 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     /// what makes them is done before what uses them starts. Of a source that does not end, never.
     pub fn materialize(self) -> Stream<O> {
         let (environment, inputs) = self.into_forward_edges();
+        let factory = Factory::Operator(Box::new(|context| {
+            let budget = context.budget.clone();
+            Ok(Box::new(Materialize::<O>::new(
+                budget.expect("an operator that asked for managed memory has a budget"),
+                context.spill.handle(&context.name)?,
+            )))
+        }));
         environment.add_stream(Node {
-            kind: "materialize",
-            name: None,
-            uid: None,
-            parallelism: None,
-            is_blocking: false,
             inputs,
             output: Some((O::schema(), O::STRIDE)),
             minimum_segments: LEAST_MATERIALIZE_SEGMENTS,
             maximum_segments: usize::MAX,
-            detail: String::new(),
-            factory: Factory::Operator(Box::new(|context| {
-                let budget = context.budget.clone();
-                Ok(Box::new(Materialize::<O>::new(
-                    budget.expect("an operator that asked for managed memory has a budget"),
-                    context.spill.handle(&context.name)?,
-                )))
-            })),
+            ..Node::new("materialize", factory)
         })
     }
 
@@ -361,20 +349,15 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         {
             sink.take_ranks(&ranks);
         }
+        let is_blocking = sink.is_blocking();
+        let factory = Factory::Operator(Box::new(move |context| {
+            Ok(Box::new(SinkOperator::new(sink.writer(context.subtask)?)))
+        }));
         let node = environment.add(Node {
-            kind: "sink",
             name: Some(name.into()),
-            uid: None,
-            parallelism: None,
-            is_blocking: sink.is_blocking(),
+            is_blocking,
             inputs,
-            output: None,
-            minimum_segments: 0,
-            maximum_segments: 0,
-            detail: String::new(),
-            factory: Factory::Operator(Box::new(move |context| {
-                Ok(Box::new(SinkOperator::new(sink.writer(context.subtask)?)))
-            })),
+            ..Node::new("sink", factory)
         });
         StreamEnd { environment, node }
     }
@@ -451,17 +434,13 @@ pub(crate) fn operator_node<O: Record>(
     make: impl Fn(&crate::graph::OperatorContext) -> Box<dyn Operator> + 'static,
 ) -> Node {
     Node {
-        kind,
         name: (!label.is_empty()).then(|| label.join("+")),
-        uid: None,
-        parallelism: None,
-        is_blocking: false,
         inputs,
         output: Some((O::schema(), O::STRIDE)),
-        minimum_segments: 0,
-        maximum_segments: 0,
-        detail: String::new(),
-        factory: Factory::Operator(Box::new(move |context| Ok(make(context)))),
+        ..Node::new(
+            kind,
+            Factory::Operator(Box::new(move |context| Ok(make(context)))),
+        )
     }
 }
 

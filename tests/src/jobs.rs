@@ -278,7 +278,7 @@ impl Builder<'_> {
 
     fn step(&mut self) {
         let Open { stream, records } = self.take();
-        match self.random.below(25) {
+        match self.random.below(27) {
             0 => {
                 let magnitude = self.random.below(18);
                 let keys = 1 + self.random.below(1 << magnitude) as u64;
@@ -405,6 +405,8 @@ impl Builder<'_> {
                 self.put(stream, records);
             }
             22..=24 => self.join(stream, records),
+            25 => self.co_group(stream, records),
+            26 => self.sets(stream, records),
             14 => {
                 let name = self.name("by both");
                 let stream = stream

@@ -3,6 +3,7 @@
 mod downstream;
 mod ranks;
 mod fused;
+mod repeat;
 mod aggregate;
 mod sort;
 mod materialize;
@@ -21,5 +22,15 @@ pub(crate) use join::{
 };
 pub(crate) use materialize::{LEAST_SEGMENTS as LEAST_MATERIALIZE_SEGMENTS, Materialize};
 pub use ranks::FirstRanks;
+pub(crate) use repeat::{Counts, Repeat};
 pub use sort::Group;
-pub(crate) use sort::{FieldOrder, Meeting, REDUCE_GROUP, SORT, Share, SortedGroups, Sorting, TOP};
+pub(crate) use sort::{
+    CO_GROUP, CoGroups, FieldOrder, LocalSort, Meeting, REDUCE_GROUP, SORT, Share, SortedGroups, Sorting,
+    TOP, local_sort,
+};
+
+/// The kind, in plans, of the operator that sends what two streams have in common. It needs their ends, as a sort does.
+pub(crate) const INTERSECT: &str = "intersect";
+
+/// The kind of the operator that sends what one stream has and the other has not, likewise.
+pub(crate) const MINUS: &str = "minus";

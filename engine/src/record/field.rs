@@ -78,6 +78,11 @@ impl<R: Record, T: Record> Field<R, T> {
         self.offset
     }
 
+    /// Its number, and where its bytes and its null bit are: what tells it from other fields of `R`.
+    pub(super) const fn place(&self) -> (usize, usize, usize) {
+        (self.index, self.offset, self.null_bit)
+    }
+
     /// The field of a view.
     #[inline(always)]
     pub fn get<'a>(&self, view: R::View<'a>) -> T::View<'a> {

@@ -9,11 +9,12 @@
 //! I1. Equal keys have equal canonical bytes, other keys others; tested in `engine/tests/record_keys.rs`.
 //! I2. The hash of a key depends on its value alone, never on which row or view it came from.
 
-use std::fmt;
+use std::any::TypeId;
 
 use forebay_memory::hash::{hash_bytes, hash_u64};
 
 use super::field::{BytesColumn, Field, IntegerColumn};
+use super::normalized::{OrderPart, SortFields};
 use super::row::Record;
 
 /// A field of `R`, or a tuple of up to 8 of them, used as a key.
@@ -27,7 +28,7 @@ use super::row::Record;
 /// assert_eq!(key.key(trade.view()), (7, "EUR".to_string()));
 /// assert_eq!(key.describe(), ["0", "2"]);
 /// ```
-pub trait KeyFields<R: Record>: Copy + Send + Sync + fmt::Debug + 'static {
+pub trait KeyFields<R: Record>: SortFields<R> {
     /// The key as a record: a field's type, or a tuple of them.
     type Key: Record;
 
@@ -36,6 +37,14 @@ pub trait KeyFields<R: Record>: Copy + Send + Sync + fmt::Debug + 'static {
 
     /// The names of its fields.
     fn describe(&self) -> Vec<String>;
+
+    /// What tells it from other keys of the same records: those with the same identity have the same hashes.
+    fn identity(&self) -> KeyIdentity {
+        KeyIdentity {
+            key: TypeId::of::<Self::Key>(),
+            fields: self.order(),
+        }
+    }
 
     /// Where the key lies in a row, if it is one integer (or `bool`, timestamp, date) of up to 64 bits.
     fn as_u64_column(&self) -> Option<IntegerColumn> {
@@ -119,6 +128,13 @@ pub trait KeyFields<R: Record>: Copy + Send + Sync + fmt::Debug + 'static {
     }
 }
 
+/// Which key of a record type it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyIdentity {
+    key: TypeId,
+    fields: Vec<OrderPart>,
+}
+
 impl<R: Record, T: Record> KeyFields<R> for Field<R, T> {
     type Key = T;
     const NULLABLE: bool = T::NULLABLE;
@@ -149,6 +165,18 @@ impl<R: Record, T: Record> KeyFields<R> for Field<R, T> {
 /// The key that all records share: there is nothing of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NoKey;
+
+impl<R: Record> SortFields<R> for NoKey {
+    fn encode_normalized(&self, _: R::View<'_>, _: &mut Vec<u8>) {}
+
+    fn describe_order(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn order(&self) -> Vec<OrderPart> {
+        Vec::new()
+    }
+}
 
 impl<R: Record> KeyFields<R> for NoKey {
     type Key = ();

@@ -109,6 +109,19 @@ pub trait SortFields<R: Record>: Copy + Send + Sync + fmt::Debug + 'static {
 
     /// The order in words, a field each: `price descending nulls last`.
     fn describe_order(&self) -> Vec<String>;
+
+    /// The order, a field each: of two orders one of which begins with the other, rows in the first are in the second, too.
+    fn order(&self) -> Vec<OrderPart>;
+}
+
+/// A field that an order is by, among those of its record type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderPart {
+    /// The field's number, and where its bytes and its null bit are: a record's first field and [`itself`](super::itself) differ
+    /// in the last.
+    field: (usize, usize, usize),
+    descending: bool,
+    nulls_last: bool,
 }
 
 /// The prefix of a normalized key, as [`SortFields::prefix`] gives it.
@@ -182,6 +195,15 @@ impl<R: Record, T: Record> SortFields<R> for Order<R, T> {
         }])
     }
 
+    fn order(&self) -> Vec<OrderPart> {
+        vec![OrderPart {
+            field: self.field.place(),
+            descending: self.descending,
+            // Of a field that cannot be null it says nothing.
+            nulls_last: self.nulls_last && T::NULLABLE,
+        }]
+    }
+
     fn describe_order(&self) -> Vec<String> {
         let direction = if self.descending { " descending" } else { "" };
         let nulls = if self.nulls_last { " nulls last" } else { "" };
@@ -206,6 +228,10 @@ impl<R: Record, T: Record> SortFields<R> for Field<R, T> {
 
     fn describe_order(&self) -> Vec<String> {
         self.ascending().describe_order()
+    }
+
+    fn order(&self) -> Vec<OrderPart> {
+        self.ascending().order()
     }
 }
 
@@ -233,6 +259,12 @@ macro_rules! tuple {
                 let mut words = Vec::new();
                 $(words.extend(self.$index.describe_order());)*
                 words
+            }
+
+            fn order(&self) -> Vec<OrderPart> {
+                let mut parts = Vec::new();
+                $(parts.extend(self.$index.order());)*
+                parts
             }
         }
     };

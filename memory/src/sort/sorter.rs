@@ -78,6 +78,8 @@ pub struct Sorter<I: Items> {
     part: usize,
     rows: u64,
     largest: usize,
+    /// Whether rows come in their order.
+    is_in_order: bool,
     /// How many rows are wanted; all where it is `None`.
     limit: Option<u64>,
     /// The first word and the bytes of a row behind which no row is wanted.
@@ -110,6 +112,7 @@ where
             part: FIRST_PART,
             rows: 0,
             largest: 0,
+            is_in_order: false,
             limit: None,
             bound: None,
             reserved: Vec::new(),
@@ -123,6 +126,14 @@ where
     pub fn with_limit(self, limit: u64) -> Self {
         Sorter {
             limit: Some(limit),
+            ..self
+        }
+    }
+
+    /// The same for rows that come in their order, and are not sorted again: what leaves memory is one run after the other.
+    pub fn of_sorted(self) -> Self {
+        Sorter {
+            is_in_order: true,
             ..self
         }
     }
@@ -340,9 +351,10 @@ where
         if leaving.is_empty() {
             return Ok(());
         }
-        let mut spares = self.spares();
-        self.items.sort(&mut leaving, &mut spares);
-        drop(spares);
+        if !self.is_in_order {
+            let mut spares = self.spares();
+            self.items.sort(&mut leaving, &mut spares);
+        }
         let staging = match self.staging.take() {
             Some(staging) => staging,
             None => self.take_one()?,
@@ -453,17 +465,20 @@ where
             mut runs,
             reserved,
             peak,
+            is_in_order,
             ..
         } = self;
         let peak = peak.max(source.budget.held());
         let order = items.order().clone();
         if !filling.is_empty() {
-            let budget = &source.budget;
-            let count = budget.available().min(SPARES);
-            let mut spares = std::iter::from_fn(|| budget.try_take()).take(count).collect();
-            items.sort(&mut filling, &mut spares);
-            drop(spares);
-            budget.withdraw();
+            if !is_in_order {
+                let budget = &source.budget;
+                let count = budget.available().min(SPARES);
+                let mut spares = std::iter::from_fn(|| budget.try_take()).take(count).collect();
+                items.sort(&mut filling, &mut spares);
+                drop(spares);
+                budget.withdraw();
+            }
             runs.push(Run::Memory(Arc::new(MemoryRun::new(items, filling))));
         }
         if runs.iter().any(|run| matches!(run, Run::Spilled(_))) {

@@ -1,27 +1,128 @@
-//! Joins of random streams, with others and with themselves, and what plain maps make of them.
+//! Joins, co-groups and set operations of random streams, with others and with themselves, and what plain maps make of them.
 
 use super::{Builder, MOST_RECORDS, Open, Pair, number_of};
+use forebay::operator::{Collector, Group};
 use forebay::record::first;
 use forebay::{JoinStrategy, Stream};
+use forebay_memory::hash::hash_u64;
 use std::collections::BTreeMap;
 
 impl Builder<'_> {
-    /// Joins a stream with another, or with itself.
-    pub(super) fn join(&mut self, stream: Stream<Pair>, records: Vec<Pair>) {
-        let (stream, other) = match self.open.is_empty() || self.random.happens(4) {
+    /// A stream and another one, or the same again.
+    fn with_other(&mut self, stream: Stream<Pair>, records: &[Pair]) -> (Stream<Pair>, Open) {
+        match self.open.is_empty() || self.random.happens(4) {
             true => {
-                let (one, other) = stream.fork();
-                let records = records.clone();
-                (
-                    one,
-                    Open {
-                        stream: other,
-                        records,
-                    },
-                )
+                let (one, stream) = stream.fork();
+                let records = records.to_vec();
+                (one, Open { stream, records })
             }
             false => (stream, self.take()),
+        }
+    }
+
+    /// The records of each key of a stream and another, folded by a function that may leave some.
+    pub(super) fn co_group(&mut self, stream: Stream<Pair>, records: Vec<Pair>) {
+        let (stream, other) = self.with_other(stream, &records);
+        let (name, parallelism) = (self.name("co-groups"), self.parallelism());
+        // How many of the left records are looked at.
+        let most = [usize::MAX, 0, 3][self.random.below(3)];
+        let folded = move |lefts: usize, rights: usize, sum: u64| {
+            (hash_u64(lefts.min(most) as u64 ^ hash_u64(rights as u64 ^ sum)) >> 20) as i64
         };
+        let by_text = self.random.happens(3);
+        macro_rules! grouped {
+            ($left:expr, $right:expr, $row:ty, $number:expr) => {
+                $left.join($right).on(first(), first()).co_group(
+                    move |key,
+                          left: &mut Group<'_, $row>,
+                          right: &mut Group<'_, $row>,
+                          out: &mut Collector<'_, Pair>| {
+                        let (mut lefts, mut rights, mut sum) = (0, 0, 0u64);
+                        while lefts < most
+                            && let Some(pair) = left.next()
+                        {
+                            assert_eq!(pair.0, key);
+                            lefts += 1;
+                            if most == usize::MAX {
+                                sum = sum.wrapping_add(hash_u64(pair.1 as u64));
+                            }
+                        }
+                        right.for_each(|pair| {
+                            assert_eq!(pair.0, key);
+                            rights += 1;
+                            sum = sum.wrapping_add(hash_u64(!pair.1 as u64));
+                        });
+                        out.push(($number(key), folded(lefts, rights, sum)));
+                    },
+                )
+            };
+        }
+        let stream = match by_text {
+            false => grouped!(stream, other.stream, Pair, |key: u64| key),
+            true => {
+                let text = |(key, value): Pair| (format!("{key:width$}", width = (key % 40) as usize), value);
+                let (left, right) = (stream.map(text), other.stream.map(text));
+                grouped!(left, right, (String, i64), |key: &str| number_of(
+                    key.trim_start()
+                ))
+            }
+        };
+        let stream = stream.name(name).parallelism(parallelism);
+        let mut groups: BTreeMap<u64, (usize, usize, u64)> = BTreeMap::new();
+        for (key, value) in records {
+            let group = groups.entry(key).or_default();
+            group.0 += 1;
+            if most == usize::MAX {
+                group.2 = group.2.wrapping_add(hash_u64(value as u64));
+            }
+        }
+        for (key, value) in other.records {
+            let group = groups.entry(key).or_default();
+            group.1 += 1;
+            group.2 = group.2.wrapping_add(hash_u64(!value as u64));
+        }
+        let results = groups.into_iter();
+        let results = results.map(|(key, (lefts, rights, sum))| (key, folded(lefts, rights, sum)));
+        self.put(stream, results.collect());
+    }
+
+    /// What a stream and another have in common, or the one has and the other has not.
+    pub(super) fn sets(&mut self, stream: Stream<Pair>, records: Vec<Pair>) {
+        let (stream, other) = self.with_other(stream, &records);
+        // So that there are copies, on both sides.
+        let few = |(key, value): Pair| (key % 50, value % 8);
+        let (left, right) = (stream.map(few), other.stream.map(few));
+        let operation = self.random.below(4);
+        let stream = match operation {
+            0 => left.intersect(right),
+            1 => left.intersect_all(right),
+            2 => left.minus(right),
+            _ => left.minus_all(right),
+        };
+        let name = self.name("sets");
+        let stream = self.maybe_parallel(stream.name(name));
+        let mut counts: BTreeMap<Pair, (usize, usize)> = BTreeMap::new();
+        for pair in records {
+            counts.entry(few(pair)).or_default().0 += 1;
+        }
+        for pair in other.records {
+            counts.entry(few(pair)).or_default().1 += 1;
+        }
+        let results = counts.into_iter().flat_map(|(pair, (left, right))| {
+            let times = match operation {
+                0 => usize::from(left > 0 && right > 0),
+                1 => left.min(right),
+                2 => usize::from(left > 0 && right == 0),
+                _ => left.saturating_sub(right),
+            };
+            std::iter::repeat_n(pair, times)
+        });
+        self.put(stream, results.collect());
+    }
+
+    /// Joins a stream with another, or with itself.
+    pub(super) fn join(&mut self, stream: Stream<Pair>, records: Vec<Pair>) {
+        let (stream, other) = self.with_other(stream, &records);
         let kind = self.random.below(6);
         let by_text = self.random.happens(3);
         let has_condition = self.random.happens(3);

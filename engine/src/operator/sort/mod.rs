@@ -1,16 +1,21 @@
 //! Sorting, in any budget, over all subtasks: bytes are sorted by `forebay_memory::sort`.
 //!
-//! [`order`] says how rows compare, [`shared`] is where the subtasks of one operator meet, [`sorting`] is the operator; [`groups`] is one that streams what it has sorted to a function, key by key.
+//! [`order`] says how rows compare, [`shared`] is where the subtasks of one operator meet, [`sorting`] is the operator.
+//! [`local`] sorts for operators that pull rows: [`groups`] streams them to a function, key by key, and [`sides`] those of two inputs.
 
 mod order;
 mod shared;
 mod sorting;
+mod local;
 mod groups;
+mod sides;
 
 pub use groups::Group;
 pub(crate) use groups::SortedGroups;
+pub(crate) use local::{LocalSort, local_sort};
 pub(crate) use order::FieldOrder;
 pub(crate) use shared::{Meeting, Share};
+pub(crate) use sides::CoGroups;
 pub(crate) use sorting::Sorting;
 
 /// The kind of the operator in plans. It needs an end of its input: the graph refuses it where there is none.
@@ -21,3 +26,6 @@ pub(crate) const TOP: &str = "top";
 
 /// The kind of the operator that sorts for a function of groups; as [`SORT`].
 pub(crate) const REDUCE_GROUP: &str = "reduce_group";
+
+/// The kind of the operator that does so with two inputs.
+pub(crate) const CO_GROUP: &str = "co_group";
