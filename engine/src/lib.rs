@@ -52,6 +52,8 @@ extern crate self as forebay;
 
 pub mod record;
 pub mod batch;
+#[cfg(feature = "parquet")]
+pub mod arrow;
 
 pub mod clock;
 pub mod metrics;

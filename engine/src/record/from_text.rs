@@ -1,22 +1,20 @@
 //! Records as columns of text: which columns a record type has, rows built from fields of text, fields of rows as text.
 //!
 //! # Interface
-//! [`text_columns`] lists the columns of a record type by its schema; [`RowBuilder`] takes the text of each column and gives the
-//! record's view; [`TextColumn::append`] is the way back. CSV sources and sinks are made of these.
+//! [`text_columns`] lists the columns of a record type by its schema; [`TextColumn::parse`] puts a column's text into a row that is
+//! being built; [`TextColumn::append`] is the way back. CSV sources and sinks are made of these.
 //!
 //! # Algorithm
 //! A value is parsed and put where the schema says that its bytes lie, so that no owned record is made. Fields of a
 //! record inside a record are columns named `outer.inner`. Enums, arrays and nullable records are no columns.
 
-use super::layout::{MAX_ALIGN, round_up};
-use super::row::{Record, null_bit, put, row_part_at, set_null_bit, take};
+use super::builder::RowBuilder;
+use super::row::{Record, null_bit, put, set_null_bit, take};
 use super::schema::{DataType, FieldInfo, Schema};
 use super::{Date, Decimal, Timestamp};
 use forebay_memory::{Error, Result};
 use std::fmt::Write;
-use std::marker::PhantomData;
 use std::str::FromStr;
-use zerocopy::IntoBytes;
 
 /// How bytes are written as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -110,60 +108,29 @@ fn add_columns(
     Ok(())
 }
 
-/// Builds rows of `R` from columns.
-pub(crate) struct RowBuilder<R> {
-    /// The row, aligned as plain records need it.
-    words: Vec<u64>,
-    /// Where the variable part ends.
-    tail: usize,
-    bytes_text: BytesText,
-    record: PhantomData<fn() -> R>,
-}
-
-impl<R: Record> RowBuilder<R> {
-    /// Where the variable part of a row starts.
-    const FIXED: usize = row_part_at::<R>() + R::SIZE;
-
-    /// A builder that reads bytes as `bytes_text` says.
-    pub(crate) fn new(bytes_text: BytesText) -> Self {
-        let words = vec![0; Self::FIXED.max(R::STRIDE).div_ceil(8)];
-        RowBuilder {
-            words,
-            tail: Self::FIXED,
-            bytes_text,
-            record: PhantomData,
-        }
-    }
-
-    /// Starts a row: all zeros.
-    pub(crate) fn start(&mut self) {
-        let fixed = Self::FIXED.max(R::STRIDE).div_ceil(8);
-        self.words[..fixed].fill(0);
-        self.tail = Self::FIXED;
-    }
-
-    /// Makes a nullable column null.
-    pub(crate) fn set_null(&mut self, column: &TextColumn) {
-        debug_assert!(column.is_nullable);
-        set_null_bit(self.words.as_mut_bytes(), column.null_bit);
+impl TextColumn {
+    /// Makes a nullable column of the row null.
+    pub(crate) fn set_null(&self, row: &mut RowBuilder) {
+        debug_assert!(self.is_nullable);
+        set_null_bit(row.bytes(), self.null_bit);
     }
 
     /// Parses `text` as the column's value. False where it is none; [`TextColumn::expected`] says what would be.
     #[inline]
-    pub(crate) fn set(&mut self, column: &TextColumn, text: &str) -> bool {
-        let at = column.offset;
-        if column.kind == Kind::String {
-            self.put_tail(at, text.len(), |tail| tail.copy_from_slice(text.as_bytes()));
+    pub(crate) fn parse(&self, text: &str, bytes_text: BytesText, row: &mut RowBuilder) -> bool {
+        let at = self.offset;
+        if self.kind == Kind::String {
+            row.put_bytes(0, at, text.as_bytes());
             return true;
         }
-        if column.kind == Kind::Bytes {
-            let Some(bytes) = decode_bytes(text, self.bytes_text) else {
+        if self.kind == Kind::Bytes {
+            let Some(bytes) = decode_bytes(text, bytes_text) else {
                 return false;
             };
-            self.put_tail(at, bytes.len(), |tail| tail.copy_from_slice(&bytes));
+            row.put_bytes(0, at, &bytes);
             return true;
         }
-        let row = self.words.as_mut_bytes();
+        let row = row.bytes();
         fn store<T: FromStr + Record>(text: &str, row: &mut [u8], at: usize) -> bool {
             let value = text.parse::<T>();
             if let Ok(value) = &value {
@@ -171,7 +138,7 @@ impl<R: Record> RowBuilder<R> {
             }
             value.is_ok()
         }
-        match column.kind {
+        match self.kind {
             Kind::Bool => match parse_bool(text) {
                 Some(value) => {
                     row[at] = value.into();
@@ -204,39 +171,6 @@ impl<R: Record> RowBuilder<R> {
         }
     }
 
-    /// Appends `length` bytes to the variable part and refers to them at `at`, as strings and bytes lie in rows.
-    #[inline]
-    fn put_tail(&mut self, at: usize, length: usize, write: impl FnOnce(&mut [u8])) {
-        let (start, end) = (self.tail, self.tail + length);
-        if self.words.len() * 8 < round_up(end, MAX_ALIGN) {
-            self.words.resize(round_up(end, MAX_ALIGN) / 8 * 2, 0);
-        }
-        let row = self.words.as_mut_bytes();
-        write(&mut row[start..end]);
-        let mut prefix = [0; 4];
-        let known = length.min(4);
-        prefix[..known].copy_from_slice(&row[start..start + known]);
-        put(row, at, (start as u32).to_le_bytes());
-        put(row, at + 4, (length as u32).to_le_bytes());
-        put(row, at + 8, prefix);
-        self.tail = end;
-    }
-
-    /// The record that was built.
-    #[inline]
-    pub(crate) fn view(&mut self) -> R::View<'_> {
-        let mut size = R::STRIDE;
-        let row = self.words.as_mut_bytes();
-        if R::VARIES {
-            size = round_up(self.tail, MAX_ALIGN);
-            row[self.tail..size].fill(0);
-            put(row, 0, (size as u32).to_le_bytes());
-        }
-        R::read_row(&row[..size])
-    }
-}
-
-impl TextColumn {
     /// What the column's text must be, with its article.
     pub(crate) fn expected(&self, bytes_text: BytesText) -> String {
         match self.kind {
@@ -484,7 +418,7 @@ mod tests {
             ["0", "1", "2.0.0", "2.0.1", "2.1", "3", "4", "5", "6", "7"]
         );
         for format in [BytesText::Hex, BytesText::Base64] {
-            let mut builder = RowBuilder::<Wide>::new(format);
+            let mut builder = RowBuilder::of::<Wide>();
             // A short text after a long one: nothing of the row before is left.
             for text in ["", "a text longer than a word 🌊", "b"] {
                 let record = wide(text);
@@ -495,12 +429,12 @@ mod tests {
                     let mut out = Vec::new();
                     if column.append(&row, format, &mut out) {
                         let out = String::from_utf8(out).expect("text");
-                        assert!(builder.set(column, &out), "{}: {out}", column.name);
+                        assert!(column.parse(&out, format, &mut builder), "{}: {out}", column.name);
                     } else {
-                        builder.set_null(column);
+                        column.set_null(&mut builder);
                     }
                 }
-                assert_eq!(builder.view(), record.view());
+                assert_eq!(builder.view::<Wide>(), record.view());
             }
         }
     }
@@ -509,7 +443,7 @@ mod tests {
     fn values_are_parsed_whole_or_not_at_all() {
         type All = (bool, u8, i64, f64, Timestamp, Date, Decimal, Vec<u8>);
         let columns = text_columns(All::schema()).expect("all are columns");
-        let mut builder = RowBuilder::<All>::new(BytesText::Hex);
+        let mut builder = RowBuilder::of::<All>();
         let bad = [
             "yes",
             "256",
@@ -521,16 +455,20 @@ mod tests {
             "0g",
         ];
         for (column, text) in columns.iter().zip(bad) {
-            assert!(!builder.set(column, text), "{text}");
-            assert!(!builder.set(column, "x"), "{}", column.name);
+            assert!(!column.parse(text, BytesText::Hex, &mut builder), "{text}");
+            assert!(
+                !column.parse("x", BytesText::Hex, &mut builder),
+                "{}",
+                column.name
+            );
         }
         builder.start();
         let good = ["TRUE", "255", "-12", "-inf", "1500", "1970-01-02", "1.00", "00Ff"];
         for (column, text) in columns.iter().zip(good) {
-            assert!(builder.set(column, text), "{text}");
+            assert!(column.parse(text, BytesText::Hex, &mut builder), "{text}");
         }
         assert_eq!(
-            builder.view(),
+            builder.view::<All>(),
             (
                 true,
                 255,

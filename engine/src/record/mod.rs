@@ -59,12 +59,14 @@ mod list;
 mod field;
 mod normalized;
 mod key;
+mod builder;
 mod from_text;
 mod hashing;
 mod limit;
 #[doc(hidden)]
 pub mod derive;
 
+pub(crate) use builder::RowBuilder;
 pub use decimal::{Decimal, ParseDecimalError};
 pub use enums::EnumRecord;
 pub use field::{
@@ -72,7 +74,7 @@ pub use field::{
 };
 pub use forebay_derive::Record;
 pub use from_text::BytesText;
-pub(crate) use from_text::{RowBuilder, TextColumn, text_columns};
+pub(crate) use from_text::{TextColumn, text_columns};
 pub use hashing::hash_rows;
 pub(crate) use key::NoKey;
 pub use key::{KeyFields, KeyIdentity};
@@ -81,6 +83,9 @@ pub use list::{List, ListIter, ListView};
 pub use normalized::{Order, OrderPart, SortFields, prefix_of};
 pub use plain::{AlignedRow, PlainRecord};
 pub use row::{Integer, Record, validate_row};
+#[cfg(feature = "parquet")]
+pub(crate) use row::{null_bit, set_null_bit};
+
 pub use schema::{DataType, EnumType, FieldInfo, RecordType, Schema};
 pub use strings::Bytes;
 pub use time::{Date, ParseTimeError, Timestamp};

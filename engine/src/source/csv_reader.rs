@@ -16,6 +16,7 @@ use crate::record::{Record, RowBuilder, TextColumn};
 use forebay_memory::{Error, ErrorKind, Result};
 use memchr::memchr;
 use std::borrow::Cow;
+use std::marker::PhantomData;
 use std::str;
 use std::sync::Arc;
 
@@ -33,7 +34,8 @@ pub struct CsvReader<R> {
     fields: Vec<Field>,
     /// The last header seen: files of one source usually have the same.
     header: Vec<u8>,
-    row: RowBuilder<R>,
+    row: RowBuilder,
+    record: PhantomData<fn() -> R>,
 }
 
 impl<R: Record> CsvReader<R> {
@@ -49,7 +51,8 @@ impl<R: Record> CsvReader<R> {
             width: columns.len(),
             fields: Vec::new(),
             header: Vec::new(),
-            row: RowBuilder::new(options.bytes_text),
+            row: RowBuilder::of::<R>(),
+            record: PhantomData,
             options,
             columns,
         }
@@ -163,7 +166,7 @@ impl<R: Record> CsvReader<R> {
                         column.name
                     )));
                 }
-                self.row.set_null(column);
+                column.set_null(&mut self.row);
                 continue;
             };
             let text = self.options.dialect.text(*field, &record);
@@ -174,7 +177,7 @@ impl<R: Record> CsvReader<R> {
                 }
                 if text == self.options.null {
                     if column.is_nullable {
-                        self.row.set_null(column);
+                        column.set_null(&mut self.row);
                         continue;
                     }
                     if !column.may_be_empty() {
@@ -187,7 +190,7 @@ impl<R: Record> CsvReader<R> {
                     }
                 }
             }
-            if !self.row.set(column, text) {
+            if !column.parse(text, self.options.bytes_text, &mut self.row) {
                 let shown: String = text.chars().take(60).collect();
                 return Err(self.corrupt(format_args!(
                     "column \"{}\": \"{shown}\"{} is not {}",
@@ -197,7 +200,7 @@ impl<R: Record> CsvReader<R> {
                 )));
             }
         }
-        out.push(self.row.view());
+        out.push(self.row.view::<R>());
         Ok(())
     }
 

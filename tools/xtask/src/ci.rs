@@ -22,6 +22,22 @@ const STEPS: &[Step] = &[
         arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
         variables: &[],
     },
+    // Off by default, so that nothing else compiles it.
+    Step {
+        name: "clippy of Parquet",
+        arguments: &[
+            "clippy",
+            "--package",
+            "forebay",
+            "--features",
+            "parquet",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        variables: &[],
+    },
     // They are a workspace of their own, which nothing else compiles.
     Step {
         name: "fuzz targets",
@@ -60,11 +76,27 @@ const STEPS: &[Step] = &[
     },
 ];
 
-const TESTS: Step = Step {
-    name: "tests",
-    arguments: &["test", "--workspace"],
-    variables: &[],
-};
+const TESTS: [Step; 2] = [
+    Step {
+        name: "tests",
+        arguments: &["test", "--workspace"],
+        variables: &[],
+    },
+    Step {
+        name: "tests of Parquet",
+        arguments: &[
+            "test",
+            "--package",
+            "forebay",
+            "--features",
+            "parquet",
+            "--lib",
+            "--test",
+            "arrow",
+        ],
+        variables: &[],
+    },
+];
 
 /// The tests of the only crate with unsafe code, under AddressSanitizer: in a target directory of its own, because every
 /// dependency is instrumented, too. The sanitizer comes with the toolchain; that it is an unstable option of the
@@ -102,7 +134,7 @@ pub fn run(root: &Path, with_tests: bool) -> ExitCode {
     if !tidy {
         failed.push("tidy");
     }
-    for step in STEPS.iter().chain(with_tests.then_some(&TESTS)) {
+    for step in STEPS.iter().chain(TESTS.iter().filter(|_| with_tests)) {
         if !step.run(root, None) {
             failed.push(step.name);
         }
