@@ -86,13 +86,13 @@ mod tests {
     #[test]
     fn pressure_is_seen_while_every_worker_is_parked_and_ends_with_the_watch() {
         let root = std::env::temp_dir().join(format!("forebay-pressure-watch-{}", std::process::id()));
-        std::fs::create_dir_all(root.join("proc/pressure")).expect("the temporary directory can be written");
-        let stalls = "some avg10=90.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=90.00 avg60=0.00 avg300=0.00 total=0\n";
-        std::fs::write(root.join("proc/pressure/memory"), stalls).expect("it can be written");
+        std::fs::create_dir_all(root.join("proc/self")).expect("the temporary directory can be written");
+        // A thousand pages are resident, and the plan has one.
+        std::fs::write(root.join("proc/self/statm"), "1000 1000 0 0 0 0 0\n").expect("it can be written");
         let manager = MemoryManager::with_segments(64, 1, 4096).expect("it is small");
         let budget = manager.budget("job", 8, 64).expect("there are 64");
         let interval = Duration::from_micros(1);
-        let monitor = PressureMonitor::at(&root, u64::MAX, interval);
+        let monitor = PressureMonitor::at(&root, 4096, interval);
         let watch = PressureWatch::start(monitor, interval, manager.clone()).expect("a thread starts");
         // Each sample takes a quarter of the pool away: the least is reached only by several of them.
         let mut looks = 0u64;

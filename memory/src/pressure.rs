@@ -12,15 +12,18 @@
 //!    versions, memory that cannot be reclaimed by dropping file pages, against the limit. The counts of
 //!    `max` and of v1's `memory.failcnt` also rise when mere file pages fill a group, so they say *some* only
 //!    together with half of [`TIGHT`];
-//! 3. stalls, `/proc/pressure/memory`: share of the last 10 s in which some, or all, tasks waited for memory;
+//! 3. stalls, `/proc/pressure/memory`: share of the time in which some, or all, tasks waited for memory, over the last
+//!    10 s and since the last sample, whichever is less: an average alone would go on saying *scarce* for many samples
+//!    after what was given back has helped;
 //! 4. resident bytes against the plan's process size.
 //!
-//! Pressure only ever lowers the target, by a sixteenth of the pool (some) or a quarter (critical) per sample,
-//! and gives idle slabs back to the kernel; after [`CALM_SAMPLES`] samples without any it rises again by a
-//! sixteenth per sample, up to the plan's. Guaranteed minimums are never touched.
+//! Under pressure idle slabs are given back to the kernel. Where those are less than a step, the target is lowered by
+//! it: a sixteenth of the pool (some) or a quarter (critical) per sample. After [`CALM_SAMPLES`] samples without any
+//! it rises again by a sixteenth per sample, up to the plan's. Guaranteed minimums are never touched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::account::{resident_in, user_heap_bytes};
@@ -68,6 +71,8 @@ pub struct PressureMonitor {
     reading: PressureReading,
     /// The events counted in each group at the last sample.
     events: Vec<Events>,
+    /// Microseconds for which some and all tasks had stalled at the last sample, by file.
+    stalled: Vec<Option<(u64, u64)>>,
     calm: u32,
 }
 
@@ -107,6 +112,7 @@ impl PressureMonitor {
             sampled: None,
             reading: PressureReading::none(),
             events,
+            stalled: Vec::new(),
             calm: 0,
         }
     }
@@ -115,8 +121,8 @@ impl PressureMonitor {
     /// The last reading, where it is younger than the interval.
     pub fn poll(&mut self, now: Duration, own_bytes: u64) -> &PressureReading {
         if self.is_due(now) {
-            self.sampled = Some(now);
-            self.reading = self.sample(own_bytes);
+            let before = self.sampled.replace(now);
+            self.reading = self.sample(own_bytes, before.map(|before| now.saturating_sub(before)));
         }
         &self.reading
     }
@@ -142,8 +148,9 @@ impl PressureMonitor {
             Pressure::Critical => target.saturating_sub(total.div_ceil(4)),
         };
         self.calm = 0;
-        manager.lower_target(lowered);
-        manager.trim();
+        if manager.trim() < (target - lowered) * manager.segment_size() {
+            manager.lower_target(lowered);
+        }
         &self.reading
     }
 
@@ -152,7 +159,8 @@ impl PressureMonitor {
             .is_none_or(|sampled| now.saturating_sub(sampled) >= self.interval)
     }
 
-    fn sample(&mut self, own_bytes: u64) -> PressureReading {
+    /// `elapsed` is the time since the last sample, where there was one.
+    fn sample(&mut self, own_bytes: u64, elapsed: Option<Duration>) -> PressureReading {
         let mut worst = PressureReading::none();
         worst.note(against(own_bytes, self.process_size), || {
             format!(
@@ -165,7 +173,7 @@ impl PressureMonitor {
             let before = std::mem::replace(events, Events::read(*version, group));
             sample_group(&mut worst, *version, group, before, *events);
         }
-        self.sample_stalls(&mut worst);
+        self.sample_stalls(&mut worst, elapsed);
         let statm = self.root.join("proc/self/statm");
         let resident = resident_in(statm).unwrap_or(0) as u64;
         worst.note(against(resident, self.process_size), || {
@@ -178,7 +186,7 @@ impl PressureMonitor {
         worst
     }
 
-    fn sample_stalls(&self, worst: &mut PressureReading) {
+    fn sample_stalls(&mut self, worst: &mut PressureReading, elapsed: Option<Duration>) {
         let mut files: Vec<PathBuf> = self
             .groups
             .iter()
@@ -186,11 +194,20 @@ impl PressureMonitor {
             .map(|(_, group)| group.join("memory.pressure"))
             .collect();
         files.push(self.root.join("proc/pressure/memory"));
-        for file in files {
-            let Ok(text) = fs::read_to_string(&file) else {
+        self.stalled.resize(files.len(), None);
+        for (file, stalled) in files.iter().zip(&mut self.stalled) {
+            let Ok(text) = fs::read_to_string(file) else {
                 continue;
             };
-            let (some, all) = (stall(&text, "some"), stall(&text, "full"));
+            let now = (stalled_time(&text, "some"), stalled_time(&text, "full"));
+            let (Some(before), Some(elapsed)) = (stalled.replace(now), elapsed) else {
+                continue;
+            };
+            let share = |line, before: u64, now: u64| {
+                let lately = now.saturating_sub(before) as f64 / elapsed.as_micros().max(1) as f64 * 100.0;
+                stall(&text, line).min(lately)
+            };
+            let (some, all) = (share("some", before.0, now.0), share("full", before.1, now.1));
             let pressure = if all >= STALLED.1 {
                 Pressure::Critical
             } else if some >= STALLED.0 {
@@ -200,7 +217,7 @@ impl PressureMonitor {
             };
             worst.note(pressure, || {
                 format!(
-                    "{}: tasks stalled {some} % of the last 10 s, all of them {all} %",
+                    "{}: tasks stalled {some:.1} % of the time lately, all of them {all:.1} %",
                     file.display()
                 )
             });
@@ -321,12 +338,20 @@ fn field(text: &str, name: &str) -> Option<u64> {
 
 /// The `avg10` of a pressure file's line, in percent.
 fn stall(text: &str, line: &str) -> f64 {
-    let average = text.lines().find_map(|text| {
-        let rest = text.strip_prefix(line)?;
-        rest.split_ascii_whitespace()
-            .find_map(|field| field.strip_prefix("avg10="))
-    });
-    average.and_then(|average| average.parse().ok()).unwrap_or(0.0)
+    stall_field(text, line, "avg10=").unwrap_or(0.0)
+}
+
+/// The `total` of a pressure file's line, in microseconds.
+fn stalled_time(text: &str, line: &str) -> u64 {
+    stall_field(text, line, "total=").unwrap_or(0)
+}
+
+fn stall_field<T: FromStr>(text: &str, line: &str, field: &str) -> Option<T> {
+    let rest = text.lines().find_map(|text| text.strip_prefix(line))?;
+    rest.split_ascii_whitespace()
+        .find_map(|word| word.strip_prefix(field))?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -410,20 +435,51 @@ mod tests {
         assert!(PressureMonitor::of(&Plan::prove(&config, &container).unwrap()).is_none());
     }
 
+    /// Stalls of this share of the last 10 s, and of this many microseconds in all.
+    fn stalls(some: (f64, u64), full: (f64, u64)) -> String {
+        format!(
+            "some avg10={:.2} avg60=0 total={}\nfull avg10={:.2} avg60=0 total={}\n",
+            some.0, some.1, full.0, full.1
+        )
+    }
+
     #[test]
-    fn stalls_are_pressure() {
+    fn stalls_are_pressure_while_they_last() {
         let system = System::new("stalls");
         let mut monitor = system.monitor();
-        system.write(
-            "proc/pressure/memory",
-            "some avg10=12.50 avg60=0 total=0\nfull avg10=3.00\n",
-        );
-        assert_eq!(monitor.poll(at(0), 0).pressure, Pressure::Some);
-        system.write(
-            "proc/pressure/memory",
-            "some avg10=42.00 avg60=0 total=0\nfull avg10=30.00\n",
-        );
-        assert_eq!(monitor.poll(at(100), 0).pressure, Pressure::Critical);
+        let file = "proc/pressure/memory";
+        system.write(file, &stalls((12.5, 900_000), (3.0, 0)));
+        assert_eq!(monitor.poll(at(0), 0).pressure, Pressure::None, "stalls of before");
+        system.write(file, &stalls((12.5, 910_000), (3.0, 3_000)));
+        let reading = monitor.poll(at(100), 0);
+        assert_eq!(reading.pressure, Pressure::Some);
+        assert!(reading.cause.contains("stalled 10.0 % of the time lately, all of them 3.0 %"));
+        system.write(file, &stalls((42.0, 960_000), (30.0, 33_000)));
+        assert_eq!(monitor.poll(at(200), 0).pressure, Pressure::Critical);
+        system.write(file, &stalls((41.0, 961_000), (29.0, 34_000)));
+        assert_eq!(monitor.poll(at(300), 0).pressure, Pressure::None, "it has passed");
+        system.write(file, &stalls((9.0, 1_061_000), (1.0, 134_000)));
+        assert_eq!(monitor.poll(at(400), 0).pressure, Pressure::None, "too short to say");
+    }
+
+    #[test]
+    fn idle_memory_is_given_back_before_the_target_is_lowered() {
+        let system = System::new("idle");
+        let manager = MemoryManager::with_segments(2048, 0, 4096).unwrap();
+        let budget = manager.budget("sort", 8, 2048).unwrap();
+        drop(std::iter::from_fn(|| budget.try_take()).collect::<Vec<_>>());
+        assert_eq!(manager.stats().committed_bytes, 2048 * 4096);
+        let mut monitor = system.monitor();
+        let file = "proc/pressure/memory";
+        system.write(file, &stalls((0.0, 0), (0.0, 0)));
+        monitor.relieve(at(0), &manager);
+        system.write(file, &stalls((42.0, 100_000), (30.0, 100_000)));
+        monitor.relieve(at(100), &manager);
+        let stats = manager.stats();
+        assert_eq!((stats.committed_bytes, stats.managed_target), (0, 2048));
+        system.write(file, &stalls((42.0, 200_000), (30.0, 200_000)));
+        monitor.relieve(at(200), &manager);
+        assert_eq!(manager.stats().managed_target, 1536, "nothing is idle any more");
     }
 
     #[test]
@@ -514,15 +570,25 @@ mod tests {
         let mut held: Vec<_> = std::iter::from_fn(|| budget.try_take()).collect();
         budget.set_revocable(56, 4096);
         let mut monitor = system.monitor();
-        system.write("proc/pressure/memory", "some avg10=42.00\nfull avg10=30.00\n");
+        let mut stalled = 0;
+        let mut stall = |system: &System| {
+            stalled += 50_000;
+            system.write("proc/pressure/memory", &stalls((42.0, stalled), (30.0, stalled)));
+        };
+        stall(&system);
         monitor.relieve(at(0), &manager);
+        stall(&system);
+        monitor.relieve(at(100), &manager);
         assert_eq!(
             (manager.stats().managed_target, budget.revocation_wanted()),
             (48, 16)
         );
-        monitor.relieve(at(10), &manager);
+        monitor.relieve(at(110), &manager);
         assert_eq!(manager.stats().managed_target, 48, "once per sample");
-        (1..20).for_each(|sample| _ = monitor.relieve(at(sample * 100), &manager));
+        for sample in 2..20 {
+            stall(&system);
+            monitor.relieve(at(sample * 100), &manager);
+        }
         assert_eq!(
             (manager.stats().managed_target, budget.revocation_wanted()),
             (8, 56),
@@ -530,7 +596,6 @@ mod tests {
         );
         held.truncate(8);
         assert_eq!(budget.revocation_wanted(), 0);
-        system.write("proc/pressure/memory", "some avg10=0.00\nfull avg10=0.00\n");
         (20..27).for_each(|sample| _ = monitor.relieve(at(sample * 100), &manager));
         assert_eq!(manager.stats().managed_target, 8, "not calm for long enough");
         (27..50).for_each(|sample| _ = monitor.relieve(at(sample * 100), &manager));
