@@ -449,17 +449,29 @@ mod tests {
         let mut monitor = system.monitor();
         let file = "proc/pressure/memory";
         system.write(file, &stalls((12.5, 900_000), (3.0, 0)));
-        assert_eq!(monitor.poll(at(0), 0).pressure, Pressure::None, "stalls of before");
+        assert_eq!(
+            monitor.poll(at(0), 0).pressure,
+            Pressure::None,
+            "stalls of before"
+        );
         system.write(file, &stalls((12.5, 910_000), (3.0, 3_000)));
         let reading = monitor.poll(at(100), 0);
         assert_eq!(reading.pressure, Pressure::Some);
-        assert!(reading.cause.contains("stalled 10.0 % of the time lately, all of them 3.0 %"));
+        assert!(
+            reading
+                .cause
+                .contains("stalled 10.0 % of the time lately, all of them 3.0 %")
+        );
         system.write(file, &stalls((42.0, 960_000), (30.0, 33_000)));
         assert_eq!(monitor.poll(at(200), 0).pressure, Pressure::Critical);
         system.write(file, &stalls((41.0, 961_000), (29.0, 34_000)));
         assert_eq!(monitor.poll(at(300), 0).pressure, Pressure::None, "it has passed");
         system.write(file, &stalls((9.0, 1_061_000), (1.0, 134_000)));
-        assert_eq!(monitor.poll(at(400), 0).pressure, Pressure::None, "too short to say");
+        assert_eq!(
+            monitor.poll(at(400), 0).pressure,
+            Pressure::None,
+            "too short to say"
+        );
     }
 
     #[test]
