@@ -27,9 +27,12 @@
 mod shape;
 mod cells;
 mod reader;
+mod leaves;
 mod writer;
 
+pub(crate) use leaves::{Leaf, leaves};
 pub use reader::ArrowReader;
+pub(crate) use reader::RowMisfit;
 pub use shape::{ArrowOptions, schema_of};
 pub use writer::ArrowWriter;
 

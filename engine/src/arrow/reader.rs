@@ -260,12 +260,6 @@ impl<R: Record> ArrowReader<R> {
     pub fn rows_left(&self) -> usize {
         self.rows - self.next
     }
-
-    /// What each of the record's fields is read from: its place in the schema.
-    #[expect(dead_code, reason = "for sources that read the columns of the record alone")]
-    pub(crate) fn places(&self) -> &[Option<usize>] {
-        &self.places
-    }
 }
 
 impl RowMisfit {

@@ -15,8 +15,8 @@
 
 use super::direct_file::DirectFile;
 use super::file::{FileSink, TextLines};
-use super::file_output::{Existing, Output, OutputOptions, PartFile};
-use super::single_file::SingleFile;
+use super::file_output::{Existing, PartFile};
+use super::target::{Place, Target};
 use super::{Sink, SinkWriter};
 use crate::batch::Batch;
 use crate::operator::FirstRanks;
@@ -26,25 +26,15 @@ use forebay_memory::{Error, Result};
 use std::io;
 use std::marker::PhantomData;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 use zerocopy::IntoBytes;
 
 /// A sink of plain records, which writes them as they lie in memory, one after the other, so that
 /// [`source::binary`](crate::source::binary()) reads them back. Its writers run on helper threads (`exec.helper_threads`), and
 /// go past the page cache where the file system allows it: what was written is not in memory when it is read again.
 pub struct BinarySink<R> {
-    options: OutputOptions,
-    /// The one file, where there is one.
-    file: Option<PathBuf>,
+    place: Place,
     ranks: Option<FirstRanks>,
-    target: OnceLock<Target>,
-    record: PhantomData<fn(R)>,
-}
-
-#[derive(Clone)]
-enum Target {
-    Directory(Arc<Output>),
-    File(Arc<SingleFile>),
+    record: PhantomData<fn() -> R>,
 }
 
 impl FileSink<TextLines> {
@@ -68,22 +58,15 @@ impl FileSink<TextLines> {
     /// # let _ = sink;
     /// ```
     pub fn binary<R: PlainRecord>(directory: impl Into<PathBuf>) -> BinarySink<R> {
-        BinarySink::new(directory.into(), None)
+        BinarySink::at(Place::directory(directory.into(), ""))
     }
 }
 
 impl<R: PlainRecord> BinarySink<R> {
-    fn new(directory: PathBuf, file: Option<PathBuf>) -> Self {
+    fn at(place: Place) -> Self {
         BinarySink {
-            options: OutputOptions {
-                directory,
-                suffix: String::new(),
-                existing: Existing::default(),
-                syncs: false,
-            },
-            file,
+            place,
             ranks: None,
-            target: OnceLock::new(),
             record: PhantomData,
         }
     }
@@ -92,42 +75,31 @@ impl<R: PlainRecord> BinarySink<R> {
     /// the sink has one subtask ([`parallelism(1)`](crate::StreamEnd::parallelism)). The file has its name when everything is written;
     /// one that is there already is refused before anything runs, unless [`overwrite`](BinarySink::overwrite) says otherwise.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        BinarySink::new(PathBuf::new(), Some(path.into()))
+        BinarySink::at(Place::file(path.into()))
     }
 
     /// Writes everything to the device before it gets its name, so that it survives a loss of power.
     pub fn sync(mut self) -> Self {
-        self.options.syncs = true;
+        self.place.options.syncs = true;
         self
     }
 
     /// Replaces the file that is there, or part files that the directory has, when the new ones are complete.
     pub fn overwrite(mut self) -> Self {
-        self.options.existing = Existing::Replace;
+        self.place.options.existing = Existing::Replace;
         self
     }
 
     /// Keeps what the directory has; the new files are numbered behind those that are there. A file is not appended to.
     pub fn append(mut self) -> Self {
-        self.options.existing = Existing::Keep;
+        self.place.options.existing = Existing::Keep;
         self
     }
 
     /// What names of part files end in: nothing by default.
     pub fn suffix(mut self, suffix: impl Into<String>) -> Self {
-        self.options.suffix = suffix.into();
+        self.place.options.suffix = suffix.into();
         self
-    }
-
-    fn target(&self) -> Target {
-        match &self.file {
-            Some(path) => Target::File(Arc::new(SingleFile::new(
-                path.clone(),
-                self.options.existing == Existing::Replace,
-                self.options.syncs,
-            ))),
-            None => Target::Directory(Arc::new(Output::new(self.options.clone()))),
-        }
     }
 }
 
@@ -144,28 +116,12 @@ impl<R: PlainRecord> Sink for BinarySink<R> {
     }
 
     fn writer(&self, subtask: Subtask) -> Result<BinarySinkWriter<R>> {
-        let target = self.target.get_or_init(|| self.target()).clone();
-        match &target {
-            Target::Directory(output) => output.open()?,
-            Target::File(file) if self.options.existing == Existing::Keep => {
-                return Err(Error::config(format!(
-                    "file sink: \"{}\": one file is not appended to; choose overwrite(), or write part files into a directory",
-                    file.name().display()
-                )));
-            }
-            Target::File(file) if subtask.parallelism > 1 && self.ranks.is_none() => {
-                return Err(Error::config(format!(
-                    "file sink: \"{}\" cannot be written by {} subtasks: records of a stream that is not sorted have no place in \
-                     it; put sort_by directly before the sink, give the sink parallelism(1), or write part files into a \
-                     directory",
-                    file.name().display(),
-                    subtask.parallelism
-                )));
-            }
-            Target::File(file) => {
-                file.open()?;
-            }
-        }
+        let target = self.place.open(
+            subtask,
+            self.ranks.is_some(),
+            "records of a stream that is not sorted have no place in it; put sort_by directly before the sink, give the sink \
+             parallelism(1), or write part files into a directory",
+        )?;
         Ok(BinarySinkWriter {
             target,
             ranks: self.ranks.clone(),
@@ -204,34 +160,24 @@ impl<R: PlainRecord> BinarySinkWriter<R> {
     /// Begins to write, where the first record belongs.
     fn begin(&mut self) -> Result<&mut DirectFile> {
         let Subtask { index, parallelism } = self.subtask;
-        let file = match &self.target {
-            Target::Directory(output) => {
-                let (_, part) = output.create(index, 0)?;
-                let opened = DirectFile::open(part.hidden(), 0, parallelism);
-                let file = opened.map_err(|error| output.fault("create", &output.path(&part), error))?;
-                self.part = Some(part);
-                file
+        let first = match (&self.target, &self.ranks) {
+            (Target::Directory(_), _) | (_, None) => 0,
+            (_, Some(ranks)) if ranks.subtasks() == Some(parallelism) => {
+                ranks.range(index).map_or(0, |range| range.start)
             }
-            Target::File(file) => {
-                let hidden = file.open()?;
-                let first = match &self.ranks {
-                    None => 0,
-                    Some(ranks) if ranks.subtasks() == Some(parallelism) => {
-                        ranks.range(index).map_or(0, |range| range.start)
-                    }
-                    Some(ranks) => {
-                        return Err(Error::config(format!(
-                            "file sink: \"{}\" is written by {parallelism} subtasks, but the stream was sorted by {}: between them \
-                             its order is lost; give both the same parallelism",
-                            file.name().display(),
-                            ranks.subtasks().unwrap_or(0),
-                        )));
-                    }
-                };
-                DirectFile::open(&hidden, first * size_of::<R>() as u64, parallelism)
-                    .map_err(|error| file.fault("write", error))?
+            (Target::File(file), Some(ranks)) => {
+                return Err(Error::config(format!(
+                    "file sink: \"{}\" is written by {parallelism} subtasks, but the stream was sorted by {}: between them \
+                     its order is lost; give both the same parallelism",
+                    file.name().display(),
+                    ranks.subtasks().unwrap_or(0),
+                )));
             }
         };
+        let (hidden, part) = self.target.begin(self.subtask)?;
+        self.part = part;
+        let file = DirectFile::open(&hidden, first * size_of::<R>() as u64, parallelism)
+            .map_err(|error| self.target.fault("create", self.part.as_ref(), error))?;
         Ok(self.current.insert(file))
     }
 
@@ -246,11 +192,7 @@ impl<R: PlainRecord> BinarySinkWriter<R> {
     }
 
     fn fault(&self, error: io::Error) -> Error {
-        match (&self.target, &self.part) {
-            (Target::Directory(output), Some(part)) => output.fault("write", &output.path(part), error),
-            (Target::Directory(_), None) => Error::io("file sink: cannot write", error),
-            (Target::File(file), _) => file.fault("write", error),
-        }
+        self.target.fault("write", self.part.as_ref(), error)
     }
 
     /// Checks that a subtask of a sorted stream has sent what it said.
@@ -287,22 +229,12 @@ impl<R: PlainRecord> SinkWriter for BinarySinkWriter<R> {
     fn finish(&mut self) -> Result<()> {
         self.check_ranks();
         if let Some(mut file) = self.current.take() {
-            let syncs = match &self.target {
-                Target::Directory(output) => output.syncs(),
-                Target::File(file) => file.syncs(),
-            };
-            let finished = file.finish().and_then(|()| match syncs {
+            let finished = file.finish().and_then(|()| match self.target.syncs() {
                 true => file.sync(),
                 false => Ok(()),
             });
             finished.map_err(|error| self.fault(error))?;
         }
-        match &self.target {
-            Target::Directory(output) => {
-                let mut parts: Vec<PartFile> = self.part.take().into_iter().collect();
-                output.finished(&mut parts, self.subtask.parallelism)
-            }
-            Target::File(file) => file.finished(self.subtask.parallelism),
-        }
+        self.target.finished(self.part.take(), self.subtask.parallelism)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! # Interface
 //! A [`Sink`] opens a [`SinkWriter`] for each subtask. [`Blackhole`], [`ForEach`], [`Collect`] and [`Print`] need no files;
-//! [`FileSink`] writes text and CSV, [`BinarySink`] plain records.
+//! [`FileSink`] writes text and CSV, [`BinarySink`] plain records, `ParquetSink` Parquet (with the feature of that name).
 
 mod basic;
 mod operator;
@@ -12,13 +12,18 @@ mod file;
 mod csv;
 mod direct_file;
 mod single_file;
+mod target;
 mod binary;
+#[cfg(feature = "parquet")]
+mod parquet;
 
 pub use basic::{Blackhole, Collect, CollectWriter, Collected, ForEach, HashSink, Print, SinkHash};
 pub use binary::{BinarySink, BinarySinkWriter};
 pub use csv::CsvRows;
 pub use file::{FileFormat, FileSink, FileSinkWriter, TextLines, TextWith};
 pub use operator::SinkOperator;
+#[cfg(feature = "parquet")]
+pub use parquet::{ParquetCodec, ParquetSink, ParquetSinkWriter};
 
 use crate::batch::Batch;
 use crate::operator::FirstRanks;

@@ -155,10 +155,22 @@ impl FileInput {
     ) -> Vec<FileSplit> {
         let files: Arc<[InputFile]> = files.into();
         let total: u64 = files.iter().map(|file| file.size).sum();
-        let split_size = self.split_size.unwrap_or(
-            (total / (parallelism as u64 * SPLITS_A_SUBTASK)).clamp(SMALLEST_SPLIT, LARGEST_SPLIT),
-        );
-        divide(&files, split_size, unit)
+        divide(&files, self.split_size(total, parallelism), unit)
+    }
+
+    /// Bytes of a split, where there are `total`.
+    pub(super) fn split_size(&self, total: u64, parallelism: usize) -> u64 {
+        self.split_size
+            .unwrap_or((total / (parallelism as u64 * SPLITS_A_SUBTASK)).clamp(SMALLEST_SPLIT, LARGEST_SPLIT))
+    }
+
+    /// The same, with each pattern replaced.
+    #[cfg(feature = "parquet")]
+    pub(super) fn with_patterns(&self, replace: impl FnMut(&String) -> String) -> FileInput {
+        FileInput {
+            patterns: self.patterns.iter().map(replace).collect(),
+            ..self.clone()
+        }
     }
 
     /// The files, in order of their names.

@@ -3,7 +3,7 @@
 //! # Interface
 //! A [`Source`] divides its data into splits and opens a [`SourceReader`] for each; a reader emits records into a
 //! [`SourceOutput`] when it is polled. [`generate`] and [`from_items`] make sources of functions and collections,
-//! [`text`], [`text_blocks`], [`csv`](csv()) and [`binary`](binary()) of files.
+//! [`text`], [`text_blocks`], [`csv`](csv()) and [`binary`](binary()) of files, and `parquet` with the feature of that name.
 //!
 //! # Algorithm
 //! The subtasks of a source take splits from one queue, so a slow subtask takes fewer.
@@ -21,6 +21,8 @@ mod binary;
 mod csv_fields;
 mod csv_reader;
 mod csv;
+#[cfg(feature = "parquet")]
+mod parquet;
 
 pub use binary::{BinaryReader, BinarySource, binary};
 pub use compression::Compression;
@@ -33,6 +35,8 @@ pub use files::{FileSplit, NotUtf8, Patterns};
 pub use generators::{
     FromItems, Generate, GenerateKeyed, GenerateRows, from_items, generate, generate_keyed, generate_rows,
 };
+#[cfg(feature = "parquet")]
+pub use parquet::{ParquetCounts, ParquetReader, ParquetSource, ParquetSplit, Predicate, parquet};
 pub use text::{TextSource, text, text_blocks};
 pub use text_reader::TextReader;
 

@@ -93,6 +93,8 @@ const TESTS: [Step; 2] = [
             "--lib",
             "--test",
             "arrow",
+            "--test",
+            "files_parquet*",
         ],
         variables: &[],
     },

@@ -1,0 +1,18 @@
+//! Parquet files as a source: only the columns of the record are read, and only row groups in which there may be what is wanted.
+//!
+//! # Interface
+//! [`parquet`] with a record type and patterns of files; [`ParquetSource::only`] with a [`Predicate`]; [`ParquetCounts`] say what
+//! was read.
+
+mod predicate;
+mod file;
+mod pruning;
+mod split;
+mod parquet_reader;
+mod parquet_source;
+
+pub use file::ParquetCounts;
+pub use parquet_reader::ParquetReader;
+pub use parquet_source::{ParquetSource, parquet};
+pub use predicate::Predicate;
+pub use split::ParquetSplit;

@@ -1,0 +1,230 @@
+//! [`ParquetSource`]: records from Parquet files.
+//!
+//! # Interface
+//! [`parquet`] with a record type and patterns of files; options are methods.
+//!
+//! # Algorithm
+//! Every footer is read and checked when the job is planned; row groups, as they come, are dealt out in splits of about one size.
+//! A row group is read by one subtask.
+//!
+//! # Memory
+//! On the user's heap: the footers of eight files; for each subtask what `parquet_reader` says.
+
+use super::file::ParquetCounts;
+use super::parquet_reader::ParquetReader;
+use super::predicate::Predicate;
+use super::pruning::wanted_groups;
+use super::split::{ListedFile, OpenFiles, ParquetSplit};
+use crate::record::Record;
+use crate::source::Source;
+use crate::source::files::{FileInput, Patterns};
+use forebay_memory::{ErrorKind, Result};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A source of records from Parquet files: their columns are found by the names of the record's fields, and no others are read.
+/// A directory stands for all files below it whose names end in `.parquet`.
+///
+/// Columns may be of other types than the fields where all values fit; a table is in [`arrow`](crate::arrow). Compression with snappy,
+/// LZ4 and gzip is read, and, with the feature `parquet-zstd`, zstd.
+///
+/// A reader has, for each column, a page compressed and plain and the column's dictionary, on the user's heap: with the
+/// usual 1 MiB for each of them, about 3 MiB a column and subtask at most. Row groups may be larger than memory.
+///
+/// ```
+/// use forebay::record::Record;
+/// use forebay::source::parquet;
+///
+/// #[derive(Record)]
+/// struct Sale {
+///     shop: u64,
+///     amount: Option<i64>,
+/// }
+///
+/// let sales = parquet::<Sale>("sales/2026-*.parquet").only(Sale::shop.eq(7));
+/// # let _ = sales;
+/// ```
+pub fn parquet<R: Record>(patterns: impl Into<Patterns>) -> ParquetSource<R> {
+    ParquetSource {
+        input: Arc::new(FileInput::new(patterns.into())),
+        options: ParquetOptions {
+            predicate: None,
+            missing_are_null: false,
+        },
+        files: Arc::default(),
+        counts: Arc::default(),
+    }
+}
+
+/// See [`parquet`].
+pub struct ParquetSource<R: Record> {
+    input: Arc<FileInput>,
+    options: ParquetOptions<R>,
+    files: Arc<OpenFiles>,
+    counts: Arc<ParquetCounts>,
+}
+
+/// What is read.
+pub(super) struct ParquetOptions<R: Record> {
+    pub(super) predicate: Option<Predicate<R>>,
+    pub(super) missing_are_null: bool,
+}
+
+impl<R: Record> Clone for ParquetOptions<R> {
+    fn clone(&self) -> Self {
+        ParquetOptions {
+            predicate: self.predicate.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<R: Record> Clone for ParquetSource<R> {
+    /// The same source, with counts and files of its own.
+    fn clone(&self) -> Self {
+        ParquetSource {
+            input: self.input.clone(),
+            options: self.options.clone(),
+            files: Arc::default(),
+            counts: Arc::default(),
+        }
+    }
+}
+
+impl<R: Record> ParquetSource<R> {
+    fn with_input(mut self, change: impl FnOnce(&mut FileInput)) -> Self {
+        change(Arc::make_mut(&mut self.input));
+        self
+    }
+
+    /// Emits only records for which the predicate holds (and, where it was called before, that one too). Row groups whose
+    /// statistics exclude it are not read.
+    pub fn only(mut self, predicate: Predicate<R>) -> Self {
+        self.options.predicate = Some(match self.options.predicate.take() {
+            Some(before) => before.and(predicate),
+            None => predicate,
+        });
+        self
+    }
+
+    /// Takes columns that a file does not have as null, where the field is an `Option`; by default they are an error.
+    pub fn missing_columns_are_null(mut self) -> Self {
+        self.options.missing_are_null = true;
+        self
+    }
+
+    /// Passes over files and directories that cannot be read, or vanish, with a warning in the log; by default the job
+    /// fails. A pattern that matches nothing is an error all the same, and so is a file that is no Parquet file.
+    pub fn skip_unreadable(self) -> Self {
+        self.with_input(|input| input.skips_unreadable = true)
+    }
+
+    /// Bytes of the columns that are read, compressed, that one subtask reads at a time, at least a row group; by default 4 to
+    /// 64 MiB, by the size of the input.
+    pub fn split_size(self, bytes: u64) -> Self {
+        self.with_input(|input| input.split_size = Some(bytes))
+    }
+
+    /// What was read so far, by all subtasks.
+    pub fn counts(&self) -> Arc<ParquetCounts> {
+        self.counts.clone()
+    }
+
+    /// The records in all files, by their footers: those that [`ParquetSource::only`] leaves out, too.
+    ///
+    /// # Errors
+    /// Where files cannot be listed, or one is no Parquet file with the record's columns.
+    pub fn records(&self) -> Result<u64> {
+        let mut records = 0;
+        for listed in self.list()? {
+            let file = self
+                .files
+                .open::<R>(&listed, self.options.missing_are_null, &self.counts)?;
+            records += (0..file.metadata.metadata().num_row_groups())
+                .map(|group| file.group_rows(group))
+                .sum::<u64>();
+        }
+        Ok(records)
+    }
+
+    fn list(&self) -> Result<Vec<Arc<ListedFile>>> {
+        let directories = |pattern: &String| match Path::new(pattern).is_dir() {
+            true => format!("{}/**/*.parquet", pattern.trim_end_matches('/')),
+            false => pattern.clone(),
+        };
+        let files = self.input.with_patterns(directories).list()?;
+        let files = files.into_iter().map(|file| {
+            Arc::new(ListedFile {
+                path: file.path,
+                size: file.size,
+            })
+        });
+        Ok(files.collect())
+    }
+}
+
+impl<R: Record> Source for ParquetSource<R> {
+    type Out = R;
+    type Split = ParquetSplit;
+    type Reader = ParquetReader<R>;
+
+    fn splits(&self, parallelism: usize) -> Result<Vec<ParquetSplit>> {
+        // Each row group with its bytes; a file's are next to each other.
+        let mut groups: Vec<(Arc<ListedFile>, usize, u64)> = Vec::new();
+        for listed in self.list()? {
+            let opened = self
+                .files
+                .open::<R>(&listed, self.options.missing_are_null, &self.counts);
+            let file = match opened {
+                Ok(file) => file,
+                Err(error) if error.kind() == ErrorKind::Io => {
+                    self.input.unreadable(error)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let all = file.metadata.metadata().num_row_groups();
+            let wanted = match &self.options.predicate {
+                Some(predicate) => wanted_groups(&file, predicate),
+                None => (0..all).collect(),
+            };
+            self.counts.groups_are_skipped((all - wanted.len()) as u64);
+            groups.extend(
+                wanted
+                    .into_iter()
+                    .map(|group| (listed.clone(), group, file.group_bytes(group).0)),
+            );
+        }
+        let total = groups.iter().map(|(_, _, bytes)| bytes).sum();
+        let split_size = self.input.split_size(total, parallelism);
+        let mut splits: Vec<ParquetSplit> = Vec::new();
+        let mut size = 0;
+        for (file, group, bytes) in groups {
+            match splits.last_mut() {
+                Some(split) if Arc::ptr_eq(&split.file, &file) && size + bytes <= split_size => {
+                    split.groups.push_back(group);
+                    size += bytes;
+                }
+                _ => {
+                    splits.push(ParquetSplit {
+                        file,
+                        groups: VecDeque::from([group]),
+                    });
+                    size = bytes;
+                }
+            }
+        }
+        Ok(splits)
+    }
+
+    fn reader(&self, split: ParquetSplit) -> Result<ParquetReader<R>> {
+        Ok(ParquetReader::new(
+            self.input.clone(),
+            self.options.clone(),
+            self.files.clone(),
+            self.counts.clone(),
+            split,
+        ))
+    }
+}

@@ -1,0 +1,105 @@
+//! Which row groups may have records that a predicate wants, by the statistics that files keep.
+//!
+//! # Algorithm
+//! The least and greatest value of a column become values of the field's type as the column's own values do, and normalized keys.
+//! Bounds that were written in an order of their own (deprecated ones of anything but signed numbers) are not looked at.
+
+use super::file::OpenFile;
+use super::predicate::{Bounds, FieldTest, Predicate};
+use crate::arrow::ArrowReader;
+use crate::record::{DataType, Record};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{Field, Schema as ArrowSchema};
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::file::metadata::RowGroupMetaData;
+use std::sync::Arc;
+
+/// The row groups of a file that may have records for which `predicate` holds.
+pub(super) fn wanted_groups<R: Record>(file: &OpenFile, predicate: &Predicate<R>) -> Vec<usize> {
+    let groups = file.metadata.metadata().row_groups();
+    (0..groups.len())
+        .filter(|index| {
+            let group = &groups[*index];
+            predicate.may_hold(&mut |test| bounds(file, group, test))
+        })
+        .collect()
+}
+
+/// What is known of a field in a row group.
+fn bounds<R: Record>(file: &OpenFile, group: &RowGroupMetaData, test: &dyn FieldTest<R>) -> Bounds {
+    let rows = group.num_rows().max(0) as u64;
+    let unknown = Bounds {
+        rows,
+        ..Bounds::default()
+    };
+    let mut leaves = file
+        .leaves
+        .iter()
+        .filter(|leaf| leaf.is_top && leaf.path == test.name());
+    let Some(leaf) = leaves.next() else {
+        // A column that is missing is null; one that is no leaf has no bounds.
+        let is_there = file.leaves.iter().any(|leaf| leaf.root == test.name());
+        return Bounds {
+            nulls: (!is_there).then_some(rows),
+            ..unknown
+        };
+    };
+    let Some(statistics) = group.column(leaf.number).statistics() else {
+        return unknown;
+    };
+    let nulls = statistics.null_count_opt();
+    if statistics.is_min_max_deprecated() && !leaf.is_signed {
+        return Bounds { nulls, ..unknown };
+    }
+    let Ok(field) = file.metadata.schema().field_with_name(test.name()) else {
+        return unknown;
+    };
+    let converter =
+        StatisticsConverter::from_column_index(leaf.number, field, file.metadata.parquet_schema());
+    let value = |column: parquet::errors::Result<ArrayRef>| {
+        let values = test.normalized(&column.ok()?);
+        values.into_iter().next().flatten()
+    };
+    match converter {
+        Ok(converter) => Bounds {
+            least: value(converter.row_group_mins([group])),
+            most: value(converter.row_group_maxes([group])),
+            nulls,
+            rows,
+        },
+        Err(_) => Bounds { nulls, ..unknown },
+    }
+}
+
+/// The values of a column as normalized keys of `T`: none where it is null, or does not suit.
+pub(super) fn normalized<T: Record>(column: &ArrayRef) -> Vec<Option<Vec<u8>>> {
+    let nothing = || vec![None; column.len()];
+    if matches!(
+        T::data_type(),
+        DataType::Record(_) | DataType::Array(_, _) | DataType::List(_) | DataType::Enum(_) | DataType::Unit
+    ) {
+        return nothing();
+    }
+    let schema = Arc::new(ArrowSchema::new(vec![Field::new(
+        "value",
+        column.data_type().clone(),
+        true,
+    )]));
+    let (Ok(mut reader), Ok(batch)) = (
+        ArrowReader::<T>::new(&schema),
+        RecordBatch::try_new(schema.clone(), vec![column.clone()]),
+    ) else {
+        return nothing();
+    };
+    let mut value = |row: usize| {
+        if column.is_null(row) {
+            return None;
+        }
+        reader.read(&batch.slice(row, 1)).ok()?;
+        let view = reader.next().ok()??;
+        let mut bytes = Vec::new();
+        T::encode_normalized(view, &mut bytes);
+        Some(bytes)
+    };
+    (0..column.len()).map(&mut value).collect()
+}

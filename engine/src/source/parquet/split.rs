@@ -1,0 +1,52 @@
+//! The row groups of one file that one reader reads, and files that readers have open in common.
+
+use super::file::{OpenFile, ParquetCounts};
+use crate::record::Record;
+use forebay_memory::Result;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+/// Files whose footers are kept for the next split of the same file.
+const KEPT: usize = 8;
+
+/// Row groups of a [`ParquetSource`](super::ParquetSource) that one reader reads.
+pub struct ParquetSplit {
+    pub(super) file: Arc<ListedFile>,
+    pub(super) groups: VecDeque<usize>,
+}
+
+/// A file as it was when it was listed.
+pub(super) struct ListedFile {
+    pub(super) path: PathBuf,
+    pub(super) size: u64,
+}
+
+/// The files that were opened last. A footer is read anew where its file has left: not all footers are in memory, however many
+/// files there are.
+#[derive(Default)]
+pub(super) struct OpenFiles(Mutex<VecDeque<(Arc<ListedFile>, Arc<OpenFile>)>>);
+
+impl OpenFiles {
+    pub(super) fn open<R: Record>(
+        &self,
+        listed: &Arc<ListedFile>,
+        missing_are_null: bool,
+        counts: &Arc<ParquetCounts>,
+    ) -> Result<Arc<OpenFile>> {
+        let kept = || self.0.lock().expect("nothing panics while files are looked up");
+        if let Some((_, file)) = kept().iter().find(|(kept, _)| Arc::ptr_eq(kept, listed)) {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(OpenFile::open::<R>(
+            &listed.path,
+            listed.size,
+            missing_are_null,
+            counts,
+        )?);
+        let mut kept = kept();
+        kept.push_front((listed.clone(), file.clone()));
+        kept.truncate(KEPT);
+        Ok(file)
+    }
+}

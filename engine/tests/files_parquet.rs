@@ -1,0 +1,780 @@
+//! Parquet sources and sinks: what is written is what is read; files of other implementations; only what is wanted is read; and every
+//! error.
+
+mod files_support;
+mod record_samples;
+
+use files_support::{Between, Scratch, environment, names, read};
+use forebay::ErrorKind;
+use forebay::record::{Date, Decimal, List, Record, Timestamp};
+use forebay::sink::{FileSink, ParquetCodec, ParquetSink};
+use forebay::source::{ParquetSource, from_items, generate, parquet};
+use record_samples::{Bid, Couple, Random, Sale, Sample};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A record of everything that has a column.
+#[derive(Debug, Clone, PartialEq, Record)]
+struct Mixed {
+    number: u32,
+    small: (u8, i8, u16, i16),
+    wide: (u128, Option<i128>),
+    flag: Option<bool>,
+    weight: f32,
+    day: Option<Date>,
+    amount: Decimal,
+    bid: Bid,
+    maybe_bid: Option<Bid>,
+    maybe_sale: Option<Sale>,
+    codes: [[u8; 3]; 2],
+    maybe: [Option<String>; 3],
+    list: Option<List<Option<u32>>>,
+    deep: List<(u8, List<String>, Vec<u8>)>,
+    couple: Couple,
+}
+
+impl<T: Record + Sample> Sample for List<T> {
+    fn sample(random: &mut Random) -> Self {
+        let length = random.one_of(&[0, 0, 1, 2, 5]);
+        (0..length).map(|_| T::sample(random)).collect()
+    }
+}
+
+impl Sample for Mixed {
+    fn sample(random: &mut Random) -> Self {
+        Mixed {
+            number: 0,
+            small: Sample::sample(random),
+            wide: Sample::sample(random),
+            flag: Sample::sample(random),
+            weight: random.below(5) as f32,
+            day: Sample::sample(random),
+            amount: Decimal::new(random.below(10_000) as i128 - 5000, 2),
+            bid: Sample::sample(random),
+            maybe_bid: Sample::sample(random),
+            maybe_sale: Option::<Sale>::sample(random).map(|sale| Sale { weight: -0.5, ..sale }),
+            codes: Sample::sample(random),
+            maybe: Sample::sample(random),
+            list: Sample::sample(random),
+            deep: Sample::sample(random),
+            couple: Sample::sample(random),
+        }
+    }
+}
+
+fn mixed(seed: u64, count: u32) -> Vec<Mixed> {
+    let mut random = Random(seed);
+    (0..count)
+        .map(|number| Mixed {
+            number,
+            ..Mixed::sample(&mut random)
+        })
+        .collect()
+}
+
+/// Writes records with a sink, at some parallelism.
+fn write<R: Record + Clone>(records: &[R], sink: ParquetSink<R>, parallelism: usize) -> forebay::Result<()> {
+    let environment = environment(parallelism);
+    environment
+        .source("records", from_items(records.to_vec()))
+        .rebalance()
+        .sink("parquet", sink);
+    let result = environment.execute("write");
+    assert_eq!(environment.runtime().manager().outstanding(), 0);
+    result.map(|_| ())
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/parquet_files")
+        .join(name)
+}
+
+#[test]
+fn what_is_written_is_read_back_whatever_its_codec_groups_and_parallelism() {
+    let codecs = [
+        ParquetCodec::None,
+        ParquetCodec::Snappy,
+        ParquetCodec::Lz4,
+        ParquetCodec::Gzip,
+    ];
+    for (seed, count, group_rows) in [(1, 0, 10), (2, 1, 1), (3, 700, 64), (4, 700, 100_000)] {
+        let records = mixed(seed, count);
+        for (index, codec) in codecs.into_iter().enumerate() {
+            let scratch = Scratch::new("parquet");
+            let parallelism = 1 + index % 3;
+            let sink = FileSink::parquet(scratch.path("out")).decimal_scale(2);
+            write(
+                &records,
+                sink.codec(codec).row_group_rows(group_rows),
+                parallelism,
+            )
+            .expect("the job runs");
+            let written = names(&scratch.path("out"));
+            assert!(
+                written
+                    .iter()
+                    .all(|name| name.starts_with("part-") && name.ends_with(".parquet")),
+                "{written:?}"
+            );
+            if records.is_empty() {
+                assert!(written.is_empty());
+                continue;
+            }
+            for (readers, split_size) in [(1, 1), (3, 1), (2, 1 << 20)] {
+                // A directory stands for its files.
+                let source = parquet::<Mixed>(scratch.path("out")).split_size(split_size);
+                assert_eq!(source.records().expect("the footers say"), u64::from(count));
+                let mut found = read(source, readers).expect("the job runs");
+                found.sort_by_key(|record| record.number);
+                assert!(found == records, "seed {seed}, {codec:?}, {readers} readers");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_file_is_in_the_order_of_its_stream_and_may_be_empty() {
+    for count in [0, 1, 5000] {
+        let scratch = Scratch::new("parquet");
+        let path = scratch.path("one.parquet");
+        let records: Vec<(u64, String)> = (0..count).map(|n| (n, format!("record {n}"))).collect();
+        write(&records, ParquetSink::file(&path).row_group_rows(1000).sync(), 1).expect("the job runs");
+        assert_eq!(scratch.names("."), ["one.parquet"]);
+        let source = parquet::<(u64, String)>(&*path).split_size(1);
+        let counts = source.counts();
+        assert_eq!(read(source, 1).expect("the job runs"), records);
+        assert_eq!(counts.row_groups_read(), count.div_ceil(1000));
+    }
+}
+
+/// What `parquet_files/make.py` writes.
+#[derive(Debug, Clone, PartialEq, Record)]
+struct Made {
+    tiny: i8,
+    wide: u64,
+    flag: Option<bool>,
+    level: Option<f64>,
+    word: Option<String>,
+    day: Date,
+    price: Decimal,
+    list: Option<List<i32>>,
+    pair: Option<(i64, Option<String>)>,
+}
+
+/// The same, with the struct's fields by their names, and what one of the writers does not have.
+#[derive(Debug, Clone, PartialEq, Record)]
+struct MadePair {
+    right: Option<String>,
+    left: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Record)]
+struct Named {
+    pair: Option<MadePair>,
+    word: Option<String>,
+    tiny: i64,
+    level: Option<f64>,
+    day: Date,
+    price: Decimal,
+    list: Option<List<Option<i64>>>,
+    wide: u64,
+    flag: Option<bool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Record)]
+struct Rest {
+    blob: Vec<u8>,
+    code: [u8; 3],
+    at: Option<Timestamp>,
+    nothing: Option<i64>,
+}
+
+fn some<T>(n: i32, value: T) -> Option<T> {
+    (n % 7 != 3).then_some(value)
+}
+
+fn named(n: i32) -> Named {
+    Named {
+        pair: some(
+            n,
+            MadePair {
+                right: some(n + 1, n.to_string()),
+                left: n.into(),
+            },
+        ),
+        word: some(n, format!("word {}", n % 10)),
+        tiny: i64::from(n % 256 - 128),
+        level: some(n, f64::from(n) / 8.0),
+        day: Date::from_days(n - 500),
+        price: Decimal::new(i128::from(n - 500), 2),
+        list: some(n, (0..n % 4).map(|element| Some(element.into())).collect()),
+        wide: u64::MAX - n as u64,
+        flag: some(n, n % 2 == 0),
+    }
+}
+
+#[test]
+fn files_of_other_implementations_are_read() {
+    let expected: Vec<Named> = (0..300).map(named).collect();
+    for name in ["pyarrow.parquet", "duckdb.parquet"] {
+        let found = read(parquet::<Named>(file(name)), 1).expect("the job runs");
+        assert_eq!(found, expected, "{name}");
+    }
+    let rest = read(parquet::<Rest>(file("pyarrow.parquet")), 1).expect("the job runs");
+    for (n, found) in rest.into_iter().enumerate() {
+        let expected = Rest {
+            blob: vec![n as u8; n % 5],
+            code: [0, (n >> 8) as u8, n as u8],
+            at: some(n as i32, Timestamp::from_millis(n as i64 * 86_400_123)),
+            nothing: None,
+        };
+        assert_eq!(found, expected, "row {n}");
+    }
+    type Few = (i8, Option<String>);
+    #[derive(Debug, Clone, PartialEq, Record)]
+    struct Old {
+        tiny: i8,
+        word: Option<String>,
+        at: Option<Timestamp>,
+    }
+    let old = read(parquet::<Old>(file("pyarrow_old.parquet")), 1).expect("the job runs");
+    let few = |n: i32| -> Few { (named(n).tiny as i8, named(n).word) };
+    assert_eq!(old.len(), 100);
+    for (n, found) in (0..).zip(old) {
+        assert_eq!((found.tiny, found.word), few(n));
+        assert_eq!(
+            found.at,
+            some(n, Timestamp::from_millis(i64::from(n) * 86_400_123))
+        );
+    }
+    #[derive(Debug, Clone, PartialEq, Record)]
+    struct Words {
+        tiny: i8,
+        word: Option<String>,
+    }
+    let words = read(parquet::<Words>(file("polars.parquet")), 1).expect("the job runs");
+    let words: Vec<Few> = words.into_iter().map(|found| (found.tiny, found.word)).collect();
+    assert_eq!(words, (0..100).map(few).collect::<Vec<_>>());
+    assert_eq!(
+        read(parquet::<Words>(file("pyarrow_empty.parquet")), 2).expect("the job runs"),
+        []
+    );
+    for (name, codec, remedy) in [
+        (
+            "polars_zstd.parquet",
+            "ZSTD",
+            "build with the feature parquet-zstd",
+        ),
+        ("pyarrow_brotli.parquet", "BROTLI", "write it with snappy"),
+    ] {
+        let result = read(parquet::<Words>(file(name)), 1);
+        if cfg!(feature = "parquet-zstd") && codec == "ZSTD" {
+            assert_eq!(result.expect("the job runs").len(), 100);
+            continue;
+        }
+        let error = result.expect_err("it cannot be read");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let text = error.to_string();
+        assert!(
+            text.contains(name) && text.contains(codec) && text.contains(remedy),
+            "{text}"
+        );
+    }
+}
+
+/// The message of the error that reading `R` from a file answers, the file's directory left out.
+fn refusal<R: Record + std::fmt::Debug>(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    let error = read(parquet::<R>(path), 1).expect_err("it cannot be read");
+    let directory = path.parent().expect("it is in a directory").display().to_string();
+    format!(
+        "{:?}: {}",
+        error.kind(),
+        error.to_string().replace(&directory, "DIR")
+    )
+}
+
+#[test]
+fn what_does_not_suit_is_refused_when_the_job_is_planned() {
+    #[derive(Debug, Record)]
+    struct Missing {
+        tiny: i8,
+        height: f64,
+    }
+    #[derive(Debug, Record)]
+    struct Narrow {
+        wide: i64,
+    }
+    #[derive(Debug, Record)]
+    struct Required {
+        word: String,
+    }
+    #[derive(Debug, Record)]
+    struct Deep {
+        pair: Option<(i64,)>,
+    }
+    let made = file("duckdb.parquet");
+    let text = refusal::<Missing>(&made);
+    assert!(
+        text.starts_with("Config: \"DIR/duckdb.parquet\": there is no column \"height\" of Missing, only \"tiny\", \"wide\"")
+            && text.ends_with("rename the field, or leave it out"),
+        "{text}"
+    );
+    assert_eq!(
+        refusal::<Narrow>(&made),
+        "Config: \"DIR/duckdb.parquet\": column \"wide\" does not suit Narrow: it is of type u64, and the field of type i64; change the \
+         field's type, or leave it out"
+    );
+    assert_eq!(
+        refusal::<Required>(&made),
+        "Config: \"DIR/duckdb.parquet\": column \"word\" has 43 nulls in row group 0 (of 1), but the field of Required is no Option; \
+         make it one"
+    );
+    let text = refusal::<Deep>(&made);
+    assert!(text.contains("column \"pair.0\" does not suit Deep: there is no such column in record {left: i64, right: string}"), "{text}");
+    let result = read(parquet::<(u8, forebay::record::List<()>)>(&*made), 1);
+    assert!(
+        result
+            .expect_err("there is no such column")
+            .to_string()
+            .contains("\"1.element\"")
+    );
+    // Columns that need not be there.
+    #[derive(Debug, PartialEq, Record)]
+    struct Maybe {
+        height: Option<f64>,
+        tiny: i8,
+        name: Option<String>,
+    }
+    assert!(refusal::<Maybe>(&made).contains("no column \"height\""));
+    let found = read(parquet::<Maybe>(made).missing_columns_are_null(), 1).expect("the job runs");
+    assert_eq!(
+        found[299],
+        Maybe {
+            height: None,
+            tiny: (299 % 256 - 128) as i8,
+            name: None
+        }
+    );
+}
+
+#[test]
+fn nulls_that_nothing_tells_of_are_found_where_they_are() {
+    // A list's nulls are in no statistics of their own.
+    let scratch = Scratch::new("parquet");
+    let path = scratch.path("lists.parquet");
+    let records: Vec<(List<Option<u32>>, u8)> = (0..100)
+        .map(|n| {
+            (
+                (0..3)
+                    .map(|element| (n != 70 || element != 1).then_some(element))
+                    .collect(),
+                n as u8,
+            )
+        })
+        .collect();
+    write(&records, ParquetSink::file(&path).row_group_rows(30), 1).expect("the job runs");
+    assert_eq!(
+        refusal::<(List<u32>, u8)>(&path),
+        "Corrupt: \"DIR/lists.parquet\", row group 2, row 10, column \"0.element\": null, but the field is no Option; \
+         make it Option<u32>"
+    );
+    assert_eq!(
+        read(parquet::<(List<Option<u32>>, u8)>(path), 1).expect("the job runs"),
+        records
+    );
+}
+
+#[test]
+fn only_the_columns_of_the_record_are_read() {
+    #[derive(Debug, Clone, Record)]
+    struct Wide {
+        key: u64,
+        text: String,
+        inner: (u64, String),
+    }
+    #[derive(Debug, PartialEq, Record)]
+    struct Key {
+        key: u64,
+    }
+    #[derive(Debug, PartialEq, Record)]
+    struct Inner {
+        inner: InnerKey,
+    }
+    #[derive(Debug, PartialEq, Record)]
+    struct InnerKey(u64);
+    let scratch = Scratch::new("parquet");
+    let path = scratch.path("wide.parquet");
+    let mut random = Random(1);
+    let mut text = || {
+        (0..100)
+            .map(|_| random.one_of(&['a', 'b', 'c', 'd']))
+            .collect::<String>()
+    };
+    let records: Vec<Wide> = (0..2000)
+        .map(|key| Wide {
+            key,
+            text: text(),
+            inner: (key, text()),
+        })
+        .collect();
+    write(
+        &records,
+        ParquetSink::file(&path)
+            .codec(ParquetCodec::None)
+            .row_group_rows(500),
+        1,
+    )
+    .expect("the job runs");
+    let size = fs::metadata(&path).expect("it is there").len();
+    assert!(size > 400_000, "{size}");
+    fn bytes<R: Record>(source: ParquetSource<R>) -> (u64, Vec<R>) {
+        let counts = source.counts();
+        let found = read(source, 2).expect("the job runs");
+        (counts.bytes_read(), found)
+    }
+    let (read_bytes, mut keys) = bytes(parquet::<Key>(&*path).split_size(1));
+    keys.sort_by_key(|record| record.key);
+    assert_eq!(keys, (0..2000).map(|key| Key { key }).collect::<Vec<_>>());
+    // 16 kB of keys, the footer, and headers of pages.
+    assert!((16_000..40_000).contains(&read_bytes), "{read_bytes} of {size}");
+    let (read_bytes, inner) = bytes(parquet::<Inner>(&*path).split_size(1));
+    assert_eq!(inner.len(), 2000);
+    assert!((16_000..40_000).contains(&read_bytes), "{read_bytes} of {size}");
+    let (read_bytes, all) = bytes(parquet::<Wide>(&*path).split_size(1));
+    assert_eq!(all.len(), 2000);
+    assert!(read_bytes > 400_000, "{read_bytes} of {size}");
+}
+
+#[derive(Debug, Clone, PartialEq, Record)]
+struct Event {
+    number: u64,
+    level: f64,
+    name: String,
+    day: Date,
+    at: Option<Timestamp>,
+    amount: Decimal,
+    flag: Option<bool>,
+}
+
+/// Row groups of 100 records: their numbers are apart; the levels of every third group are NaN in part.
+fn events() -> Vec<Event> {
+    (0..1000_u64)
+        .map(|number| Event {
+            number,
+            level: match number % 300 {
+                7 => f64::NAN,
+                _ => number as f64 / 100.0 - 5.0,
+            },
+            name: format!("name {:04}", number / 2),
+            day: Date::from_days(number as i32 / 10),
+            at: (number < 400).then(|| Timestamp::from_millis(number as i64)),
+            amount: Decimal::new(i128::from(number) - 500, 2),
+            flag: (!(200..300).contains(&number)).then_some(number % 2 == 0),
+        })
+        .collect()
+}
+
+#[test]
+fn row_groups_without_wanted_records_are_not_read() {
+    let scratch = Scratch::new("parquet");
+    let path = scratch.path("events.parquet");
+    let events = events();
+    let sink = ParquetSink::file(&path).row_group_rows(100).decimal_scale(2);
+    write(&events, sink, 1).expect("the job runs");
+    let millis = Timestamp::from_millis;
+    let cases = [
+        (Event::number.ge(850), 2),
+        (Event::number.gt(899), 1),
+        (Event::number.lt(100), 1),
+        (Event::number.le(100), 2),
+        (Event::number.eq(555), 1),
+        (Event::number.eq(1000), 0),
+        (Event::level.ge(4.0), 1),
+        (Event::level.lt(-4.5), 1),
+        (Event::level.gt(f64::NAN), 0),
+        (Event::level.ge(f64::NEG_INFINITY), 10),
+        (Event::name.eq("name 0299".into()), 1),
+        (Event::name.ge("name 04".into()), 2),
+        (Event::day.le(Date::from_days(9)), 1),
+        (Event::at.is_null(), 6),
+        (Event::at.is_present(), 4),
+        (Event::at.ge(Some(millis(350))), 1),
+        (Event::at.eq(None), 0),
+        (Event::amount.lt("-4.00".parse().expect("a decimal")), 1),
+        (Event::flag.eq(Some(true)), 9),
+        (Event::flag.is_null().and(Event::number.ge(250)), 1),
+        (Event::number.lt(50).or(Event::number.ge(950)), 2),
+        (Event::number.lt(50).and(Event::number.ge(950)), 0),
+    ];
+    for (predicate, groups) in cases {
+        let text = format!("{predicate:?}");
+        let expected: Vec<u64> = events
+            .iter()
+            .filter(|event| predicate.holds(event.view()))
+            .map(|event| event.number)
+            .collect();
+        let source = parquet::<Event>(&*path).only(predicate).split_size(1);
+        let counts = source.counts();
+        let found: Vec<u64> = (read(source, 1).expect("the job runs").iter())
+            .map(|event| event.number)
+            .collect();
+        assert_eq!(found, expected, "{text}");
+        assert_eq!(
+            (counts.row_groups_read(), counts.row_groups_skipped()),
+            (groups, 10 - groups),
+            "{text}"
+        );
+    }
+    // Files of others, whose predicates are on columns of other types than the fields'.
+    for name in ["pyarrow.parquet", "duckdb.parquet"] {
+        let source = parquet::<Named>(file(name)).only(Named::wide.lt(u64::MAX - 290));
+        let found = read(source, 1).expect("the job runs");
+        assert_eq!(found, (291..300).map(named).collect::<Vec<_>>(), "{name}");
+        let source = parquet::<Named>(file(name)).only(Named::tiny.ge(1000));
+        let counts = source.counts();
+        assert_eq!(read(source, 1).expect("the job runs"), []);
+        assert_eq!(counts.row_groups_read(), 0);
+    }
+    // Two calls of it are both.
+    let source = parquet::<Event>(path)
+        .only(Event::number.ge(10))
+        .only(Event::number.lt(12));
+    assert_eq!(read(source, 2).expect("the job runs").len(), 2);
+}
+
+#[test]
+fn a_predicate_that_nothing_fulfils_ends_in_time() {
+    let scratch = Scratch::new("parquet");
+    let path = scratch.path("many.parquet");
+    let records: Vec<(u64, u64)> = (0..100_000).map(|n| (n % 1000 * 2, n)).collect();
+    write(&records, ParquetSink::file(&path), 1).expect("the job runs");
+    // Within the bounds, and in no record.
+    let source = parquet::<(u64, u64)>(path).only(forebay::record::first().eq(77));
+    assert_eq!(read(source, 1).expect("the job runs"), []);
+}
+
+#[test]
+fn columns_of_nulls_and_of_few_values_are_read() {
+    let scratch = Scratch::new("parquet");
+    let path = scratch.path("few.parquet");
+    type Row = (Option<String>, Option<u64>, String, Option<bool>);
+    let records: Vec<Row> = (0..20_000)
+        .map(|n| {
+            (
+                None,
+                None,
+                ["red", "green", "a colour with a long name"][n / 3 % 3].into(),
+                None,
+            )
+        })
+        .collect();
+    write(&records, ParquetSink::file(&path), 1).expect("the job runs");
+    let size = fs::metadata(&path).expect("it is there").len();
+    assert!(size < 20_000, "dictionaries are small: {size}");
+    assert_eq!(read(parquet::<Row>(path), 2).expect("the job runs"), records);
+}
+
+#[test]
+fn damaged_files_are_errors_and_never_a_panic() {
+    let scratch = Scratch::new("parquet");
+    scratch.write("empty.parquet", b"");
+    assert_eq!(
+        refusal::<Named>(scratch.path("empty.parquet")),
+        "Corrupt: \"DIR/empty.parquet\": 0 B are no Parquet file, which has at least 12 B; it was cut, or holds something else"
+    );
+    scratch.write(
+        "text.parquet",
+        "not columns, but a text of some length\n".repeat(3),
+    );
+    let text = refusal::<Named>(scratch.path("text.parquet"));
+    assert!(
+        text.starts_with("Corrupt: \"DIR/text.parquet\": ")
+            && text.ends_with("the file is damaged, or no Parquet file"),
+        "{text}"
+    );
+    let whole = fs::read(file("pyarrow.parquet")).expect("it is there");
+    for cut in (0..whole.len())
+        .step_by(173)
+        .chain([whole.len() - 1, whole.len() - 8])
+    {
+        let path = scratch.write("cut.parquet", &whole[..cut]);
+        let text = refusal::<Named>(&path);
+        assert!(
+            text.starts_with("Corrupt: ") && text.contains("DIR/cut.parquet"),
+            "{cut}: {text}"
+        );
+    }
+    let mut random = Random(7);
+    let (mut refused, mut read_anyway) = (0, 0);
+    for name in ["pyarrow.parquet", "duckdb.parquet", "pyarrow_old.parquet"] {
+        let whole = fs::read(file(name)).expect("it is there");
+        for _ in 0..150 {
+            let mut damaged = whole.clone();
+            for _ in 0..=random.below(3) {
+                // Half of them in the footer.
+                let at = match random.below(2) {
+                    0 => random.below(damaged.len()),
+                    _ => damaged.len() - 1 - random.below(damaged.len().min(2000)),
+                };
+                damaged[at] ^= 1 << random.below(8);
+            }
+            let path = scratch.write("damaged.parquet", &damaged);
+            let result = match name {
+                "pyarrow_old.parquet" => read(parquet::<Old>(path), 1).map(|_| ()),
+                _ => read(parquet::<Named>(path), 1).map(|_| ()),
+            };
+            match result {
+                Ok(()) => read_anyway += 1,
+                Err(error) => {
+                    refused += 1;
+                    let text = error.to_string();
+                    assert!(
+                        text.contains("damaged.parquet") && !text.contains("panic"),
+                        "{text}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(refused > 100 && read_anyway > 20, "{refused} {read_anyway}");
+}
+
+#[derive(Debug, Clone, PartialEq, Record)]
+struct Old {
+    tiny: i8,
+    word: Option<String>,
+    at: Option<Timestamp>,
+}
+
+#[test]
+fn files_that_vanish_or_are_cut_are_errors_or_passed_over() {
+    let scratch = Scratch::new("parquet");
+    for number in 0..12 {
+        let records: Vec<(u64,)> = (0..10).map(|n| (number * 10 + n,)).collect();
+        write(
+            &records,
+            ParquetSink::file(scratch.path(&format!("{number:02}.parquet"))),
+            1,
+        )
+        .expect("the job runs");
+    }
+    let source = || parquet::<(u64,)>(scratch.pattern("*.parquet")).split_size(1);
+    assert_eq!(read(source(), 2).expect("the job runs").len(), 120);
+    // More files than are kept open: the first is opened again.
+    let path = scratch.path("00.parquet");
+    let (kept, vanish) = (fs::read(&path).expect("it is there"), path.clone());
+    let remove = || {
+        Between(source(), {
+            let vanish = vanish.clone();
+            move || fs::remove_file(&vanish).expect("it is there")
+        })
+    };
+    let error = read(remove(), 1).expect_err("a file has vanished");
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("00.parquet"), "{error}");
+    fs::write(&path, &kept).expect("it can be written");
+    let Between(inner, between) = remove();
+    let found = read(Between(inner.skip_unreadable(), between), 1).expect("it is passed over");
+    assert_eq!(found.len(), 110);
+    fs::write(&path, &kept).expect("it can be written");
+    let (cut, rest) = (path.clone(), kept[..kept.len() - 1].to_vec());
+    let error = read(
+        Between(source(), move || {
+            fs::write(&cut, &rest).expect("it can be written")
+        }),
+        1,
+    )
+    .expect_err("it was cut");
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(
+        error.to_string().contains("it was cut while the job read it"),
+        "{error}"
+    );
+    let error = read(parquet::<(u64,)>(scratch.pattern("none*.parquet")), 1).expect_err("nothing matches");
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[test]
+fn files_appear_whole_or_not_at_all() {
+    let scratch = Scratch::new("parquet");
+    let records = |digits: u8| -> Vec<(u64, Decimal)> {
+        (0..3000)
+            .map(|n| (n, Decimal::new(n.into(), if n == 2501 { digits } else { 2 })))
+            .collect()
+    };
+    let sink = || {
+        FileSink::parquet(scratch.path("out"))
+            .decimal_scale(2)
+            .row_group_rows(100)
+    };
+    let error = write(&records(3), sink(), 2).expect_err("a decimal has too many digits");
+    assert_eq!(error.kind(), ErrorKind::User);
+    let text = error.to_string();
+    assert!(
+        text.contains("operator \"parquet\"") && text.contains("field \"1\": 2.501 has no place"),
+        "{text}"
+    );
+    assert!(!scratch.path("out").exists(), "{:?}", scratch.names("out"));
+    write(&records(2), sink(), 2).expect("the job runs");
+    let before = scratch.names("out");
+    assert_eq!(before.len(), 2);
+    let error = write(&records(2), sink(), 1).expect_err("it is not empty");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    write(&records(3), sink().overwrite(), 2).expect_err("a decimal has too many digits");
+    assert_eq!(scratch.names("out"), before);
+    write(&records(2)[..10], sink().append(), 1).expect("the job runs");
+    assert_eq!(
+        read(parquet::<(u64, Decimal)>(scratch.path("out")), 2)
+            .expect("the job runs")
+            .len(),
+        3010
+    );
+    write(&records(2)[..10], sink().overwrite(), 1).expect("the job runs");
+    assert_eq!(
+        read(parquet::<(u64, Decimal)>(scratch.path("out")), 2)
+            .expect("the job runs")
+            .len(),
+        10
+    );
+    // One file.
+    let path = scratch.path("one.parquet");
+    let one = || ParquetSink::file(&path).decimal_scale(2);
+    let error = write(&records(2), one(), 2).expect_err("in which order?");
+    assert!(
+        error
+            .to_string()
+            .contains("cannot be written by 2 subtasks: the row groups of several"),
+        "{error}"
+    );
+    write(&records(3), one(), 1).expect_err("a decimal has too many digits");
+    assert_eq!(scratch.names("."), ["out"]);
+    write(&records(2), one(), 1).expect("the job runs");
+    let error = write(&records(2), one(), 1).expect_err("it is there");
+    assert!(error.to_string().contains("exists; name another file"), "{error}");
+    write(&records(2)[..1], one().overwrite(), 1).expect("the job runs");
+    assert_eq!(
+        read(parquet::<(u64, Decimal)>(path), 1)
+            .expect("the job runs")
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn records_larger_than_a_segment_are_written_and_read() {
+    let scratch = Scratch::new("parquet");
+    let size = |n: u64| [0, 1, 3000, 9000, 100_000][n as usize % 5];
+    let environment = environment(2);
+    environment
+        .source("large", generate(200, move |n| (n, "x".repeat(size(n)))))
+        .sink("parquet", FileSink::parquet(scratch.path("out")));
+    environment.execute("write").expect("the job runs");
+    let mut found = read(parquet::<(u64, String)>(scratch.path("out")), 2).expect("the job runs");
+    found.sort();
+    assert_eq!(found.len(), 200);
+    for (n, (number, text)) in found.into_iter().enumerate() {
+        assert_eq!((n as u64, size(number)), (number, text.len()));
+    }
+}
