@@ -40,7 +40,7 @@ fn report(first: &[RunResult], second: &[RunResult]) -> Result<String> {
         };
         if a.result_hash != b.result_hash {
             notes.push(format!(
-                "results differ: {identity}: {} and {}",
+                "results differ, so the input was another, or one of them is wrong: {identity}: {} and {}",
                 a.result_hash, b.result_hash
             ));
         }
