@@ -8,6 +8,7 @@ use crate::exchange::ChannelLimits;
 use crate::graph::{Graph, Node};
 use crate::interrupt;
 use crate::job::{JobHandle, JobOptions, launch};
+use crate::layout::Layout;
 use crate::operator::FirstRanks;
 use crate::plan::JobPlan;
 use crate::progress::Progress;
@@ -140,7 +141,8 @@ impl Environment {
             }
         };
         let parallelism = self.inner.parallelism.get();
-        let widest = graph.parallelism(parallelism).into_iter().max().unwrap_or(1);
+        let layout = Layout::of(graph, parallelism);
+        let widest = layout.parallelism.into_iter().max().unwrap_or(1);
         let max_parallelism = plan.job.max_parallelism;
         if widest > max_parallelism as usize {
             return Err(Error::config(format!(
@@ -182,8 +184,8 @@ impl Environment {
         } else {
             "batch"
         };
-        let parallelism = graph.parallelism(options.parallelism);
-        graph.describe(&options.name, mode, &parallelism, options.max_parallelism)
+        let layout = Layout::of(graph, options.parallelism);
+        layout.describe(graph, &options.name, mode, options.max_parallelism)
     }
 
     /// The plan of the job built so far.

@@ -1,13 +1,15 @@
 //! The graph: a job as the stream API builds it, before it is lowered to tasks.
 //!
 //! # Interface
-//! The API adds [`Node`]s; [`Graph::describe`] makes the serializable [`JobPlan`]; `job` lowers the graph.
+//! The API adds [`Node`]s; `layout` says where their subtasks' rows are, and `job` lowers the graph.
 
 use crate::batch::Batches;
-use crate::exchange::{Router, Wake};
-use crate::operator::{CO_GROUP, FirstRanks, INTERSECT, MINUS, Operator, REDUCE_GROUP, SORT, TOP};
-use crate::plan::{ExchangeKind, JobPlan, PlanEdge, PlanNode};
-use crate::record::Schema;
+use crate::exchange::{HashRouter, Router, Wake};
+use crate::operator::{
+    CO_GROUP, FirstRanks, INTERSECT, MINUS, Operator, REDUCE_GROUP, SORT, SORT_WITHIN, TOP,
+};
+use crate::plan::ExchangeKind;
+use crate::record::{KeyFields, KeyIdentity, OrderPart, Record, Schema};
 use crate::source::Subtask;
 use crate::task::SourceDriver;
 use forebay_memory::{Budget, Error, Result, SpillStore};
@@ -28,6 +30,10 @@ pub struct OperatorContext {
     pub budget: Option<Budget>,
     /// The other budgets.
     pub more_budgets: Vec<Budget>,
+    /// By input, whether its rows come in the order that the node wants ([`Node::wants`]).
+    pub are_sorted: Vec<bool>,
+    /// Whether rows come to the subtask that an exchange has sent them to by some key.
+    pub are_placed: bool,
     /// Where operators spill.
     pub spill: SpillStore,
     /// Whether the job runs in streaming mode.
@@ -55,6 +61,8 @@ pub(crate) struct Edge {
     pub(crate) from: usize,
     pub(crate) kind: ExchangeKind,
     pub(crate) keys: Vec<String>,
+    /// Of a hash exchange: which key. Rows that are where it sends them already stay there.
+    pub(crate) key: Option<KeyIdentity>,
     /// `None` for a forward edge, which is chained where the graph allows it.
     pub(crate) router: Option<RouterFactory>,
     /// Which input of the node it leads to: 0 but for operators with several.
@@ -67,7 +75,22 @@ impl Edge {
             from,
             kind: ExchangeKind::Forward,
             keys: Vec::new(),
+            key: None,
             router: None,
+            input: 0,
+        }
+    }
+
+    /// Rows to the subtask of their key.
+    pub(crate) fn hash<R: Record, K: KeyFields<R>>(from: usize, keys: K) -> Edge {
+        Edge {
+            from,
+            kind: ExchangeKind::Hash,
+            keys: keys.describe(),
+            key: Some(keys.identity()),
+            router: Some(Box::new(move |_, receivers, max_parallelism| {
+                Box::new(HashRouter::<R, K>::new(keys, max_parallelism, receivers as u32))
+            })),
             input: 0,
         }
     }
@@ -76,6 +99,26 @@ impl Edge {
     pub(crate) fn into_input(self, input: usize) -> Edge {
         Edge { input, ..self }
     }
+}
+
+/// What a node's rows are to those that it gets: what is known of where and in which order these are then holds for them, too.
+#[derive(Clone, Default)]
+pub(crate) enum Rows {
+    /// Others, anywhere.
+    #[default]
+    New,
+    /// Some of them, or all, as they come.
+    Same,
+    /// Some of them, or all, in any order.
+    Mixed,
+    /// Made of those that the same subtask gets.
+    Made,
+    /// Made of those that a hash exchange has sent to the subtask, and still with the key if there is one.
+    Keyed(Option<KeyIdentity>),
+    /// Made of those that the same subtask gets; where these were sent by the first key, they have it as the second.
+    Rekeyed(KeyIdentity, KeyIdentity),
+    /// Those that it gets, as they come; where these were sent by some key, it is this one.
+    Claimed(KeyIdentity),
 }
 
 /// An operator or source.
@@ -97,6 +140,12 @@ pub(crate) struct Node {
     pub(crate) maximum_segments: usize,
     /// Whether it takes the rows of all inputs as they come, and sends nothing before all have ended.
     pub(crate) takes_all: bool,
+    /// Where its rows are, and in which order.
+    pub(crate) rows: Rows,
+    /// The order of its rows within each subtask.
+    pub(crate) order: Vec<OrderPart>,
+    /// By input, the order that saves it a sort.
+    pub(crate) wants: Vec<Vec<OrderPart>>,
     /// Extra words for the plan.
     pub(crate) detail: String,
     pub(crate) factory: Factory,
@@ -117,6 +166,9 @@ impl Node {
             minimum_parts: Vec::new(),
             maximum_segments: 0,
             takes_all: false,
+            rows: Rows::New,
+            order: Vec::new(),
+            wants: Vec::new(),
             detail: String::new(),
             factory,
         }
@@ -134,7 +186,7 @@ impl Node {
 }
 
 /// Kinds of nodes that send nothing before their inputs end.
-const NEED_AN_END: [&str; 6] = [SORT, TOP, REDUCE_GROUP, CO_GROUP, INTERSECT, MINUS];
+const NEED_AN_END: [&str; 7] = [SORT, SORT_WITHIN, TOP, REDUCE_GROUP, CO_GROUP, INTERSECT, MINUS];
 
 /// A job being built.
 #[derive(Default)]
@@ -208,25 +260,6 @@ impl Graph {
         Ok(())
     }
 
-    /// The parallelism of each node. One that is not told takes that of the node before it where records come from that in order,
-    /// which another number of subtasks would lose.
-    pub(crate) fn parallelism(&self, default: usize) -> Vec<usize> {
-        // Of those whose records are in order.
-        let mut ordered: Vec<Option<usize>> = Vec::with_capacity(self.nodes.len());
-        let mut all = Vec::with_capacity(self.nodes.len());
-        for node in &self.nodes {
-            let before = match &node.inputs[..] {
-                [edge] if edge.router.is_none() => ordered[edge.from],
-                _ => None,
-            };
-            let parallelism = node.parallelism.or(before).unwrap_or(default);
-            let is_ordered = [SORT, TOP].contains(&node.kind) || before == Some(parallelism);
-            ordered.push(is_ordered.then_some(parallelism));
-            all.push(parallelism);
-        }
-        all
-    }
-
     /// Whether every source ends.
     pub(crate) fn is_bounded(&self) -> bool {
         self.nodes.iter().all(|node| {
@@ -254,27 +287,6 @@ impl Graph {
                     number += 1;
                 }
                 Arc::from(name)
-            })
-            .collect()
-    }
-
-    /// For each node, the node that it is chained to: its only input, forward, of the same parallelism and on the same
-    /// kind of thread, with no other consumer.
-    pub(crate) fn chained_to(&self, parallelism: &[usize]) -> Vec<Option<usize>> {
-        let mut consumers = vec![0; self.nodes.len()];
-        for edge in self.nodes.iter().flat_map(|node| &node.inputs) {
-            consumers[edge.from] += 1;
-        }
-        self.nodes
-            .iter()
-            .enumerate()
-            .map(|(index, node)| match &node.inputs[..] {
-                [edge] if edge.router.is_none() && consumers[edge.from] == 1 => {
-                    let is_alike = parallelism[edge.from] == parallelism[index]
-                        && self.nodes[edge.from].is_blocking == node.is_blocking;
-                    is_alike.then_some(edge.from)
-                }
-                _ => None,
             })
             .collect()
     }
@@ -335,55 +347,5 @@ impl Graph {
             }
         }
         found
-    }
-
-    /// The serializable plan.
-    pub(crate) fn describe(
-        &self,
-        job: &str,
-        mode: &str,
-        parallelism: &[usize],
-        max_parallelism: u32,
-    ) -> JobPlan {
-        let names = self.names();
-        let chained = self.chained_to(parallelism);
-        let nodes = self.nodes.iter().enumerate().map(|(id, node)| PlanNode {
-            id,
-            uid: node.identity(id),
-            has_own_uid: node.uid.is_some(),
-            name: names[id].to_string(),
-            kind: node.kind.to_string(),
-            detail: match node.is_blocking {
-                true => format!("{} (on helper threads)", node.detail)
-                    .trim_start()
-                    .to_string(),
-                false => node.detail.clone(),
-            },
-            parallelism: parallelism[id],
-            minimum_segments: node.minimum_segments,
-            chained_to: chained[id],
-            output: node.output.map(|(schema, _)| schema.clone()),
-        });
-        let edges = self.nodes.iter().enumerate().flat_map(|(to, node)| {
-            let parallelism = &parallelism;
-            node.inputs.iter().map(move |edge| PlanEdge {
-                from: edge.from,
-                to,
-                exchange: if edge.router.is_none() && parallelism[edge.from] != parallelism[to] {
-                    ExchangeKind::Rebalance
-                } else {
-                    edge.kind
-                },
-                keys: edge.keys.clone(),
-                input: edge.input,
-            })
-        });
-        JobPlan {
-            job: job.to_string(),
-            mode: mode.to_string(),
-            max_parallelism,
-            nodes: nodes.collect(),
-            edges: edges.collect(),
-        }
     }
 }

@@ -13,6 +13,7 @@ use crate::clock::{Clock, RealClock};
 use crate::exchange::{ChannelLimits, Exchange, Forward, Gate, Output, Rebalance, Router, Wake};
 use crate::graph::{Factory, Graph, Node, OperatorContext, SubtaskSourceFactory};
 use crate::interrupt;
+use crate::layout::Layout;
 use crate::metrics::{TaskMetrics, TaskSnapshot};
 use crate::operator::{Chain, ChainLink};
 use crate::plan::JobPlan;
@@ -74,8 +75,8 @@ pub(crate) fn lower(
     wake: &dyn Fn(usize) -> Arc<dyn Wake>,
 ) -> Result<Vec<Placed>> {
     let names = graph.names();
-    let parallelism = graph.parallelism(options.parallelism);
-    let chained = graph.chained_to(&parallelism);
+    let layout = Layout::of(graph, options.parallelism);
+    let (parallelism, chained) = (&layout.parallelism, &layout.chained);
     let slot = |node: usize, subtask: usize| match graph.nodes[node].is_blocking {
         false => subtask % options.slots,
         true => options.slots + subtask % options.helpers,
@@ -104,15 +105,15 @@ pub(crate) fn lower(
         .enumerate()
         .filter(|(id, _)| chained[*id].is_none())
     {
-        for edge in &node.inputs {
-            let (senders, receivers) = (parallelism[edge.from], parallelism[id]);
+        for (place, edge) in node.inputs.iter().enumerate() {
+            let receivers = parallelism[id];
             let (_, stride) = graph.nodes[edge.from]
                 .output
                 .expect("a node with consumers has rows");
             for (sender, sent) in exchanges[edge.from].iter_mut().enumerate() {
                 let (router, targets): (Box<dyn Router>, _) = match &edge.router {
+                    _ if layout.is_forward(id, place, edge) => (Box::new(Forward(0)), sender..sender + 1),
                     Some(router) => (router(sender, receivers, options.max_parallelism), 0..receivers),
-                    None if senders == receivers => (Box::new(Forward(0)), sender..sender + 1),
                     None => (Box::new(Rebalance::new(sender, receivers)), 0..receivers),
                 };
                 let channels: Vec<_> = targets
@@ -136,7 +137,7 @@ pub(crate) fn lower(
 
     let heap = usize::try_from(runtime.plan().heap_bytes()).unwrap_or(usize::MAX);
     let area = HeapArea::new(heap);
-    let shares = managed_shares(graph, &parallelism, runtime.manager().stats().managed_total);
+    let shares = managed_shares(graph, parallelism, runtime.manager().stats().managed_total);
 
     let mut placed = Vec::new();
     for head in (0..count).filter(|id| chained[*id].is_none()) {
@@ -204,6 +205,8 @@ pub(crate) fn lower(
                     batches: batches.clone(),
                     budget: budgets.next(),
                     more_budgets: budgets.collect(),
+                    are_sorted: layout.are_sorted[*id].clone(),
+                    are_placed: layout.are_placed[*id],
                     spill: runtime.spill().clone(),
                     is_streaming: options.is_streaming,
                     wake: wake(slot(head, index)),

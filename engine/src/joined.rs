@@ -9,8 +9,8 @@
 //! the other stays where it is. What then happens is in `operator::join`.
 
 use crate::environment::Environment;
-use crate::exchange::{Broadcast, HashRouter};
-use crate::graph::{Edge, Factory, Node, OperatorContext};
+use crate::exchange::Broadcast;
+use crate::graph::{Edge, Factory, Node, OperatorContext, Rows};
 use crate::keyed::{budget_of, common_bits, keyed_node};
 use crate::operator::{
     Always, Anti, CO_GROUP, CoGroups, Collector, Full, Group, HashJoin, Inner, JoinFunctions, JoinSetting,
@@ -237,12 +237,14 @@ where
         let side = |edges: Vec<Edge>, input: usize, is_left: bool| -> Vec<Edge> {
             let is_everywhere = is_broadcast && is_left == build_is_left;
             let edges = edges.into_iter().map(|edge| match (is_everywhere, is_broadcast) {
-                (true, _) => exchange(edge.from, ExchangeKind::Broadcast, Vec::new(), |_, _, _| {
-                    Box::new(Broadcast)
-                }),
+                (true, _) => Edge {
+                    kind: ExchangeKind::Broadcast,
+                    router: Some(Box::new(|_, _, _| Box::new(Broadcast))),
+                    ..Edge::forward(edge.from)
+                },
                 (false, true) => Edge::forward(edge.from),
-                (false, false) if is_left => hash_edge::<L, KL>(edge.from, keys.0),
-                (false, false) => hash_edge::<R, KR>(edge.from, keys.1),
+                (false, false) if is_left => Edge::hash::<L, KL>(edge.from, keys.0),
+                (false, false) => Edge::hash::<R, KR>(edge.from, keys.1),
             });
             edges.map(|edge| edge.into_input(input)).collect()
         };
@@ -275,7 +277,14 @@ where
                 residual.clone(),
             )))
         };
-        keyed_node(&environment, kind, inputs, detail, least, make)
+        let rows = match (F::KIND.sends_pairs(), is_broadcast) {
+            (true, true) => Rows::Made,
+            (true, false) => Rows::Keyed(None),
+            // Left records, as they are.
+            (false, true) => Rows::Mixed,
+            (false, false) => Rows::Keyed(Some(keys.0.identity())),
+        };
+        keyed_node(&environment, kind, inputs, detail, rows, least, make)
     }
 }
 
@@ -342,12 +351,12 @@ where
         } = self;
         let mut inputs: Vec<Edge> = left
             .into_iter()
-            .map(|edge| hash_edge::<L, KL>(edge.from, keys.0))
+            .map(|edge| Edge::hash::<L, KL>(edge.from, keys.0))
             .collect();
         inputs.extend(
             right
                 .into_iter()
-                .map(|edge| hash_edge::<R, KR>(edge.from, keys.1).into_input(1)),
+                .map(|edge| Edge::hash::<R, KR>(edge.from, keys.1).into_input(1)),
         );
         let plan = environment.runtime().plan();
         let parts = vec![least_segments(L::STRIDE, plan), least_segments(R::STRIDE, plan)];
@@ -366,24 +375,11 @@ where
             minimum_parts: parts,
             maximum_segments: usize::MAX,
             takes_all: true,
+            rows: Rows::Keyed(None),
+            wants: vec![keys.0.order(), keys.1.order()],
             detail: on::<L, R, KL, KR>(keys),
             ..Node::new(CO_GROUP, Factory::Operator(Box::new(make)))
         })
-    }
-}
-
-fn exchange(
-    from: usize,
-    kind: ExchangeKind,
-    keys: Vec<String>,
-    router: impl Fn(usize, usize, u32) -> Box<dyn crate::exchange::Router> + 'static,
-) -> Edge {
-    Edge {
-        from,
-        kind,
-        keys,
-        router: Some(Box::new(router)),
-        input: 0,
     }
 }
 
@@ -406,23 +402,10 @@ where
 {
     let right = context.more_budgets.first().cloned();
     let right = right.expect("an operator that asked for several budgets has them");
+    let (left_sorted, right_sorted) = (context.are_sorted[0], context.are_sorted[1]);
+    let handle = || context.spill.handle(&context.name);
     Ok([
-        local_sort::<L, KL>(
-            keys.0,
-            budget_of(context),
-            context.spill.handle(&context.name)?,
-            false,
-        ),
-        local_sort::<R, KR>(keys.1, right, context.spill.handle(&context.name)?, false),
+        local_sort::<L, KL>(keys.0, budget_of(context), handle()?, left_sorted),
+        local_sort::<R, KR>(keys.1, right, handle()?, right_sorted),
     ])
-}
-
-/// Rows to the subtask of their key.
-fn hash_edge<R: Record, K: KeyFields<R>>(from: usize, keys: K) -> Edge {
-    exchange(
-        from,
-        ExchangeKind::Hash,
-        keys.describe(),
-        move |_, receivers, max| Box::new(HashRouter::<R, K>::new(keys, max, receivers as u32)),
-    )
 }

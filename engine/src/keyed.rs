@@ -8,7 +8,7 @@ use crate::aggregate::{
     Aggregate, Count, Fold, MOST_LANES, Max, Min, Sum, Summand, count, max, min, stateful, sum,
 };
 use crate::environment::Environment;
-use crate::graph::{Edge, Factory, Node, OperatorContext};
+use crate::graph::{Edge, Factory, Node, OperatorContext, Rows};
 use crate::operator::{
     ByteGroups, Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups,
     LocalAggregate, LocalStates, MOST_LOCAL_SEGMENTS, MergePartials, MergeStates, Operator, Partial, Reduced,
@@ -139,26 +139,35 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
         let detail = format!("{} by {}", aggregate.describe(), keys.describe().join(", "));
         if keys.as_u64_column().is_some() {
             let least = LEAST_SEGMENTS;
-            return keyed_node(&environment, "aggregate", inputs, detail, least, move |context| {
-                let setting = setting(context, emission_in(context, emission))?;
-                let (folding, results) = (Lanes(aggregate.clone()), KeyAndResult::new(aggregate.clone()));
-                let skip_bits = setting.skip_bits;
-                let groups = |source| LineGroups::<R, K>::new(keys, A::LANES, source, skip_bits);
-                Ok(Box::new(GroupedAggregate::<R, K, _, _, _>::new(
-                    setting, folding, results, groups,
-                )))
-            });
+            let rows = keyed_by_first::<K::Key, A::Out>();
+            return keyed_node(
+                &environment,
+                "aggregate",
+                inputs,
+                detail,
+                rows,
+                least,
+                move |context| {
+                    let setting = setting(context, emission_in(context, emission))?;
+                    let (folding, results) = (Lanes(aggregate.clone()), KeyAndResult::new(aggregate.clone()));
+                    let skip_bits = setting.skip_bits;
+                    let groups = |source| LineGroups::<R, K>::new(keys, A::LANES, source, skip_bits);
+                    Ok(Box::new(GroupedAggregate::<R, K, _, _, _>::new(
+                        setting, folding, results, groups,
+                    )))
+                },
+            );
         }
         // Keys that are not small integers cost most on the way, so they are aggregated before it, too.
         let local = aggregate.clone();
-        let partials = local_node::<R, K>(&environment, inputs, detail.clone(), move |context| {
+        let partials = local_node::<R, K>(&environment, inputs, detail.clone(), keys, move |context| {
             Ok(Box::new(LocalAggregate::<R, K, A>::new(
                 keys,
                 local.clone(),
                 budget_of(context),
                 context.batches.clone(),
-                // Updates are one for each record: there is nothing to fold before.
-                emission_in(context, emission) != Emission::Final,
+                // Updates are one for each record: there is nothing to fold before. Nor is there before no exchange.
+                emission_in(context, emission) != Emission::Final || context.are_placed,
             )))
         });
         let KeyedStream {
@@ -168,14 +177,24 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
             ..
         } = partials.key_by(first::<Partial<K::Key>>());
         let least = least_segments(<K::Key as Record>::STRIDE, environment.runtime().plan());
-        keyed_node(&environment, "aggregate", inputs, detail, least, move |context| {
-            let setting = setting(context, emission_in(context, emission))?;
-            let folding = MergePartials::<R, A>::new(aggregate.clone());
-            let results = KeyAndResult::<R, A>::new(aggregate.clone());
-            let skip_bits = setting.skip_bits;
-            let groups = |source| ByteGroups::<Partial<K::Key>, _>::new(keys, A::LANES, source, skip_bits);
-            Ok(Box::new(GroupedAggregate::new(setting, folding, results, groups)))
-        })
+        let rows = keyed_by_first::<K::Key, A::Out>();
+        keyed_node(
+            &environment,
+            "aggregate",
+            inputs,
+            detail,
+            rows,
+            least,
+            move |context| {
+                let setting = setting(context, emission_in(context, emission))?;
+                let folding = MergePartials::<R, A>::new(aggregate.clone());
+                let results = KeyAndResult::<R, A>::new(aggregate.clone());
+                let skip_bits = setting.skip_bits;
+                let groups =
+                    |source| ByteGroups::<Partial<K::Key>, _>::new(keys, A::LANES, source, skip_bits);
+                Ok(Box::new(GroupedAggregate::new(setting, folding, results, groups)))
+            },
+        )
     }
 
     /// As `aggregated`, for aggregates whose states have byte strings.
@@ -198,14 +217,14 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
             owner: context.name.to_string(),
         };
         let local = aggregate.clone();
-        let partials = local_node::<R, K>(&environment, inputs, detail.clone(), move |context| {
+        let partials = local_node::<R, K>(&environment, inputs, detail.clone(), keys, move |context| {
             Ok(Box::new(LocalStates::<R, K, A>::new(
                 keys,
                 local.clone(),
                 shape(context),
                 budget_of(context),
                 context.batches.clone(),
-                emission_in(context, emission) != Emission::Final,
+                emission_in(context, emission) != Emission::Final || context.are_placed,
             )))
         });
         let KeyedStream {
@@ -215,22 +234,31 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
             ..
         } = partials.key_by(first::<Partial<K::Key>>());
         let least = least_segments(0, environment.runtime().plan());
-        keyed_node(&environment, "aggregate", inputs, detail, least, move |context| {
-            let setting = setting(context, emission_in(context, emission))?;
-            let states = || States::<R, A>::new(aggregate.clone());
-            let results = KeyAndResult::<R, A>::new(aggregate.clone());
-            let (shape, skip_bits) = (shape(context), setting.skip_bits);
-            let groups = |source| {
-                let merging = Box::new(states());
-                StateGroups::<Partial<K::Key>, _>::new(keys, shape, merging, source, skip_bits)
-            };
-            Ok(Box::new(GroupedAggregate::new(
-                setting,
-                MergeStates(states()),
-                results,
-                groups,
-            )))
-        })
+        let rows = keyed_by_first::<K::Key, A::Out>();
+        keyed_node(
+            &environment,
+            "aggregate",
+            inputs,
+            detail,
+            rows,
+            least,
+            move |context| {
+                let setting = setting(context, emission_in(context, emission))?;
+                let states = || States::<R, A>::new(aggregate.clone());
+                let results = KeyAndResult::<R, A>::new(aggregate.clone());
+                let (shape, skip_bits) = (shape(context), setting.skip_bits);
+                let groups = |source| {
+                    let merging = Box::new(states());
+                    StateGroups::<Partial<K::Key>, _>::new(keys, shape, merging, source, skip_bits)
+                };
+                Ok(Box::new(GroupedAggregate::new(
+                    setting,
+                    MergeStates(states()),
+                    results,
+                    groups,
+                )))
+            },
+        )
     }
 }
 
@@ -249,22 +277,31 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
         } = self;
         let detail = format!("by {}", keys.describe().join(", "));
         let least = least_segments(R::STRIDE, environment.runtime().plan());
-        keyed_node(&environment, "reduce", inputs, detail, least, move |context| {
-            let setting = setting(context, emission_in(context, None))?;
-            let skip_bits = setting.skip_bits;
-            let folding = Reduced {
-                function: function.clone(),
-                record: PhantomData,
-                aligned: Default::default(),
-            };
-            let groups = |source| RowGroups::<R, K>::new(keys, source, skip_bits);
-            Ok(Box::new(GroupedAggregate::new(
-                setting,
-                folding,
-                StateRow::<R>(PhantomData),
-                groups,
-            )))
-        })
+        let rows = Rows::Keyed(Some(keys.identity()));
+        keyed_node(
+            &environment,
+            "reduce",
+            inputs,
+            detail,
+            rows,
+            least,
+            move |context| {
+                let setting = setting(context, emission_in(context, None))?;
+                let skip_bits = setting.skip_bits;
+                let folding = Reduced {
+                    function: function.clone(),
+                    record: PhantomData,
+                    aligned: Default::default(),
+                };
+                let groups = |source| RowGroups::<R, K>::new(keys, source, skip_bits);
+                Ok(Box::new(GroupedAggregate::new(
+                    setting,
+                    folding,
+                    StateRow::<R>(PhantomData),
+                    groups,
+                )))
+            },
+        )
     }
 
     /// Each key once, when its first record comes (later where its group has been spilled).
@@ -280,21 +317,30 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
             Some(_) => LEAST_SEGMENTS,
             None => least_segments(K::Key::STRIDE, environment.runtime().plan()),
         };
-        keyed_node(&environment, "distinct", inputs, detail, least, move |context| {
-            let setting = setting(context, Emission::New)?;
-            let skip_bits = setting.skip_bits;
-            let lanes = <Count as Aggregate<R>>::LANES;
-            Ok(match keys.as_u64_column() {
-                Some(_) => {
-                    let groups = |source| LineGroups::<R, K>::new(keys, lanes, source, skip_bits);
-                    Box::new(GroupedAggregate::new(setting, Lanes(count()), KeyOnly, groups))
-                }
-                None => {
-                    let groups = |source| ByteGroups::<R, K>::new(keys, lanes, source, skip_bits);
-                    Box::new(GroupedAggregate::new(setting, Lanes(count()), KeyOnly, groups))
-                }
-            })
-        })
+        let rows = Rows::Keyed(Some(itself::<K::Key>().identity()));
+        keyed_node(
+            &environment,
+            "distinct",
+            inputs,
+            detail,
+            rows,
+            least,
+            move |context| {
+                let setting = setting(context, Emission::New)?;
+                let skip_bits = setting.skip_bits;
+                let lanes = <Count as Aggregate<R>>::LANES;
+                Ok(match keys.as_u64_column() {
+                    Some(_) => {
+                        let groups = |source| LineGroups::<R, K>::new(keys, lanes, source, skip_bits);
+                        Box::new(GroupedAggregate::new(setting, Lanes(count()), KeyOnly, groups))
+                    }
+                    None => {
+                        let groups = |source| ByteGroups::<R, K>::new(keys, lanes, source, skip_bits);
+                        Box::new(GroupedAggregate::new(setting, Lanes(count()), KeyOnly, groups))
+                    }
+                })
+            },
+        )
     }
 }
 
@@ -336,6 +382,7 @@ fn local_node<R: Record, K: KeyFields<R>>(
     environment: &Environment,
     inputs: Vec<Edge>,
     detail: String,
+    keys: K,
     make: impl Fn(&OperatorContext) -> Result<Box<dyn Operator>> + 'static,
 ) -> Stream<Partial<K::Key>> {
     environment.add_stream(Node {
@@ -343,9 +390,15 @@ fn local_node<R: Record, K: KeyFields<R>>(
         output: Some((Partial::<K::Key>::schema(), Partial::<K::Key>::STRIDE)),
         minimum_segments: LEAST_SEGMENTS,
         maximum_segments: MOST_LOCAL_SEGMENTS,
+        rows: Rows::Rekeyed(keys.identity(), first::<Partial<K::Key>>().identity()),
         detail,
         ..Node::new("local aggregate", Factory::Operator(Box::new(make)))
     })
+}
+
+/// Pairs of a key and something else, where the key has sent them.
+fn keyed_by_first<K: Record, O: Record>() -> Rows {
+    Rows::Keyed(Some(first::<(K, O)>().identity()))
 }
 
 /// Adds an operator over keyed rows that needs managed memory.
@@ -354,6 +407,7 @@ pub(crate) fn keyed_node<O: Record>(
     kind: &'static str,
     inputs: Vec<Edge>,
     detail: String,
+    rows: Rows,
     minimum_segments: usize,
     make: impl Fn(&OperatorContext) -> Result<Box<dyn Operator>> + 'static,
 ) -> Stream<O> {
@@ -362,6 +416,7 @@ pub(crate) fn keyed_node<O: Record>(
         output: Some((O::schema(), O::STRIDE)),
         minimum_segments,
         maximum_segments: usize::MAX,
+        rows,
         detail,
         ..Node::new(kind, Factory::Operator(Box::new(make)))
     })

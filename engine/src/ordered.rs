@@ -1,14 +1,14 @@
 //! Ordered streams: sorting by fields or by a function, the first records of an order, and groups that are streamed in order.
 //!
 //! # Interface
-//! [`Stream::sort_by`], [`Stream::sort_by_key_fn`], [`Stream::top`]; [`KeyedStream::reduce_group`],
+//! [`Stream::sort_by`], [`Stream::sort_by_key_fn`], [`Stream::top`]; [`KeyedStream::sort_within`], [`KeyedStream::reduce_group`],
 //! [`KeyedStream::reduce_group_by`].
 
-use crate::graph::{Edge, Factory, Node};
-use crate::keyed::{budget_of, keyed_node};
+use crate::graph::{Edge, Factory, Node, Rows};
+use crate::keyed::budget_of;
 use crate::operator::{
-    Collector, FieldOrder, FirstRanks, Group, Meeting, REDUCE_GROUP, SORT, Share, SortedGroups, Sorting,
-    Stage, TOP, least_segments, local_sort,
+    Collector, FieldOrder, FirstRanks, Group, Meeting, REDUCE_GROUP, SORT, SORT_WITHIN, Share, SortedGroups,
+    Sorting, Stage, TOP, least_segments, local_sort,
 };
 use crate::record::{KeyFields, Record, SortFields, first};
 use crate::stream::{KeyedStream, Stream};
@@ -55,6 +55,8 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             minimum_segments: least,
             maximum_segments: usize::MAX,
             detail: format!("by {}", fields.describe_order().join(", ")),
+            order: fields.order(),
+            wants: vec![fields.order()],
             ..Node::new(SORT, factory)
         });
         environment.set_ranks(node, ranks);
@@ -93,6 +95,8 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             minimum_segments: least,
             maximum_segments: usize::MAX,
             detail: format!("{count} by {}", fields.describe_order().join(", ")),
+            order: fields.order(),
+            wants: vec![fields.order()],
             ..Node::new(kind, sort_factory::<O, F>(fields, Which::First(count)))
         };
         let local = environment.add(node("local top", None, inputs));
@@ -118,6 +122,8 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
 /// Which rows a sort sends.
 #[derive(Clone)]
 enum Which {
+    /// Those of its subtask.
+    Own,
     /// All of them; subtasks divide them among each other, and ranks say how.
     All(FirstRanks),
     /// The first of each subtask's.
@@ -143,7 +149,7 @@ fn sort_factory<R: Record, F: SortFields<R>>(fields: F, which: Which) -> Factory
 fn factory<R: Record, I: Items + 'static>(which: Which, items: impl Fn(usize) -> I + 'static) -> Factory {
     let ranks = match &which {
         Which::All(ranks) => ranks.clone(),
-        Which::First(_) => FirstRanks::default(),
+        Which::Own | Which::First(_) => FirstRanks::default(),
     };
     let meeting = Meeting::new(ranks);
     Factory::Operator(Box::new(move |context| {
@@ -155,7 +161,7 @@ fn factory<R: Record, I: Items + 'static>(which: Which, items: impl Fn(usize) ->
                 parallelism: context.subtask.parallelism,
             },
             // Each by itself.
-            Which::First(_) => Share {
+            Which::Own | Which::First(_) => Share {
                 index: 0,
                 parallelism: 1,
             },
@@ -170,14 +176,42 @@ fn factory<R: Record, I: Items + 'static>(which: Which, items: impl Fn(usize) ->
             share,
             shared,
         );
+        let sorting = match context.are_sorted[0] {
+            true => sorting.of_sorted(),
+            false => sorting,
+        };
         Ok(Box::new(match which {
-            Which::All(_) => sorting,
+            Which::All(_) | Which::Own => sorting,
             Which::First(limit) => sorting.with_limit(limit),
         }))
     }))
 }
 
 impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
+    /// The records where their keys put them, and within each subtask in the order of fields, as [`Stream::sort_by`] says it. What
+    /// follows by the same key, and in an order that this one begins with, need not exchange and sort them again: several
+    /// functions over groups, co-groups, joins.
+    pub fn sort_within<F: SortFields<R>>(self, fields: F) -> Stream<R> {
+        let KeyedStream {
+            environment,
+            inputs,
+            keys,
+            ..
+        } = self;
+        let least = least_segments(R::STRIDE, environment.runtime().plan());
+        environment.add_stream(Node {
+            inputs,
+            output: Some((R::schema(), R::STRIDE)),
+            minimum_segments: least,
+            maximum_segments: usize::MAX,
+            rows: Rows::Keyed(Some(keys.identity())),
+            order: fields.order(),
+            wants: vec![fields.order()],
+            detail: format!("by {}", fields.describe_order().join(", ")),
+            ..Node::new(SORT_WITHIN, sort_factory::<R, F>(fields, Which::Own))
+        })
+    }
+
     /// What `function` makes of each key's records: it gets the key, the records one after the other, and a collector for any
     /// number of results. It is called once for each key, in the order of the keys within a subtask, after the last record: a
     /// stream that does not end is refused. The records are sorted by key in any budget, and streamed from there: a key may have more of
@@ -275,21 +309,24 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
             order.describe_order().join(", ")
         );
         let least = least_segments(R::STRIDE, environment.runtime().plan());
-        keyed_node(
-            &environment,
-            REDUCE_GROUP,
+        let factory = Factory::Operator(Box::new(move |context| {
+            let (handle, are_sorted) = (context.spill.handle(&context.name)?, context.are_sorted[0]);
+            Ok(Box::new(SortedGroups::<R, K, P, F>::new(
+                keys,
+                function.clone(),
+                local_sort::<R, S>(order, budget_of(context), handle, are_sorted),
+                context.batches.clone(),
+            )))
+        }));
+        environment.add_stream(Node {
             inputs,
+            output: Some((P::schema(), P::STRIDE)),
+            minimum_segments: least,
+            maximum_segments: usize::MAX,
+            rows: Rows::Keyed(None),
+            wants: vec![order.order()],
             detail,
-            least,
-            move |context| {
-                let handle = context.spill.handle(&context.name)?;
-                Ok(Box::new(SortedGroups::<R, K, P, F>::new(
-                    keys,
-                    function.clone(),
-                    local_sort::<R, S>(order, budget_of(context), handle, false),
-                    context.batches.clone(),
-                )))
-            },
-        )
+            ..Node::new(REDUCE_GROUP, factory)
+        })
     }
 }

@@ -9,8 +9,9 @@
 //! anywhere. What the counts say is sent after the last record.
 
 use crate::aggregate::sum;
+use crate::graph::Rows;
 use crate::operator::{Counts, INTERSECT, MINUS, Repeat, Stage};
-use crate::record::{Record, first, second, third};
+use crate::record::{KeyFields, Record, first, itself, second, third};
 use crate::stream::{Stream, operator_node};
 
 /// A record that one side has, and how often (once) each side has it.
@@ -87,6 +88,8 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             Box::new(Repeat::<O, _>::new(times.clone(), context.batches.clone()))
         });
         node.detail = detail.to_string();
+        let (counted, itself) = (first::<Counts<O>>(), itself::<O>());
+        node.rows = Rows::Rekeyed(counted.identity(), itself.identity());
         environment.add_stream(node)
     }
 }

@@ -27,6 +27,7 @@ use crate::clock::{Clock, Instant, SimulatedClock};
 use crate::exchange::Wake;
 use crate::graph::Graph;
 use crate::job::{JobOptions, Placed, lower};
+use crate::layout::Layout;
 use crate::plan::JobPlan;
 use crate::runtime::Runtime;
 use crate::summary::JobSummary;
@@ -124,11 +125,8 @@ pub(crate) fn simulate(
     simulation: &Simulation,
 ) -> Result<SimulationReport> {
     let mut random = Random::new(simulation.seed);
-    let widest = graph
-        .parallelism(options.parallelism)
-        .into_iter()
-        .max()
-        .unwrap_or(1);
+    let layout = Layout::of(graph, options.parallelism);
+    let widest = layout.parallelism.into_iter().max().unwrap_or(1);
     options.slots = 1 + random.below(widest);
     options.limits.exclusive = 1 + random.below(3);
     options.limits.floating = random.below(10);

@@ -10,10 +10,10 @@
 
 use crate::environment::Environment;
 use crate::exchange::{Broadcast, HashRouter, Rebalance};
-use crate::graph::{Edge, Factory, Node};
+use crate::graph::{Edge, Factory, Node, Rows};
 use crate::operator::{
     Collector, Filter, Fused, FusedFlatMap, Identity, Inspect, LEAST_MATERIALIZE_SEGMENTS, Map, Materialize,
-    Operator, Stage,
+    Operator, Stage, StillKeyed,
 };
 use crate::plan::ExchangeKind;
 use crate::record::{Field, KeyFields, Record, first};
@@ -180,9 +180,13 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             ..
         } = self;
         let kind = label.last().copied().unwrap_or("map");
-        let node = operator_node::<O>(kind, label, inputs, move |context| {
+        let is_same = label.iter().all(|label| ["filter", "inspect"].contains(label));
+        let mut node = operator_node::<O>(kind, label, inputs, move |context| {
             Box::new(Fused::<I, O, S>::new(stage.clone(), context.batches.clone()))
         });
+        if is_same {
+            node.rows = Rows::Same;
+        }
         let node = environment.add(node);
         (environment, vec![Edge::forward(node)])
     }
@@ -193,10 +197,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         if edges.iter().all(|edge| edge.router.is_none()) {
             return (environment, edges);
         }
-        let node = operator_node::<O>("pass", Vec::new(), edges, |context| {
-            Box::new(Fused::<O, O, Identity>::new(Identity, context.batches.clone()))
-        });
-        let node = environment.add(node);
+        let node = environment.add(pass_node::<O>("pass", edges));
         (environment, vec![Edge::forward(node)])
     }
 
@@ -205,9 +206,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         let (environment, edges) = self.into_forward_edges();
         let node = match &edges[..] {
             [edge] => edge.from,
-            _ => environment.add(operator_node::<O>("union", Vec::new(), edges, |context| {
-                Box::new(Fused::<O, O, Identity>::new(Identity, context.batches.clone()))
-            })),
+            _ => environment.add(pass_node::<O>("union", edges)),
         };
         environment.change(node, change);
         Stream::from_node(environment, node)
@@ -281,6 +280,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             output: Some((O::schema(), O::STRIDE)),
             minimum_segments: LEAST_MATERIALIZE_SEGMENTS,
             maximum_segments: usize::MAX,
+            rows: Rows::Same,
             ..Node::new("materialize", factory)
         })
     }
@@ -292,11 +292,9 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     ) -> Stream<O> {
         let (environment, edges) = self.into_forward_edges();
         let edges = edges.into_iter().map(|edge| Edge {
-            from: edge.from,
             kind,
-            keys: Vec::new(),
             router: Some(Box::new(router.clone())),
-            input: 0,
+            ..Edge::forward(edge.from)
         });
         Stream::from_edges(environment, edges.collect())
     }
@@ -304,15 +302,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     /// Groups the records by a key: a field, or a tuple of fields.
     pub fn key_by<K: KeyFields<O>>(self, keys: K) -> KeyedStream<O, K> {
         let (environment, edges) = self.into_forward_edges();
-        let edges = edges.into_iter().map(|edge| Edge {
-            from: edge.from,
-            kind: ExchangeKind::Hash,
-            keys: keys.describe(),
-            router: Some(Box::new(move |_, receivers, max_parallelism| {
-                Box::new(HashRouter::<O, K>::new(keys, max_parallelism, receivers as u32))
-            })),
-            input: 0,
-        });
+        let edges = edges.into_iter().map(|edge| Edge::hash::<O, K>(edge.from, keys));
         KeyedStream {
             environment,
             inputs: edges.collect(),
@@ -332,6 +322,49 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             (key, O::from_view(view))
         })
         .key_by(first())
+    }
+
+    /// As [`Stream::key_by`], for records that are made of records of the same key, and have that key still: those of a join or of a
+    /// function over a key's records. They stay in the subtask that they are in, without another exchange, where what follows has
+    /// as many; a record that does not belong there fails the job. (Where the engine knows by itself that records are where their key
+    /// sends them, behind aggregates, filters and semi joins, `key_by` leaves them there.)
+    ///
+    /// ```
+    /// # use forebay::{Environment, Result, record::{first, third}, source::from_items};
+    /// # fn main() -> Result<()> {
+    /// # let env = Environment::from_args()?;
+    /// # let orders = env.source("orders", from_items(vec![(1_u64, 7_u64), (2, 8)]));
+    /// # let lines = env.source("lines", from_items(vec![(1_u64, 5_i64), (2, 6), (1, 4)]));
+    /// let revenue = lines
+    ///     .join(orders)
+    ///     .on(first(), first())
+    ///     .inner(|line, order| (order.0, order.1, line.1))
+    ///     .still_keyed_by(first())
+    ///     .sum(third())
+    ///     .collect();
+    /// # env.execute("revenue")?;
+    /// # let mut revenue = revenue.take();
+    /// # revenue.sort();
+    /// # assert_eq!(revenue, [(1, 9), (2, 6)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn still_keyed_by<K: KeyFields<O>>(self, keys: K) -> KeyedStream<O, K> {
+        let (environment, inputs) = self.into_forward_edges();
+        let node = operator_node::<O>("still keyed", Vec::new(), inputs, move |context| {
+            let subtask = context.subtask;
+            let router = HashRouter::<O, K>::new(keys, context.max_parallelism, subtask.parallelism as u32);
+            // Where rows are not placed an exchange follows.
+            let router = context.are_placed.then_some(router);
+            Box::new(StillKeyed::<O, K>::new(router, subtask.index, keys))
+        });
+        environment
+            .add_stream::<O>(Node {
+                rows: Rows::Claimed(keys.identity()),
+                detail: format!("by {}", keys.describe().join(", ")),
+                ..node
+            })
+            .key_by(keys)
     }
 
     /// As [`Stream::key_by`], in the words of batch jobs.
@@ -426,7 +459,7 @@ impl StreamEnd {
     }
 }
 
-/// An operator without managed memory that sends rows of `O`.
+/// An operator without managed memory that sends rows of `O`, made of those that it gets.
 pub(crate) fn operator_node<O: Record>(
     kind: &'static str,
     label: Vec<&'static str>,
@@ -437,10 +470,21 @@ pub(crate) fn operator_node<O: Record>(
         name: (!label.is_empty()).then(|| label.join("+")),
         inputs,
         output: Some((O::schema(), O::STRIDE)),
+        rows: Rows::Made,
         ..Node::new(
             kind,
             Factory::Operator(Box::new(move |context| Ok(make(context)))),
         )
+    }
+}
+
+/// An operator that sends the rows of all its inputs as they are.
+fn pass_node<O: Record>(kind: &'static str, inputs: Vec<Edge>) -> Node {
+    Node {
+        rows: Rows::Same,
+        ..operator_node::<O>(kind, Vec::new(), inputs, |context| {
+            Box::new(Fused::<O, O, Identity>::new(Identity, context.batches.clone()))
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! Each subtask folds what it sees into one state; one subtask merges these. For updates every record goes to that one.
 
 use crate::aggregate::{Aggregate, count};
-use crate::graph::OperatorContext;
+use crate::graph::{OperatorContext, Rows};
 use crate::keyed::{emission_in, keyed_node, setting};
 use crate::operator::{
     Emission, GroupedAggregate, MergeStates, OrElse, Partial, ResultOnly, Shape, Stage, StateGroups, States,
@@ -74,20 +74,28 @@ impl<I: Record, R: Record, S: Stage<I, R>> Stream<I, R, S> {
             ..
         } = partials.key_by(first::<Partial<()>>());
         let least = least_segments(0, environment.runtime().plan());
-        let totals = keyed_node(&environment, "aggregate", inputs, detail, least, move |context| {
-            let setting = setting(context, emission_in(context, emission))?;
-            let states = || States::<R, A>::new(aggregate.clone());
-            let (shape, skip_bits) = (shape(context), setting.skip_bits);
-            Ok(Box::new(GroupedAggregate::new(
-                setting,
-                MergeStates(states()),
-                ResultOnly::<R, A>(aggregate.clone(), PhantomData),
-                |source| {
-                    let merging = Box::new(states());
-                    StateGroups::<Partial<()>, _>::new(keys, shape, merging, source, skip_bits)
-                },
-            )))
-        });
+        let totals = keyed_node(
+            &environment,
+            "aggregate",
+            inputs,
+            detail,
+            Rows::New,
+            least,
+            move |context| {
+                let setting = setting(context, emission_in(context, emission))?;
+                let states = || States::<R, A>::new(aggregate.clone());
+                let (shape, skip_bits) = (shape(context), setting.skip_bits);
+                Ok(Box::new(GroupedAggregate::new(
+                    setting,
+                    MergeStates(states()),
+                    ResultOnly::<R, A>(aggregate.clone(), PhantomData),
+                    |source| {
+                        let merging = Box::new(states());
+                        StateGroups::<Partial<()>, _>::new(keys, shape, merging, source, skip_bits)
+                    },
+                )))
+            },
+        );
         totals.parallelism(1)
     }
 

@@ -278,7 +278,7 @@ impl Builder<'_> {
 
     fn step(&mut self) {
         let Open { stream, records } = self.take();
-        match self.random.below(27) {
+        match self.random.below(28) {
             0 => {
                 let magnitude = self.random.below(18);
                 let keys = 1 + self.random.below(1 << magnitude) as u64;
@@ -407,6 +407,7 @@ impl Builder<'_> {
             22..=24 => self.join(stream, records),
             25 => self.co_group(stream, records),
             26 => self.sets(stream, records),
+            27 => self.placed(stream, records),
             14 => {
                 let name = self.name("by both");
                 let stream = stream
@@ -533,6 +534,69 @@ impl Builder<'_> {
                 .name(format!("{name}, looked at")),
         };
         self.put(stream, records);
+    }
+
+    /// Records that are where their keys have sent them, and perhaps in order there, grouped by the same key once more.
+    fn placed(&mut self, stream: Stream<Pair>, records: Vec<Pair>) {
+        let keyed = stream.key_by(first::<Pair>());
+        let (stream, placed) = match self.random.below(4) {
+            0 => {
+                let sums = totals(&records).into_iter();
+                let sums = sums.map(|(key, total)| (key, total.1)).collect();
+                (keyed.aggregate_final(sum(second())), sums)
+            }
+            1 => (keyed.sort_within((first(), second())), records),
+            2 => {
+                let (name, parallelism) = (self.name("within"), self.parallelism());
+                let sorted = keyed.sort_within(first()).name(name).parallelism(parallelism);
+                (sorted, records)
+            }
+            _ => (
+                keyed
+                    .ungroup()
+                    .filter(|pair| pair.1 % 3 != 0)
+                    .name(self.name("some")),
+                { records.into_iter().filter(|pair| pair.1 % 3 != 0).collect() },
+            ),
+        };
+        let stream = match self.random.below(3) {
+            0 => stream.filter(|pair| pair.0 % 5 != 0).name(self.name("others")),
+            1 => stream.map(|pair| pair).still_keyed_by(first()).ungroup(),
+            _ => stream
+                .filter(|pair| pair.0 % 5 != 0)
+                .still_keyed_by(first())
+                .ungroup(),
+        };
+        let (name, parallelism) = (self.name("placed"), self.parallelism());
+        let is_asked = self.random.happens(2);
+        let keyed = stream
+            .filter(|pair| pair.0 % 5 != 0)
+            .name(format!("{name}, some"))
+            .key_by(first::<Pair>());
+        let stream = match self.random.happens(2) {
+            true => keyed.aggregate_final(count()),
+            false => keyed.reduce_group_by(
+                second(),
+                |key, rows: &mut Group<'_, Pair>, out: &mut Collector<'_, (u64, u64)>| {
+                    let (mut last, mut count) = (i64::MIN, 0);
+                    rows.for_each(|pair| {
+                        assert!(pair.1 >= last, "values come in order");
+                        (last, count) = (pair.1, count + 1);
+                    });
+                    out.push((key, count));
+                },
+            ),
+        };
+        let stream = stream.map(|(key, count)| (key, count as i64));
+        let stream = match is_asked {
+            true => stream.name(name).parallelism(parallelism),
+            false => stream.name(name),
+        };
+        let placed: Vec<Pair> = placed.into_iter().filter(|pair| pair.0 % 5 != 0).collect();
+        let counts = totals(&placed)
+            .into_iter()
+            .map(|(key, total)| (key, total.0 as i64));
+        self.put(stream, counts.collect());
     }
 
     /// The first of an order that leaves no two different records equal.

@@ -122,10 +122,13 @@ impl<R: Record> Materialize<R> {
     /// Opens another segment; where there is none, the same again, its rows being written.
     fn renew(&mut self) -> Result<()> {
         let mut fresh = self.budget.try_take();
-        if fresh.is_none() && self.open.is_none() {
-            // All that it may have is in pieces.
-            self.write_last()?;
-            fresh = self.budget.reserve(1)?.take();
+        while fresh.is_none() && self.open.is_none() {
+            // All that it may have is in pieces. What one gives back may be set aside for others, as long as it has more than
+            // its minimum.
+            fresh = match self.write_last()? {
+                true => self.budget.try_take(),
+                false => self.budget.reserve(1)?.take(),
+            };
         }
         match (fresh, &mut self.open) {
             (Some(fresh), _) => {

@@ -4,6 +4,7 @@ mod downstream;
 mod ranks;
 mod fused;
 mod repeat;
+mod still_keyed;
 mod aggregate;
 mod sort;
 mod materialize;
@@ -25,9 +26,10 @@ pub use ranks::FirstRanks;
 pub(crate) use repeat::{Counts, Repeat};
 pub use sort::Group;
 pub(crate) use sort::{
-    CO_GROUP, CoGroups, FieldOrder, LocalSort, Meeting, REDUCE_GROUP, SORT, Share, SortedGroups, Sorting,
-    TOP, local_sort,
+    CO_GROUP, CoGroups, FieldOrder, LocalSort, Meeting, REDUCE_GROUP, SORT, SORT_WITHIN, Share, SortedGroups,
+    Sorting, TOP, local_sort,
 };
+pub(crate) use still_keyed::StillKeyed;
 
 /// The kind, in plans, of the operator that sends what two streams have in common. It needs their ends, as a sort does.
 pub(crate) const INTERSECT: &str = "intersect";

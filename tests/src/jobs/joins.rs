@@ -198,7 +198,12 @@ impl Builder<'_> {
         let stream = match by_text {
             false => {
                 let join = stream.join(other.stream).on(first(), first());
-                finish!(join, |pair: Pair| pair, condition)
+                let stream = finish!(join, |pair: Pair| pair, condition);
+                // Where it has exchanged, its results are where their key sends them.
+                match strategy != JoinStrategy::Broadcast && self.random.happens(2) {
+                    true => stream.still_keyed_by(first()).ungroup(),
+                    false => stream,
+                }
             }
             true => {
                 fn pair((text, value): (&str, i64)) -> Pair {

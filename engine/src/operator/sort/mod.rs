@@ -21,6 +21,9 @@ pub(crate) use sorting::Sorting;
 /// The kind of the operator in plans. It needs an end of its input: the graph refuses it where there is none.
 pub(crate) const SORT: &str = "sort";
 
+/// The kind of the operator that sorts each subtask's rows by themselves, likewise.
+pub(crate) const SORT_WITHIN: &str = "sort_within";
+
 /// The kind of the operator that sends the first rows only, likewise.
 pub(crate) const TOP: &str = "top";
 

@@ -75,6 +75,15 @@ where
         }
     }
 
+    /// The same, of rows that come in their order.
+    pub(crate) fn of_sorted(self) -> Self {
+        let phase = match self.phase {
+            Phase::Filling(sorter) => Phase::Filling(Box::new(sorter.of_sorted())),
+            phase => phase,
+        };
+        Sorting { phase, ..self }
+    }
+
     /// The same, of the first `limit` rows.
     pub(crate) fn with_limit(self, limit: u64) -> Self {
         let phase = match self.phase {

@@ -1,0 +1,225 @@
+//! The layout: where the rows of a graph's nodes are, in which order, and what follows from that for its edges.
+//!
+//! # Interface
+//! [`Layout::of`] a graph and a default parallelism; [`Layout::describe`] makes the serializable [`JobPlan`].
+//!
+//! # Algorithm
+//! Nodes are looked at after those that they get rows from.
+//! 1. A node that is not told its parallelism takes the default, or that of the node before it where rows come from that in order.
+//! 2. Rows are *placed* by a key where they are in the subtask that a hash exchange to as many subtasks would send them to. A
+//!    hash exchange by the same key is *local* then: a forward edge, which is chained where the graph allows it.
+//! 3. Rows come *in order* over an edge that keeps them in their subtask, or from one subtask alone. A node that would sort them in an order
+//!    that theirs begins with need not.
+//!
+//! # Invariants
+//! I1. What is said here of rows is true of them: an exchange that is left out changes no result, nor does a sort; asserted by the
+//!     jobs of `engine/tests/layout.rs` in every parallelism, and by the simulated ones.
+
+use crate::graph::{Edge, Graph, Rows};
+use crate::operator::{SORT, SORT_WITHIN, TOP};
+use crate::plan::{ExchangeKind, JobPlan, PlanEdge, PlanNode};
+use crate::record::{KeyIdentity, OrderPart};
+
+/// Where rows are.
+#[derive(Clone, PartialEq, Eq)]
+enum Place {
+    Anywhere,
+    /// Where a hash exchange has sent them, by this key if they have it.
+    ByKey(Option<KeyIdentity>),
+}
+
+/// What the plan knows of a graph's nodes and edges.
+pub(crate) struct Layout {
+    /// Of each node.
+    pub(crate) parallelism: Vec<usize>,
+    /// Of each node's inputs: whether it is a hash exchange that need not be one.
+    pub(crate) is_local: Vec<Vec<bool>>,
+    /// By node and number of an input: whether its rows come in the order that is wanted.
+    pub(crate) are_sorted: Vec<Vec<bool>>,
+    /// Of each node: whether its rows come placed by the key that it says, or, where it says none, by some key.
+    pub(crate) are_placed: Vec<bool>,
+    /// For each node, the node that it is chained to.
+    pub(crate) chained: Vec<Option<usize>>,
+}
+
+impl Layout {
+    pub(crate) fn of(graph: &Graph, default: usize) -> Layout {
+        let parallelism = parallelism(graph, default);
+        let count = graph.nodes.len();
+        let mut places: Vec<Place> = Vec::with_capacity(count);
+        let mut orders: Vec<Vec<OrderPart>> = Vec::with_capacity(count);
+        let mut layout = Layout {
+            parallelism,
+            is_local: Vec::with_capacity(count),
+            are_sorted: Vec::with_capacity(count),
+            are_placed: Vec::with_capacity(count),
+            chained: Vec::new(),
+        };
+        for (id, node) in graph.nodes.iter().enumerate() {
+            let stays = |edge: &Edge| layout.parallelism[edge.from] == layout.parallelism[id];
+            let is_local = |edge: &Edge| {
+                edge.key.is_some() && stays(edge) && places[edge.from] == Place::ByKey(edge.key.clone())
+            };
+            // What comes over an edge.
+            let place = |edge: &Edge| match &edge.key {
+                Some(key) => Place::ByKey(Some(key.clone())),
+                None if edge.router.is_none() && stays(edge) => places[edge.from].clone(),
+                None => Place::Anywhere,
+            };
+            let order = |edge: &Edge| -> &[OrderPart] {
+                let is_kept = layout.parallelism[edge.from] == 1
+                    || stays(edge) && (edge.router.is_none() || is_local(edge));
+                if is_kept { &orders[edge.from] } else { &[] }
+            };
+            let input_order = |input: usize| -> &[OrderPart] {
+                let mut edges = node.inputs.iter().filter(|edge| edge.input == input);
+                match (edges.next(), edges.next()) {
+                    (Some(edge), None) => order(edge),
+                    _ => &[],
+                }
+            };
+            // A side that goes everywhere is nobody's.
+            let own = node
+                .inputs
+                .iter()
+                .filter(|edge| edge.kind != ExchangeKind::Broadcast);
+            let mut arriving = own.map(place);
+            let first = arriving.next().unwrap_or(Place::Anywhere);
+            let input = arriving.fold(first, |all, place| match (all, place) {
+                (all, place) if all == place => all,
+                (Place::ByKey(_), Place::ByKey(_)) => Place::ByKey(None),
+                _ => Place::Anywhere,
+            });
+            let is_placed = input != Place::Anywhere;
+            let (place, is_placed) = match &node.rows {
+                Rows::New => (Place::Anywhere, false),
+                Rows::Same | Rows::Mixed => (input, is_placed),
+                Rows::Made if is_placed => (Place::ByKey(None), true),
+                Rows::Made => (Place::Anywhere, false),
+                Rows::Keyed(key) => (Place::ByKey(key.clone()), true),
+                Rows::Rekeyed(key, becomes) if input == Place::ByKey(Some(key.clone())) => {
+                    (Place::ByKey(Some(becomes.clone())), true)
+                }
+                Rows::Rekeyed(..) if is_placed => (Place::ByKey(None), false),
+                Rows::Claimed(key) if is_placed => (Place::ByKey(Some(key.clone())), true),
+                Rows::Rekeyed(..) | Rows::Claimed(_) => (Place::Anywhere, false),
+            };
+            let order = match &node.rows {
+                Rows::Same | Rows::Claimed(_) => input_order(0).to_vec(),
+                _ => node.order.clone(),
+            };
+            let wants = node.wants.iter().enumerate();
+            let are_sorted = wants
+                .map(|(input, wanted)| !wanted.is_empty() && input_order(input).starts_with(wanted))
+                .collect();
+            let locals = node.inputs.iter().map(is_local).collect();
+            layout.is_local.push(locals);
+            layout.are_sorted.push(are_sorted);
+            layout.are_placed.push(is_placed);
+            places.push(place);
+            orders.push(order);
+        }
+        layout.chained = layout.chained_to(graph);
+        layout
+    }
+
+    /// Whether rows stay in their subtask over input number `place` of a node.
+    pub(crate) fn is_forward(&self, id: usize, place: usize, edge: &Edge) -> bool {
+        self.is_local[id][place]
+            || edge.router.is_none() && self.parallelism[edge.from] == self.parallelism[id]
+    }
+
+    /// For each node, the node that it is chained to: its only input, forward, of the same parallelism and on the same
+    /// kind of thread, with no other consumer.
+    fn chained_to(&self, graph: &Graph) -> Vec<Option<usize>> {
+        let mut consumers = vec![0; graph.nodes.len()];
+        for edge in graph.nodes.iter().flat_map(|node| &node.inputs) {
+            consumers[edge.from] += 1;
+        }
+        let chained = graph
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(id, node)| match &node.inputs[..] {
+                [edge] if self.is_forward(id, 0, edge) && consumers[edge.from] == 1 => {
+                    let is_alike = graph.nodes[edge.from].is_blocking == node.is_blocking;
+                    is_alike.then_some(edge.from)
+                }
+                _ => None,
+            });
+        chained.collect()
+    }
+
+    /// The serializable plan.
+    pub(crate) fn describe(&self, graph: &Graph, job: &str, mode: &str, max_parallelism: u32) -> JobPlan {
+        let names = graph.names();
+        let nodes = graph.nodes.iter().enumerate().map(|(id, node)| PlanNode {
+            id,
+            uid: node.identity(id),
+            has_own_uid: node.uid.is_some(),
+            name: names[id].to_string(),
+            kind: node.kind.to_string(),
+            detail: self.detail(graph, id),
+            parallelism: self.parallelism[id],
+            minimum_segments: node.minimum_segments,
+            chained_to: self.chained[id],
+            output: node.output.map(|(schema, _)| schema.clone()),
+        });
+        let edges = graph.nodes.iter().enumerate().flat_map(|(to, node)| {
+            node.inputs.iter().enumerate().map(move |(place, edge)| PlanEdge {
+                from: edge.from,
+                to,
+                exchange: match self.is_forward(to, place, edge) {
+                    true => ExchangeKind::Forward,
+                    false if edge.router.is_none() => ExchangeKind::Rebalance,
+                    false => edge.kind,
+                },
+                keys: edge.keys.clone(),
+                input: edge.input,
+            })
+        });
+        JobPlan {
+            job: job.to_string(),
+            mode: mode.to_string(),
+            max_parallelism,
+            nodes: nodes.collect(),
+            edges: edges.collect(),
+        }
+    }
+
+    /// What the kind of a node does not say.
+    fn detail(&self, graph: &Graph, id: usize) -> String {
+        let node = &graph.nodes[id];
+        let mut detail = node.detail.clone();
+        match &self.are_sorted[id][..] {
+            [true] => detail.push_str(", which they come in"),
+            [true, true] => detail.push_str(", both sides come sorted"),
+            [true, false] => detail.push_str(", the first side comes sorted"),
+            [false, true] => detail.push_str(", the second side comes sorted"),
+            _ => {}
+        }
+        if node.is_blocking {
+            detail.push_str(" (on helper threads)");
+        }
+        detail.trim_start().to_string()
+    }
+}
+
+/// The parallelism of each node. One that is not told takes that of the node before it where records come from that in order,
+/// which another number of subtasks would lose.
+fn parallelism(graph: &Graph, default: usize) -> Vec<usize> {
+    // Of those whose records are in order.
+    let mut ordered: Vec<Option<usize>> = Vec::with_capacity(graph.nodes.len());
+    let mut all = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let before = match &node.inputs[..] {
+            [edge] if edge.router.is_none() => ordered[edge.from],
+            _ => None,
+        };
+        let parallelism = node.parallelism.or(before).unwrap_or(default);
+        let is_ordered = [SORT, SORT_WITHIN, TOP].contains(&node.kind) || before == Some(parallelism);
+        ordered.push(is_ordered.then_some(parallelism));
+        all.push(parallelism);
+    }
+    all
+}
