@@ -120,7 +120,8 @@ pub struct RunArguments {
     /// Measured runs of each row; the median is reported.
     #[arg(long, value_name = "N", value_parser = parse_repeat)]
     pub repeat: Option<usize>,
-    /// Input files or globs instead of generated data: text for wordcount, 16-byte records for the others.
+    /// Input files or globs instead of generated data: text for wordcount, 16-byte records for the others, or `.parquet` files
+    /// of them (key, value) where the harness is built with `--features parquet`.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub input: Vec<String>,
     /// Write generated records to a file beforehand and read them from there.

@@ -3,7 +3,8 @@
 use crate::cli::{DataKind, GenerateArguments};
 use crate::data::tpch::{Comments, scale_of};
 use crate::data::{
-    GensortCheck, GensortForm, Keyed, KeyedData, TextData, TpchData, TpchTable, fill_gensort, write_rows,
+    GensortCheck, GensortForm, Keyed, KeyedData, TextData, TpchData, TpchTable, fill_gensort, parquet_files,
+    write_rows,
 };
 use forebay_memory::{Error, Result};
 use std::fs::File;
@@ -40,6 +41,12 @@ fn only_what_applies(arguments: &GenerateArguments) -> Result<()> {
         DataKind::Keyed => ("keyed", &["--keys", "--skew"]),
         DataKind::Tpch => ("tpch", &["--scale"]),
     };
+    if parquet_files::is_parquet(&arguments.output) && arguments.kind != DataKind::Keyed {
+        return Err(Error::config(format!(
+            "generate {kind}: --output {}: only keyed records are written as Parquet; choose another name",
+            arguments.output.display()
+        )));
+    }
     let given = [
         ("--keys", arguments.keys.is_some()),
         ("--skew", arguments.skew.is_some()),
@@ -103,6 +110,9 @@ fn write_data(arguments: &GenerateArguments, kind: DataKind, records: u64) -> Re
         DataKind::Keyed => {
             let keys = arguments.keys.unwrap_or(1_000_000);
             let data = KeyedData::new(keys, arguments.skew.unwrap_or(0.0), seed);
+            if parquet_files::is_parquet(path) {
+                return parquet_files::write_keyed(path, records, |index| data.at(index));
+            }
             write_rows(path, records, |first, rows: &mut [Keyed]| {
                 for (index, row) in (first..).zip(rows) {
                     *row = data.at(index);

@@ -4,6 +4,7 @@
 pub mod mix;
 pub mod zipf;
 pub mod keyed;
+pub mod parquet_files;
 pub mod gensort;
 pub mod gensort_check;
 pub mod rows;

@@ -1,7 +1,8 @@
-//! Keyed input: generated in place by the source, or read from files of 16-byte records; and the same records for
+//! Keyed input: generated in place by the source, or read from files of 16-byte records or Parquet; and the same records for
 //! oracles and loops without an engine.
 
 use crate::data::keyed::KEYED_RECORD;
+use crate::data::parquet_files as files;
 use crate::data::{Keyed, KeyedData};
 use crate::scratch::Scratch;
 use crate::setting::Setting;
@@ -45,10 +46,18 @@ pub fn keyed_stream(environment: &Environment, setting: &Setting) -> Result<(Str
         });
         Ok((environment.source("generate", source), setting.records))
     } else {
-        let source = binary::<Keyed>(&*setting.input);
-        let records = source.records()?;
-        Ok((environment.source("read", source), records))
+        read_keyed(environment, "read", setting)
     }
+}
+
+/// A stream of the records in a setting's files, and how many there are.
+pub fn read_keyed(environment: &Environment, name: &str, setting: &Setting) -> Result<(Stream<Keyed>, u64)> {
+    if files::are_parquet(&setting.input)? {
+        return files::keyed_stream(environment, name, &setting.input);
+    }
+    let source = binary::<Keyed>(&*setting.input);
+    let records = source.records()?;
+    Ok((environment.source(name, source), records))
 }
 
 /// Calls `each` with a part of the records of a setting: those of `thread` of `threads`. Answers how many they were.
@@ -69,6 +78,9 @@ pub fn for_each_keyed(
         let range = part(setting.records);
         range.clone().for_each(|index| each(data.at(index)));
         return Ok(range.end - range.start);
+    }
+    if files::are_parquet(&setting.input)? {
+        return files::for_each_keyed(&setting.input, thread, threads, most, each);
     }
     let mut records = 0;
     let mut rows = vec![Keyed { key: 0, value: 0 }; 2048];
@@ -115,6 +127,47 @@ mod tests {
         assert_eq!(collect(&setting), of_formula);
         let records = binary::<Keyed>(&*setting.input).records();
         assert_eq!(records.expect("there"), 10_001);
+    }
+
+    #[cfg(feature = "parquet")]
+    #[test]
+    fn parquet_files_are_the_same_input() {
+        let mut setting = super::super::tests::setting("keyed-sum");
+        setting.records = 5_003;
+        let of_formula: Vec<Keyed> = collect(&setting);
+        let data = keyed_data(&setting);
+        let directory = std::env::temp_dir().join(format!("forebay-bench-parquet-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a temporary directory");
+        let path = directory.join("keyed.parquet");
+        files::write_keyed(&path, setting.records, |index| data.at(index)).expect("writable");
+        setting.input = vec![path.display().to_string()];
+        assert_eq!(collect(&setting), of_formula);
+        let runtime = forebay::Runtime::new(super::super::plan(&setting).expect("a plan")).expect("memory");
+        let environment = Environment::new(runtime);
+        let (stream, records) = keyed_stream(&environment, &setting).expect("readable");
+        assert_eq!(records, 5_003);
+        let found = stream.collect();
+        environment.execute("read").expect("the job runs");
+        let mut found = found.take();
+        let mut expected = of_formula;
+        found.sort_by_key(|record| (record.key, record.value));
+        expected.sort_by_key(|record| (record.key, record.value));
+        assert_eq!(found, expected);
+        setting.input.push("other.bin".into());
+        assert!(
+            keyed_stream(&environment, &setting).is_err(),
+            "files of two kinds"
+        );
+        std::fs::remove_dir_all(&directory).expect("removable");
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    #[test]
+    fn a_build_without_parquet_says_so() {
+        let mut setting = super::super::tests::setting("keyed-sum");
+        setting.input = vec!["keyed.parquet".into()];
+        let error = for_each_keyed(&setting, 0, 1, 1, |_| {}).expect_err("it cannot");
+        assert!(error.to_string().contains("--features parquet"), "{error}");
     }
 
     fn collect(setting: &Setting) -> Vec<Keyed> {

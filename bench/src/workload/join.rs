@@ -10,7 +10,7 @@ use crate::scratch::Scratch;
 use crate::setting::{JoinKind, Setting};
 use forebay::record::{PlainRecord, Record};
 use forebay::sink::HashSink;
-use forebay::source::{binary, generate_rows};
+use forebay::source::generate_rows;
 use forebay::{Environment, Result, Stream};
 use std::io::Write;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -189,9 +189,9 @@ fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
         let probe = if setting.input.is_empty() {
             side(environment, "probe", records, move |index| data.probe(index))
         } else {
-            let source = binary::<Keyed>(&*setting.input);
-            records = source.records()?;
-            environment.source("probe", source)
+            let (probe, found) = super::input::read_keyed(environment, "probe", setting)?;
+            records = found;
+            probe
         };
         let build = side(environment, "build", setting.keys, move |index| data.build(index));
         joined!(setting, probe.join(build).on(Keyed::key, Keyed::key))

@@ -29,6 +29,8 @@ const STEPS: &[Step] = &[
             "clippy",
             "--package",
             "forebay",
+            "--package",
+            "forebay-bench",
             "--features",
             "parquet",
             "--all-targets",
@@ -76,7 +78,7 @@ const STEPS: &[Step] = &[
     },
 ];
 
-const TESTS: [Step; 2] = [
+const TESTS: [Step; 3] = [
     Step {
         name: "tests",
         arguments: &["test", "--workspace"],
@@ -95,6 +97,19 @@ const TESTS: [Step; 2] = [
             "arrow",
             "--test",
             "files_parquet*",
+        ],
+        variables: &[],
+    },
+    Step {
+        name: "tests of Parquet in the harness",
+        arguments: &[
+            "test",
+            "--package",
+            "forebay-bench",
+            "--features",
+            "parquet",
+            "--lib",
+            "parquet",
         ],
         variables: &[],
     },
