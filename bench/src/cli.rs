@@ -152,7 +152,7 @@ pub struct RunArguments {
     /// The share of a join's probe records that have a match (default: 0.5).
     #[arg(long, value_name = "S", value_parser = parse_selectivity)]
     pub selectivity: Option<f64>,
-    /// The share of both sides of a join that has one key.
+    /// The share of the records that one key has: of both sides of a join, or of keyed data.
     #[arg(long, value_name = "S", value_parser = parse_share)]
     pub hot: Option<f64>,
     /// Joins records of 104 bytes, not 16.

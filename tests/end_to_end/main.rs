@@ -5,5 +5,6 @@ mod endless;
 mod failing_functions;
 mod jobs_at_once;
 mod limits;
+mod hot_keys;
 mod new_keys;
 mod real_threads;

@@ -6,8 +6,9 @@
 //! # Algorithm
 //! Record i of the uniform data has key mix(i) mod keys and value (mix(i) >> 40) & 1023; the values of the first
 //! 50 M add up to 25572907284. Skewed keys are ranks of a Zipf distribution, 0 the most frequent; values the same.
+//! A share of the records may be given to key 0.
 
-use super::mix::{Modulus, mix, start_of};
+use super::mix::{Modulus, mix, start_of, unit};
 use super::zipf::Zipf;
 use forebay::record::Record;
 use std::io::{self, Write};
@@ -32,6 +33,7 @@ pub struct Keyed {
 pub struct KeyedData {
     keys: Keys,
     start: u64,
+    hot: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +53,13 @@ impl KeyedData {
         KeyedData {
             keys,
             start: start_of(seed),
+            hot: 0.0,
         }
+    }
+
+    /// The same records, of which a share has key 0 instead of its own.
+    pub fn with_hot(self, hot: f64) -> Self {
+        KeyedData { hot, ..self }
     }
 
     /// Records whose keys are all different: mix is a bijection.
@@ -59,6 +67,7 @@ impl KeyedData {
         KeyedData {
             keys: Keys::Distinct,
             start: start_of(seed),
+            hot: 0.0,
         }
     }
 
@@ -67,6 +76,7 @@ impl KeyedData {
     pub fn at(&self, index: u64) -> Keyed {
         let random = mix(self.start.wrapping_add(index));
         let key = match &self.keys {
+            _ if self.hot > 0.0 && unit(mix(!random)) < self.hot => 0,
             Keys::Uniform(modulus) => modulus.of(random),
             Keys::Skewed(zipf) => zipf.sample(mix(random)),
             Keys::Distinct => random,

@@ -14,13 +14,15 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use zerocopy::IntoBytes;
 
-/// The generated records of a setting; all keys differ where as many are asked for as there are records.
+/// The generated records of a setting; all keys differ where as many are asked for as there are records, but for those of the
+/// share that one key has.
 pub fn keyed_data(setting: &Setting) -> KeyedData {
-    if setting.skew == 0.0 && setting.keys >= setting.records {
+    let data = if setting.skew == 0.0 && setting.keys >= setting.records {
         KeyedData::distinct(setting.seed)
     } else {
         KeyedData::new(setting.keys.max(1), setting.skew, setting.seed)
-    }
+    };
+    data.with_hot(setting.join.hot)
 }
 
 /// Writes records to a file where that is asked for, and skewed ones always: sampling them costs more than anything

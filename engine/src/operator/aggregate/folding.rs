@@ -11,6 +11,9 @@ use std::marker::PhantomData;
 
 /// How rows become a group's state of type `S`.
 pub(crate) trait Folding<R: Record, S: ?Sized>: Send + 'static {
+    /// Whether a key's rows must be folded in the order in which they come.
+    const IS_ORDERED: bool = false;
+
     /// Folds a row.
     fn fold_row(&mut self, state: &mut S, row: &[u8], is_new: bool);
 
@@ -217,6 +220,8 @@ where
     R: Record,
     F: for<'a, 'b> FnMut(R::View<'a>, R::View<'b>) -> R + Clone + Send + 'static,
 {
+    const IS_ORDERED: bool = true;
+
     fn fold_row(&mut self, state: &mut Vec<u8>, row: &[u8], is_new: bool) {
         if is_new {
             state.clear();

@@ -5,6 +5,7 @@
 //! 2. Where a segment is needed and there is none, the hash partition that holds most segments leaves memory: its groups are
 //!    written as entries. From then on its rows are appended to its log, each as the state of a group of its own;
 //!    no group is looked up for them. Only the excess over the budget leaves.
+//!    Keys that most of these rows have keep, or get, a group in memory all the same ([`HotKeys`]), whose state goes to the log in the end.
 //! 3. After the last input, groups in memory are sent. Then each spilled partition is read back, states first, with
 //!    the whole budget for its groups; where that is not enough either, it spills again by the next bits of the hash.
 //! 4. Where the bits run out (more keys share 47 bits of their hash than fit), keys that find no room go to a log of
@@ -26,7 +27,8 @@
 //! 110 ns in a growing table of 100 MB, 150 ns in one of 4 GB, and 55 ns where its row is put aside.
 
 use super::folding::{Folding, Results};
-use super::groups::{CHUNK, Groups};
+use super::groups::{CHUNK, Groups, Key};
+use super::leaving::{Deferral, Hot, Window};
 use super::partitions::{Kept, Log, Partitions, Spilled};
 use crate::batch::{Batch, BatchWriter, Batches};
 use crate::metrics::OperatorMetrics;
@@ -35,39 +37,17 @@ use crate::record::{KeyFields, Record};
 use forebay_memory::pages::Cursor;
 use forebay_memory::spill::{BlockReader, BlockRef};
 use forebay_memory::{Budget, ByteSize, Error, Result, Segment, SegmentSource, SpillHandle};
-use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The most bits that one level of partitions takes: 64 partitions.
-const MOST_BITS: u32 = 6;
-
-/// Bits of the hash that partitions may use up: the tables need the others.
-const LAST_BIT: u32 = 47;
-
 /// Groups sent between two looks at the output.
 const GROUPS_A_STEP: usize = 1024;
 
 /// Steps of sending and reading back in one call of `finish`: cancellation waits for so long.
 const STEPS_A_FINISH: usize = 8;
-
-/// A table of this many bytes is larger than any cache that it has to itself, and worth partitioning first.
-const LARGE_TABLE: usize = 16 << 20;
-
-/// Bits of the hash by which rows of new keys are put aside: partitions that fit in cache, without more tails of logs
-/// than a second-level TLB has entries.
-const MOST_DEFERRED_BITS: u32 = 10;
-const LEAST_DEFERRED_BITS: u32 = 2;
-
-/// One in 2^6 partitions stays in the table, to see whether keys are still new.
-const SAMPLED_BITS: u32 = 6;
-
-/// Rows between two looks at how many keys are new: of all, and of the sample.
-const JUDGED_ROWS: usize = 2 << 10;
-const JUDGED_SAMPLE: usize = 512;
 
 /// When results are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +61,9 @@ pub(crate) enum Emission {
 }
 
 /// A budget that can be closed, so that groups stay in the pages that they have.
-struct Gated {
-    budget: Budget,
-    is_closed: AtomicBool,
+pub(super) struct Gated {
+    pub(super) budget: Budget,
+    pub(super) is_closed: AtomicBool,
 }
 
 impl SegmentSource for Gated {
@@ -100,32 +80,14 @@ impl SegmentSource for Gated {
     }
 }
 
-/// Whether rows of new keys are put aside unaggregated, by hash partition, to be aggregated in cache at the end.
-enum Deferral {
-    /// Not before the table is large and most rows have new keys.
-    NotYet,
-    /// All partitions but a sample have logs.
-    On,
-    /// Keys came again: partitions whose logs are in memory return to the table, one with each batch.
-    Ending,
-    /// Never again while this input lasts.
-    Over,
-}
-
-/// Rows folded into the table, and groups that it had, since a time.
-#[derive(Default)]
-struct Window {
-    rows: usize,
-    groups: usize,
-}
-
 /// Spilled entries that share their first bits, to be aggregated again.
-struct Work {
-    spilled: Spilled,
+pub(super) struct Work {
+    pub(super) spilled: Spilled,
     skip_bits: u32,
 }
 
-enum Phase {
+/// What an aggregation is at.
+pub(super) enum Phase {
     /// Rows come in, or entries of a piece of work.
     Folding,
     /// Groups are being sent.
@@ -136,7 +98,7 @@ enum Phase {
 }
 
 /// States are read from their blocks, then from the segments in `GroupedAggregate::kept`, then changes from their blocks.
-struct Reading {
+pub(super) struct Reading {
     reader: BlockReader,
     blocks: Vec<BlockRef>,
     changes: Option<Vec<BlockRef>>,
@@ -145,7 +107,7 @@ struct Reading {
 }
 
 /// Where a block is read to: a segment, or the heap for blocks of entries that are larger than one.
-enum ReadBuffer {
+pub(super) enum ReadBuffer {
     /// There are no blocks so far.
     None,
     Segment(Segment),
@@ -181,31 +143,34 @@ where
     G: Groups<R, K>,
     O: Results<K::Key, G::State>,
 {
-    groups: G,
-    folding: F,
+    pub(super) groups: G,
+    pub(super) folding: F,
     results: O,
     emission: Emission,
-    source: Arc<Gated>,
+    pub(super) source: Arc<Gated>,
     writer: BatchWriter<O::Out>,
-    handle: SpillHandle,
-    partitions: Option<Partitions>,
+    pub(super) handle: SpillHandle,
+    pub(super) partitions: Option<Partitions>,
     /// Keys that found no room when the bits had run out.
-    overflow: Option<Partitions>,
-    skip_bits: u32,
+    pub(super) overflow: Option<Partitions>,
+    pub(super) skip_bits: u32,
     /// Kept for the buffer of the next partition that leaves.
-    reserve: Option<Segment>,
-    work: Vec<Work>,
+    pub(super) reserve: Option<Segment>,
+    pub(super) work: Vec<Work>,
     /// Of the piece of work that is being read: what is in memory, and where that was written for want of memory.
-    kept: VecDeque<Kept>,
-    rewritten: Vec<BlockRef>,
-    deferral: Deferral,
-    window: Window,
+    pub(super) kept: VecDeque<Kept>,
+    pub(super) rewritten: Vec<BlockRef>,
+    pub(super) deferral: Deferral,
+    pub(super) hot: Hot,
+    /// Keys of a chunk whose partitions have been spilled.
+    pub(super) spilled: Vec<Key>,
+    pub(super) window: Window,
     /// The partition that is being read back while input goes on: the last to leave again.
-    loading: Option<usize>,
-    phase: Phase,
+    pub(super) loading: Option<usize>,
+    pub(super) phase: Phase,
     offsets: Vec<u32>,
     states: Vec<Range<u32>>,
-    entry: Vec<u8>,
+    pub(super) entry: Vec<u8>,
     ready: Vec<Batch>,
     position: u64,
     peak_segments: usize,
@@ -250,6 +215,11 @@ where
                 Emission::Final => Deferral::NotYet,
                 Emission::Updates | Emission::New => Deferral::Over,
             },
+            hot: match setting.emission {
+                Emission::Final => Hot::NotYet,
+                Emission::Updates | Emission::New => Hot::Never,
+            },
+            spilled: Vec::new(),
             window: Window::default(),
             loading: None,
             phase: Phase::Folding,
@@ -271,13 +241,15 @@ where
         send: bool,
         mut fold: impl FnMut(&mut F, usize, &mut G::State, bool),
     ) -> Result<()> {
+        let mut hot_rows = 0;
         if self.partitions.is_some() {
-            self.divert(0, log, &mut fold)?;
+            hot_rows = self.divert(0, log, &mut fold)?;
         }
         if self.overflow.is_some() {
             self.set_aside(0, log, &mut fold)?;
         }
-        self.window.rows += self.groups.chunk().hashes.len();
+        // Whether keys are new is asked of those that are looked up whether they are hot or not.
+        self.window.rows += self.groups.chunk().hashes.len() - hot_rows;
         let mut from = 0;
         loop {
             let folding = &mut self.folding;
@@ -322,27 +294,6 @@ where
         }
     }
 
-    /// Appends the keys of the chunk, from place `from` on, whose partitions have left memory to their logs; the others
-    /// stay in the chunk.
-    fn divert(
-        &mut self,
-        from: usize,
-        log: Log,
-        fold: &mut impl FnMut(&mut F, usize, &mut G::State, bool),
-    ) -> Result<()> {
-        let partitions = self.partitions.as_mut().expect("rows are diverted to partitions");
-        let (folding, entry, handle) = (&mut self.folding, &mut self.entry, &mut self.handle);
-        self.groups.keep(from, |groups, number, hash| {
-            let partition = partitions.of(hash);
-            if !partitions.is_spilled(partition) {
-                return Ok(true);
-            }
-            groups.entry(number, hash, |state| fold(folding, number, state, true), entry);
-            partitions.append(partition, log, entry, handle)?;
-            Ok(false)
-        })
-    }
-
     /// Appends the keys of the chunk, from place `from` on, that have no group to the overflow; the others stay in the
     /// chunk. What one key was denied might be room for a smaller row of the same key, which then would have two groups:
     /// so there are no new ones in this pass.
@@ -366,56 +317,6 @@ where
             overflow.append(0, log, entry, handle)?;
             Ok(false)
         })
-    }
-
-    /// Makes what will be needed last leave memory: a log that was kept, or the partition of the table that holds most
-    /// segments.
-    #[cold]
-    fn make_room(&mut self) -> Result<()> {
-        if self.write_kept()? {
-            self.source.budget.withdraw();
-            return Ok(());
-        }
-        if self.partitions.as_ref().is_none_or(Partitions::are_all_spilled) {
-            let pages = self.groups.segments().max(2);
-            let bits = (pages / 2).ilog2().clamp(1, MOST_BITS);
-            if self.partitions.is_some() || self.skip_bits + bits > LAST_BIT {
-                // Nothing can leave any more: keys without a place wait for another pass.
-                self.source.is_closed.store(true, Ordering::Relaxed);
-                let mut overflow = Partitions::new(self.skip_bits, 0, self.source.clone());
-                overflow.open(0, self.reserve.take());
-                self.overflow = Some(overflow);
-                self.source.budget.withdraw();
-                return Ok(());
-            }
-            self.partitions = Some(Partitions::new(self.skip_bits, bits, self.source.clone()));
-        }
-        let partitions = self.partitions.as_mut().expect("partitions were made above");
-        let bits = partitions.bits();
-        let (groups, loading) = (&self.groups, self.loading);
-        let segments = |partition: &usize| groups.segments_in(*partition as u64, bits);
-        let resident = (0..1usize << bits).filter(|partition| !partitions.is_spilled(*partition));
-        let others = resident.clone().filter(|partition| Some(*partition) != loading);
-        // What was read back takes its turn with the others; the first to leave are the largest.
-        let largest = others
-            .clone()
-            .filter(|partition| segments(partition) > 0)
-            .min_by_key(|partition| (partitions.read_back(*partition), Reverse(segments(partition))))
-            .or_else(|| others.max())
-            .or_else(|| resident.max())
-            .expect("a partition is in memory");
-        partitions.open(largest, self.reserve.take());
-        let mut result = Ok(());
-        let handle = &mut self.handle;
-        self.groups.drain(largest as u64, bits, |entry| {
-            if result.is_ok() {
-                result = partitions.append(largest, Log::States, entry, handle);
-            }
-        });
-        self.reserve = self.source.try_take();
-        // What was denied is not needed any more, now that there is room.
-        self.source.budget.withdraw();
-        result
     }
 
     /// Brings a spilled partition up to date: its states are read and its changes folded and sent. It stays in the table where
@@ -493,111 +394,6 @@ where
         Ok(())
     }
 
-    /// Writes some log that is in memory; false where none is.
-    fn write_kept(&mut self) -> Result<bool> {
-        if let Some(partitions) = &mut self.partitions
-            && partitions.write_longest(&mut self.handle)?
-        {
-            return Ok(true);
-        }
-        if let Some(Work { spilled, .. }) = self.work.iter_mut().find(|work| !work.spilled.kept.is_empty()) {
-            spilled.write_kept(&mut self.handle)?;
-            return Ok(true);
-        }
-        let is_kept = !self.kept.is_empty();
-        for Kept { segment, filled } in self.kept.drain(..) {
-            self.rewritten.push(self.handle.write(&[&segment[..filled]])?);
-        }
-        Ok(is_kept)
-    }
-
-    /// Looks at the rows since the last look: whether to put rows aside from now on, or no longer.
-    fn judge_deferral(&mut self) -> Result<()> {
-        match self.deferral {
-            Deferral::NotYet if self.window.rows >= JUDGED_ROWS => {
-                let new = self.groups.len().saturating_sub(self.window.groups);
-                if self.partitions.is_some() {
-                    // Too late: it did not all fit.
-                    self.deferral = Deferral::Over;
-                } else if self.groups.segments() >= self.defer_at() && 8 * new >= 7 * self.window.rows {
-                    self.defer()?;
-                }
-            }
-            Deferral::On if self.partitions.as_ref().is_some_and(Partitions::is_uneven) => {
-                self.deferral = Deferral::Ending;
-            }
-            Deferral::On if self.window.rows >= JUDGED_SAMPLE => {
-                let new = self.groups.len().saturating_sub(self.window.groups);
-                if 2 * new < self.window.rows {
-                    self.deferral = Deferral::Ending;
-                }
-            }
-            Deferral::Ending => {
-                let partitions = self
-                    .partitions
-                    .as_mut()
-                    .expect("rows are put aside in partitions");
-                match partitions.take_kept(&mut self.handle)? {
-                    Some(spilled) => {
-                        let mut reading = self.begin_reading(spilled)?;
-                        while self.read_block(&mut reading)? {}
-                    }
-                    None => {
-                        partitions.keep_logs(false);
-                        self.deferral = Deferral::Over;
-                    }
-                }
-            }
-            _ => return Ok(()),
-        }
-        self.window = Window {
-            rows: 0,
-            groups: self.groups.len(),
-        };
-        Ok(())
-    }
-
-    /// The segments of a table that is not worth its misses any more.
-    fn defer_at(&self) -> usize {
-        let budget = &self.source.budget;
-        let large = LARGE_TABLE / budget.segment_size();
-        // Each partition has a segment to be filled: not more than an eighth of the memory.
-        let few = budget.fair_share().min(budget.maximum()) / 4;
-        match few < 4 << LEAST_DEFERRED_BITS {
-            true => usize::MAX,
-            false => large.min(few),
-        }
-    }
-
-    /// Puts the groups of most partitions in logs that stay in memory, to be followed by their rows.
-    #[cold]
-    fn defer(&mut self) -> Result<()> {
-        let share = self.source.budget.fair_share().min(self.source.budget.maximum());
-        let bits = (share / 8).ilog2().clamp(LEAST_DEFERRED_BITS, MOST_DEFERRED_BITS);
-        if self.skip_bits + bits > LAST_BIT {
-            self.deferral = Deferral::Over;
-            return Ok(());
-        }
-        let mut partitions = Partitions::new(self.skip_bits, bits, self.source.clone());
-        partitions.keep_logs(true);
-        let sample = (1 << bits >> SAMPLED_BITS).max(1);
-        for partition in sample..1 << bits {
-            partitions.open(partition, None);
-        }
-        let mut result = Ok(());
-        let handle = &mut self.handle;
-        for partition in sample..1usize << bits {
-            self.groups.drain(partition as u64, bits, |entry| {
-                if result.is_ok() {
-                    result = partitions.append(partition, Log::States, entry, handle);
-                }
-            });
-        }
-        self.partitions = Some(partitions);
-        self.deferral = Deferral::On;
-        result
-    }
-
     fn held(&self) -> usize {
         self.source.budget.held()
     }
@@ -608,6 +404,10 @@ where
 
     /// Turns what was spilled while folding into work.
     fn close_partitions(&mut self) -> Result<()> {
+        self.write_hot_groups()?;
+        if !matches!(self.hot, Hot::NotYet) {
+            self.hot = Hot::Never;
+        }
         if let Some(partitions) = self.partitions.take() {
             let skip_bits = self.skip_bits + partitions.bits();
             let spilled = partitions.close(&mut self.handle)?;
@@ -659,7 +459,7 @@ where
     }
 
     /// Prepares to read what a partition left behind.
-    fn begin_reading(&mut self, spilled: Spilled) -> Result<Reading> {
+    pub(super) fn begin_reading(&mut self, spilled: Spilled) -> Result<Reading> {
         let Spilled {
             states,
             kept,
@@ -720,7 +520,7 @@ where
     }
 
     /// Reads one block of a piece of work and folds its entries; false where all are read.
-    fn read_block(&mut self, reading: &mut Reading) -> Result<bool> {
+    pub(super) fn read_block(&mut self, reading: &mut Reading) -> Result<bool> {
         let Some(length) = reading.reader.next(&mut self.handle, reading.buffer.bytes())? else {
             for block in reading.blocks.drain(..) {
                 self.handle.free(block);
@@ -904,6 +704,9 @@ where
                     partitions.give_up_buffers(&mut self.handle)?;
                 }
                 self.reserve = None;
+                if self.groups.is_empty() {
+                    self.hot = Hot::Never;
+                }
             }
             self.source.budget.set_revocable(self.held(), 1);
         }

@@ -102,6 +102,13 @@ pub(crate) trait Groups<R: Record, K: KeyFields<R>>: Send + 'static {
     fn expect(&mut self, _bytes: usize) {}
 }
 
+/// A key of a chunk.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Key {
+    pub(crate) hash: u64,
+    pub(crate) number: u32,
+}
+
 /// The hashes of a chunk, and the numbers of its keys.
 #[derive(Default)]
 pub(crate) struct Chunk {
@@ -123,6 +130,35 @@ impl Chunk {
         } else {
             self.numbers[place] as usize
         }
+    }
+
+    /// Takes the keys before `from` out of the chunk, and of the others those whose hashes `leaves` is true of, into `left`. Without
+    /// branches on what it says: it is as good as random.
+    pub(crate) fn divide(&mut self, from: usize, left: &mut Vec<Key>, leaves: impl Fn(u64) -> bool) {
+        let count = self.hashes.len();
+        if self.numbers.is_empty() {
+            self.numbers.extend(0..count as u32);
+        }
+        left.resize(count - from, Key::default());
+        let (mut kept, mut leaving) = (0, 0);
+        for place in from..count {
+            let (hash, number) = (self.hashes[place], self.numbers[place]);
+            let leaves = leaves(hash);
+            self.hashes[kept] = hash;
+            self.numbers[kept] = number;
+            left[leaving] = Key { hash, number };
+            kept += usize::from(!leaves);
+            leaving += usize::from(leaves);
+        }
+        left.truncate(leaving);
+        self.hashes.truncate(kept);
+        self.numbers.truncate(kept);
+    }
+
+    /// Puts a key back that was taken out.
+    pub(crate) fn push(&mut self, key: Key) {
+        self.hashes.push(key.hash);
+        self.numbers.push(key.number);
     }
 
     /// The chunk's part of [`Groups::keep`], with `keep` given number and hash.

@@ -218,6 +218,8 @@ pub(crate) struct Partitions {
     skip_bits: u32,
     bits: u32,
     list: Vec<Option<Partition>>,
+    /// A bit for each that has been spilled: asked for each row.
+    bitmap: Vec<u64>,
     spilled: usize,
     keeps: bool,
     /// Segments put aside, in all since the start: their mean length is what logs are compared with.
@@ -240,6 +242,7 @@ impl Partitions {
             skip_bits,
             bits,
             list,
+            bitmap: vec![0; (1usize << bits).div_ceil(64)],
             spilled: 0,
             keeps: false,
             put_aside: 0,
@@ -274,7 +277,7 @@ impl Partitions {
     /// Whether the partition has left memory.
     #[inline(always)]
     pub(crate) fn is_spilled(&self, partition: usize) -> bool {
-        self.list[partition].is_some()
+        self.bitmap[partition / 64] >> (partition % 64) & 1 != 0
     }
 
     /// Whether all have.
@@ -293,6 +296,7 @@ impl Partitions {
             states,
             changes: Tail::EMPTY,
         });
+        self.bitmap[partition / 64] |= 1 << (partition % 64);
         self.spilled += 1;
     }
 
@@ -451,6 +455,7 @@ impl Partitions {
         let latest = self.read_back.iter().max().copied().unwrap_or(0);
         self.read_back[partition] = latest + 1;
         self.due.retain(|due| *due != partition);
+        self.bitmap[partition / 64] &= !(1 << (partition % 64));
         self.spilled -= 1;
         let partition = self.list[partition].take().expect("a spilled partition is taken");
         self.put_off -= partition.changes.bytes;
@@ -470,6 +475,7 @@ impl Partitions {
         let Some(place) = self.list.iter().position(is_kept) else {
             return Ok(None);
         };
+        self.bitmap[place / 64] &= !(1 << (place % 64));
         self.spilled -= 1;
         let partition = self.list[place].take().expect("the partition was just seen");
         partition.close(true, handle).map(Some)
