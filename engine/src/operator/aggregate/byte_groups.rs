@@ -1,7 +1,8 @@
 //! Groups whose keys are canonical bytes: strings, several fields, anything that is not one small integer.
 //!
 //! # Interface
-//! [`ByteGroups`] keeps lanes for each key, [`RowGroups`] a row. Both use a [`KeyChunk`], the keys of a chunk in one buffer.
+//! [`BytesTo`] has the keys of a chunk in one buffer ([`KeyChunk`]), and a table; what is kept for each key is up to its [`Values`]:
+//! lanes in [`ByteGroups`], a row in [`RowGroups`], states of any size in [`StateGroups`](super::StateGroups).
 //!
 //! # Layout
 //! An entry in a spilled block:
@@ -167,59 +168,65 @@ impl<R: Record, K: KeyFields<R>> KeyChunk<R, K> {
     }
 }
 
-/// Begins an entry.
-pub(super) fn put_entry_header(hash: u64, key: usize, state: usize, entry: &mut Vec<u8>) {
+/// What is kept for each key in a table of bytes.
+pub(crate) trait Values: Send + 'static {
+    /// What is folded.
+    type State: ?Sized;
+
+    /// Folds keys into their values; `fold` has a key's place, its state, and whether it is new. Where `shows`, each folded state is
+    /// shown with its key.
+    fn fold(
+        &mut self,
+        table: &mut ByteTable,
+        keys: &KeyBatch<'_>,
+        hashes: &[u64],
+        shows: bool,
+        fold: impl FnMut(usize, &mut Self::State, bool),
+        show: impl FnMut(&[u8], &Self::State, bool),
+    ) -> Progress;
+
+    /// Appends the value that `fold` makes of an empty state.
+    fn encode(&mut self, fold: impl FnOnce(&mut Self::State), entry: &mut Vec<u8>);
+
+    /// The bytes of a value of the table without those that it has to grow.
+    fn size(value: &Bytes<'_>) -> usize {
+        value.len()
+    }
+
+    /// Shows the state that a value of the table is.
+    fn show(&mut self, value: Bytes<'_>, show: impl FnOnce(&Self::State));
+}
+
+/// Begins an entry whose value follows.
+fn begin_entry(hash: u64, key: usize, entry: &mut Vec<u8>) {
     entry.clear();
     entry.extend_from_slice(&hash.to_le_bytes());
     entry.extend_from_slice(&(key as u32).to_le_bytes());
-    entry.extend_from_slice(&(state as u32).to_le_bytes());
+    entry.extend_from_slice(&[0; 4]);
 }
 
-/// Takes a range of a table out as entries.
-fn drain(table: &mut ByteTable, prefix: u64, bits: u32, mut take: impl FnMut(&[u8])) {
-    let mut entry = Vec::new();
-    table.drain_range(prefix, bits, |hash, key, state| {
-        put_entry_header(hash, key.len(), state.len(), &mut entry);
-        key.parts().for_each(|part| entry.extend_from_slice(part));
-        state.parts().for_each(|part| entry.extend_from_slice(part));
-        take(&entry);
-    });
+/// Ends an entry, whose value began at `start`.
+fn end_entry(start: usize, entry: &mut [u8]) {
+    let size = (entry.len() - start) as u32;
+    entry[12..ENTRY_HEADER].copy_from_slice(&size.to_le_bytes());
 }
 
-/// Shows a key's bytes as a record.
-pub(super) fn with_key<R: Record, K: KeyFields<R>, T>(
-    keys: &K,
-    bytes: Bytes<'_>,
-    then: impl FnOnce(<K::Key as Record>::View<'_>) -> T,
-) -> T {
-    const CANONICAL: &str = "a table has only canonical keys";
-    match bytes.whole() {
-        Some(bytes) => keys.with_key(bytes, then).expect(CANONICAL),
-        None => keys.with_key(&bytes.to_vec(), then).expect(CANONICAL),
-    }
-}
-
-fn lanes_of(state: &mut [u8]) -> &mut [u64] {
-    <[u64]>::mut_from_bytes(state).expect("values in pages are aligned to 8 bytes")
-}
-
-/// Lanes for each key.
-pub(crate) struct ByteGroups<R, K> {
+/// Groups of keys that are bytes.
+pub(crate) struct BytesTo<V, R, K> {
     keys: KeyChunk<R, K>,
     table: ByteTable,
-    lanes: usize,
     source: Arc<dyn SegmentSource>,
+    values: V,
 }
 
-impl<R: Record, K: KeyFields<R>> ByteGroups<R, K> {
-    /// Groups with `lanes` lanes each, none yet, of keys whose hashes share their first `skip_bits` bits.
-    pub(crate) fn new(keys: K, lanes: usize, source: Arc<dyn SegmentSource>, skip_bits: u32) -> Self {
-        let table = ByteTable::new(source.clone(), skip_bits);
-        ByteGroups {
+impl<V: Values, R: Record, K: KeyFields<R>> BytesTo<V, R, K> {
+    /// Groups, none yet, of keys whose hashes share their first `skip_bits` bits.
+    pub(super) fn with_values(values: V, keys: K, source: Arc<dyn SegmentSource>, skip_bits: u32) -> Self {
+        BytesTo {
             keys: KeyChunk::new(keys),
-            table,
-            lanes,
+            table: ByteTable::new(source.clone(), skip_bits),
             source,
+            values,
         }
     }
 
@@ -227,10 +234,31 @@ impl<R: Record, K: KeyFields<R>> ByteGroups<R, K> {
     pub(crate) fn take_rows_at(&mut self, bytes: &[u8], starts: &[u32]) {
         self.keys.take_rows_at(bytes, starts);
     }
+
+    /// Folds from place `from` on.
+    #[inline(always)]
+    fn fold(
+        &mut self,
+        from: usize,
+        shows: bool,
+        mut fold: impl FnMut(usize, &mut V::State, bool),
+        show: impl FnMut(&[u8], &V::State, bool),
+    ) -> Progress {
+        let chunk = &self.keys.chunk;
+        let keys = KeyBatch::new(&self.keys.buffer, &self.keys.spans[from..]);
+        self.values.fold(
+            &mut self.table,
+            &keys,
+            &chunk.hashes[from..],
+            shows,
+            |place, state, is_new| fold(chunk.number_at(from + place), state, is_new),
+            show,
+        )
+    }
 }
 
-impl<R: Record, K: KeyFields<R>> Groups<R, K> for ByteGroups<R, K> {
-    type State = [u64];
+impl<V: Values, R: Record, K: KeyFields<R>> Groups<R, K> for BytesTo<V, R, K> {
+    type State = V::State;
 
     fn take_rows(
         &mut self,
@@ -259,57 +287,44 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for ByteGroups<R, K> {
     }
 
     #[inline(always)]
-    fn update(&mut self, from: usize, mut fold: impl FnMut(usize, &mut [u64], bool)) -> Progress {
-        let chunk = &self.keys.chunk;
-        let keys = KeyBatch::new(&self.keys.buffer, &self.keys.spans[from..]);
-        self.table.update_batch(
-            &keys,
-            &chunk.hashes[from..],
-            8 * self.lanes,
-            |place, state, is_new| {
-                fold(chunk.number_at(from + place), lanes_of(state), is_new);
-            },
-        )
+    fn update(&mut self, from: usize, fold: impl FnMut(usize, &mut V::State, bool)) -> Progress {
+        self.fold(from, false, fold, |_, _, _| {})
     }
 
     #[inline(always)]
     fn update_and_send(
         &mut self,
         from: usize,
-        mut fold: impl FnMut(usize, &mut [u64], bool),
-        mut send: impl FnMut(<K::Key as Record>::View<'_>, &[u64], bool),
+        fold: impl FnMut(usize, &mut V::State, bool),
+        mut send: impl FnMut(<K::Key as Record>::View<'_>, &V::State, bool),
     ) -> Progress {
-        let chunk = &self.keys.chunk;
-        let keys = KeyBatch::new(&self.keys.buffer, &self.keys.spans[from..]);
-        self.table.update_batch(
-            &keys,
-            &chunk.hashes[from..],
-            8 * self.lanes,
-            |place, state, is_new| {
-                let state = lanes_of(state);
-                fold(chunk.number_at(from + place), state, is_new);
-                self.keys
-                    .keys
-                    .with_key(keys.key(place), |key| send(key, state, is_new))
-                    .expect("a chunk has only canonical keys");
-            },
-        )
+        let keys = self.keys.keys;
+        self.fold(from, true, fold, |key, state, is_new| {
+            keys.with_key(key, |key| send(key, state, is_new))
+                .expect("a chunk has only canonical keys");
+        })
     }
 
-    fn entry(&mut self, number: usize, hash: u64, fold: impl FnOnce(&mut [u64]), entry: &mut Vec<u8>) {
-        let mut lanes = [0u64; crate::aggregate::MOST_LANES];
-        let lanes = &mut lanes[..self.lanes];
-        fold(lanes);
+    fn entry(&mut self, number: usize, hash: u64, fold: impl FnOnce(&mut V::State), entry: &mut Vec<u8>) {
         let key = self.keys.key(number);
-        put_entry_header(hash, key.len(), 8 * lanes.len(), entry);
+        begin_entry(hash, key.len(), entry);
         entry.extend_from_slice(key);
-        lanes
-            .iter()
-            .for_each(|lane| entry.extend_from_slice(&lane.to_le_bytes()));
+        let start = entry.len();
+        self.values.encode(fold, entry);
+        end_entry(start, entry);
     }
 
-    fn drain(&mut self, prefix: u64, bits: u32, take: impl FnMut(&[u8])) {
-        drain(&mut self.table, prefix, bits, take);
+    fn drain(&mut self, prefix: u64, bits: u32, mut take: impl FnMut(&[u8])) {
+        let mut entry = Vec::new();
+        self.table.drain_range(prefix, bits, |hash, key, value| {
+            begin_entry(hash, key.len(), &mut entry);
+            key.parts().for_each(|part| entry.extend_from_slice(part));
+            let start = entry.len();
+            value.parts().for_each(|part| entry.extend_from_slice(part));
+            entry.truncate(start + V::size(&value));
+            end_entry(start, &mut entry);
+            take(&entry);
+        });
     }
 
     fn segments_in(&self, prefix: u64, bits: u32) -> usize {
@@ -320,15 +335,17 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for ByteGroups<R, K> {
         &mut self,
         cursor: &mut Cursor,
         limit: usize,
-        mut visit: impl FnMut(<K::Key as Record>::View<'_>, &[u64]),
+        mut visit: impl FnMut(<K::Key as Record>::View<'_>, &V::State),
     ) {
-        let mut lanes = [0u64; crate::aggregate::MOST_LANES];
-        self.table.for_each_from(cursor, limit, |_, key, state| {
-            let state = state.whole().expect("lanes are in one piece");
-            for (lane, bytes) in lanes.iter_mut().zip(state.as_chunks::<8>().0) {
-                *lane = u64::from_le_bytes(*bytes);
-            }
-            with_key(&self.keys.keys, key, |key| visit(key, &lanes[..self.lanes]));
+        const CANONICAL: &str = "a table has only canonical keys";
+        let (keys, values) = (&self.keys.keys, &mut self.values);
+        self.table.for_each_from(cursor, limit, |_, key, value| {
+            values.show(value, |state| match key.whole() {
+                Some(key) => keys.with_key(key, |key| visit(key, state)).expect(CANONICAL),
+                None => keys
+                    .with_key(&key.to_vec(), |key| visit(key, state))
+                    .expect(CANONICAL),
+            });
         });
     }
 
@@ -345,60 +362,113 @@ impl<R: Record, K: KeyFields<R>> Groups<R, K> for ByteGroups<R, K> {
     }
 }
 
-/// A row for each key, of fixed or varying size.
-pub(crate) struct RowGroups<R, K> {
-    keys: KeyChunk<R, K>,
-    table: ByteTable,
-    source: Arc<dyn SegmentSource>,
-    row: Vec<u8>,
+/// So many lanes for each key.
+pub(crate) struct LaneValues(usize);
+
+/// Lanes for each key.
+pub(crate) type ByteGroups<R, K> = BytesTo<LaneValues, R, K>;
+
+impl<R: Record, K: KeyFields<R>> ByteGroups<R, K> {
+    /// Groups with `lanes` lanes each, none yet, of keys whose hashes share their first `skip_bits` bits.
+    pub(crate) fn new(keys: K, lanes: usize, source: Arc<dyn SegmentSource>, skip_bits: u32) -> Self {
+        BytesTo::with_values(LaneValues(lanes), keys, source, skip_bits)
+    }
 }
+
+impl Values for LaneValues {
+    type State = [u64];
+
+    #[inline(always)]
+    fn fold(
+        &mut self,
+        table: &mut ByteTable,
+        keys: &KeyBatch<'_>,
+        hashes: &[u64],
+        _: bool,
+        mut fold: impl FnMut(usize, &mut [u64], bool),
+        mut show: impl FnMut(&[u8], &[u64], bool),
+    ) -> Progress {
+        table.update_batch(keys, hashes, 8 * self.0, |place, state, is_new| {
+            let lanes = <[u64]>::mut_from_bytes(state).expect("values in pages are aligned to 8 bytes");
+            fold(place, lanes, is_new);
+            show(keys.key(place), lanes, is_new);
+        })
+    }
+
+    fn encode(&mut self, fold: impl FnOnce(&mut [u64]), entry: &mut Vec<u8>) {
+        let mut lanes = [0u64; crate::aggregate::MOST_LANES];
+        let lanes = &mut lanes[..self.0];
+        fold(lanes);
+        lanes
+            .iter()
+            .for_each(|lane| entry.extend_from_slice(&lane.to_le_bytes()));
+    }
+
+    fn show(&mut self, value: Bytes<'_>, show: impl FnOnce(&[u64])) {
+        let mut lanes = [0u64; crate::aggregate::MOST_LANES];
+        let value = value.whole().expect("lanes are in one piece");
+        for (lane, bytes) in lanes.iter_mut().zip(value.as_chunks::<8>().0) {
+            *lane = u64::from_le_bytes(*bytes);
+        }
+        show(&lanes[..self.0]);
+    }
+}
+
+/// A row for each key, of fixed or varying size.
+pub(crate) struct RowValues<R> {
+    row: Vec<u8>,
+    record: PhantomData<fn(R)>,
+}
+
+/// A row for each key.
+pub(crate) type RowGroups<R, K> = BytesTo<RowValues<R>, R, K>;
 
 impl<R: Record, K: KeyFields<R>> RowGroups<R, K> {
     /// Groups, none yet, of keys whose hashes share their first `skip_bits` bits.
     pub(crate) fn new(keys: K, source: Arc<dyn SegmentSource>, skip_bits: u32) -> Self {
-        let table = ByteTable::new(source.clone(), skip_bits);
-        RowGroups {
-            keys: KeyChunk::new(keys),
-            table,
-            source,
+        let values = RowValues {
             row: Vec::new(),
-        }
+            record: PhantomData,
+        };
+        BytesTo::with_values(values, keys, source, skip_bits)
     }
+}
 
-    /// Folds from place `from` on, and shows each folded row.
+impl<R: Record> Values for RowValues<R> {
+    type State = Vec<u8>;
+
     #[inline(always)]
     fn fold(
         &mut self,
-        from: usize,
+        table: &mut ByteTable,
+        keys: &KeyBatch<'_>,
+        hashes: &[u64],
+        _: bool,
         mut fold: impl FnMut(usize, &mut Vec<u8>, bool),
         mut show: impl FnMut(&[u8], &Vec<u8>, bool),
     ) -> Progress {
-        let (chunk, row) = (&self.keys.chunk, &mut self.row);
-        let keys = KeyBatch::new(&self.keys.buffer, &self.keys.spans[from..]);
-        let hashes = &chunk.hashes[from..];
+        let row = &mut self.row;
         if R::STRIDE > 0 && R::STRIDE <= MOST_IN_PLACE {
-            return self
-                .table
-                .update_batch(&keys, hashes, R::STRIDE, |place, state, is_new| {
-                    row.clear();
-                    row.extend_from_slice(state);
-                    fold(chunk.number_at(from + place), row, is_new);
-                    state.copy_from_slice(row);
-                    show(keys.key(place), row, is_new);
-                });
+            return table.update_batch(keys, hashes, R::STRIDE, |place, state, is_new| {
+                row.clear();
+                row.extend_from_slice(state);
+                fold(place, row, is_new);
+                state.copy_from_slice(row);
+                show(keys.key(place), row, is_new);
+            });
         }
         for (place, hash) in hashes.iter().enumerate() {
             let key = keys.key(place);
             row.clear();
-            let is_new = match self.table.get(*hash, key) {
+            let is_new = match table.get(*hash, key) {
                 Some(state) => {
                     state.parts().for_each(|part| row.extend_from_slice(part));
                     false
                 }
                 None => true,
             };
-            fold(chunk.number_at(from + place), row, is_new);
-            if self.table.replace(*hash, key, row) == Stored::Starved {
+            fold(place, row, is_new);
+            if table.replace(*hash, key, row) == Stored::Starved {
                 return Progress {
                     rows: place,
                     starved: true,
@@ -411,94 +481,16 @@ impl<R: Record, K: KeyFields<R>> RowGroups<R, K> {
             starved: false,
         }
     }
-}
 
-impl<R: Record, K: KeyFields<R>> Groups<R, K> for RowGroups<R, K> {
-    type State = Vec<u8>;
-
-    fn take_rows(
-        &mut self,
-        batch: &Batch,
-        rows: Range<usize>,
-        start: usize,
-        offsets: &mut Vec<u32>,
-    ) -> usize {
-        self.keys.take_rows(batch, rows, start, offsets)
-    }
-
-    fn take_entries(&mut self, block: &[u8], states: &mut Vec<Range<u32>>) -> usize {
-        self.keys.take_entries(block, states)
-    }
-
-    fn chunk(&mut self) -> &mut Chunk {
-        &mut self.keys.chunk
-    }
-
-    fn has(&self, number: usize, hash: u64) -> bool {
-        self.table.contains(hash, self.keys.key(number))
-    }
-
-    fn chunk_changed(&mut self) {
-        self.keys.chunk_changed();
-    }
-
-    fn update(&mut self, from: usize, fold: impl FnMut(usize, &mut Vec<u8>, bool)) -> Progress {
-        self.fold(from, fold, |_, _, _| {})
-    }
-
-    fn update_and_send(
-        &mut self,
-        from: usize,
-        fold: impl FnMut(usize, &mut Vec<u8>, bool),
-        mut send: impl FnMut(<K::Key as Record>::View<'_>, &Vec<u8>, bool),
-    ) -> Progress {
-        let keys = self.keys.keys;
-        self.fold(from, fold, |key, row, is_new| {
-            keys.with_key(key, |key| send(key, row, is_new))
-                .expect("a chunk has only canonical keys");
-        })
-    }
-
-    fn entry(&mut self, number: usize, hash: u64, fold: impl FnOnce(&mut Vec<u8>), entry: &mut Vec<u8>) {
+    fn encode(&mut self, fold: impl FnOnce(&mut Vec<u8>), entry: &mut Vec<u8>) {
         self.row.clear();
         fold(&mut self.row);
-        let key = self.keys.key(number);
-        put_entry_header(hash, key.len(), self.row.len(), entry);
-        entry.extend_from_slice(key);
         entry.extend_from_slice(&self.row);
     }
 
-    fn drain(&mut self, prefix: u64, bits: u32, take: impl FnMut(&[u8])) {
-        drain(&mut self.table, prefix, bits, take);
-    }
-
-    fn segments_in(&self, prefix: u64, bits: u32) -> usize {
-        self.table.segments_in_range(prefix, bits)
-    }
-
-    fn visit(
-        &mut self,
-        cursor: &mut Cursor,
-        limit: usize,
-        mut visit: impl FnMut(<K::Key as Record>::View<'_>, &Vec<u8>),
-    ) {
-        let row = &mut self.row;
-        self.table.for_each_from(cursor, limit, |_, key, state| {
-            row.clear();
-            state.parts().for_each(|part| row.extend_from_slice(part));
-            with_key(&self.keys.keys, key, |key| visit(key, row));
-        });
-    }
-
-    fn segments(&self) -> usize {
-        self.table.segments_held()
-    }
-
-    fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    fn reset(&mut self, skip_bits: u32) {
-        self.table = ByteTable::new(self.source.clone(), skip_bits);
+    fn show(&mut self, value: Bytes<'_>, show: impl FnOnce(&Vec<u8>)) {
+        self.row.clear();
+        value.parts().for_each(|part| self.row.extend_from_slice(part));
+        show(&self.row);
     }
 }

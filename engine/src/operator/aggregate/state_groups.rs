@@ -11,15 +11,12 @@
 //! Values in the table, and states of entries, are records of states (see `aggregate/state.rs`): one in a page, one or more
 //! elsewhere. Entries are those of [`byte_groups`](super::byte_groups).
 
-use super::byte_groups::{KeyChunk, put_entry_header, with_key};
+use super::byte_groups::{BytesTo, Values};
 use super::folding::Merging;
-use super::groups::{Chunk, Groups};
 use crate::aggregate::{GroupState, Records, record_size, write_record};
-use crate::batch::Batch;
 use crate::record::{KeyFields, Record};
-use forebay_memory::pages::{ByteTable, Bytes, Cursor, KeyBatch, Progress, Stored};
+use forebay_memory::pages::{ByteTable, Bytes, KeyBatch, Progress, Stored};
 use forebay_memory::{ByteSize, Error, SegmentSource};
-use std::ops::Range;
 use std::sync::Arc;
 
 /// Rows whose lines are fetched together.
@@ -65,17 +62,17 @@ impl Shape {
     }
 }
 
-/// States for each key.
-pub(crate) struct StateGroups<R, K> {
-    keys: KeyChunk<R, K>,
-    table: ByteTable,
-    source: Arc<dyn SegmentSource>,
+/// A state for each key.
+pub(crate) struct StateValues {
     shape: Shape,
     merging: Box<dyn Merging>,
     state: GroupState,
     /// Records on their way.
     record: Vec<u8>,
 }
+
+/// States for each key.
+pub(crate) type StateGroups<R, K> = BytesTo<StateValues, R, K>;
 
 /// Where a key's state is.
 enum At {
@@ -95,79 +92,13 @@ impl<R: Record, K: KeyFields<R>> StateGroups<R, K> {
         source: Arc<dyn SegmentSource>,
         skip_bits: u32,
     ) -> Self {
-        StateGroups {
-            keys: KeyChunk::new(keys),
-            table: ByteTable::new(source.clone(), skip_bits),
-            source,
+        let values = StateValues {
             state: shape.empty(),
             shape,
             merging,
             record: Vec::new(),
-        }
-    }
-
-    /// Folds from place `from` on. Where `shows`, shows each folded state.
-    #[inline(always)]
-    fn fold(
-        &mut self,
-        from: usize,
-        shows: bool,
-        mut fold: impl FnMut(usize, &mut GroupState, bool),
-        mut show: impl FnMut(&[u8], &GroupState, bool),
-    ) -> Progress {
-        let StateGroups {
-            keys,
-            table,
-            shape,
-            merging,
-            state,
-            record,
-            ..
-        } = self;
-        let mut store = Store {
-            table,
-            shape,
-            merging: &mut **merging,
-            record,
         };
-        let chunk = &keys.chunk;
-        let batch = KeyBatch::new(&keys.buffer, &keys.spans[from..]);
-        let hashes = &chunk.hashes[from..];
-        for (place, hash) in hashes.iter().enumerate() {
-            if place % GROUP == 0 {
-                store
-                    .table
-                    .prefetch(&hashes[place..hashes.len().min(place + GROUP)]);
-            }
-            let (hash, key) = (*hash, batch.key(place));
-            let number = chunk.number_at(from + place);
-            let at = store.load(hash, key, state);
-            let is_new = matches!(at, At::Nowhere);
-            let is_stored = match at {
-                At::Nowhere | At::Page(_) => {
-                    fold(number, state, is_new);
-                    store.store(hash, key, state, at)
-                }
-                At::Segments(all, first) => {
-                    state.reset();
-                    fold(number, state, true);
-                    store.append(hash, key, state, all, first, shows)
-                }
-            };
-            if !is_stored {
-                return Progress {
-                    rows: place,
-                    starved: true,
-                };
-            }
-            if shows {
-                show(key, state, is_new);
-            }
-        }
-        Progress {
-            rows: hashes.len(),
-            starved: false,
-        }
+        BytesTo::with_values(values, keys, source, skip_bits)
     }
 }
 
@@ -283,122 +214,88 @@ fn merge_all(value: Bytes<'_>, records: &mut Vec<u8>, state: &mut GroupState, me
     all.for_each(|other| merging.merge(state, other));
 }
 
-impl<R: Record, K: KeyFields<R>> Groups<R, K> for StateGroups<R, K> {
+impl Values for StateValues {
     type State = GroupState;
 
-    fn take_rows(
+    #[inline(always)]
+    fn fold(
         &mut self,
-        batch: &Batch,
-        rows: Range<usize>,
-        start: usize,
-        offsets: &mut Vec<u32>,
-    ) -> usize {
-        self.keys.take_rows(batch, rows, start, offsets)
-    }
-
-    fn take_entries(&mut self, block: &[u8], states: &mut Vec<Range<u32>>) -> usize {
-        self.keys.take_entries(block, states)
-    }
-
-    fn chunk(&mut self) -> &mut Chunk {
-        &mut self.keys.chunk
-    }
-
-    fn has(&self, number: usize, hash: u64) -> bool {
-        self.table.contains(hash, self.keys.key(number))
-    }
-
-    fn chunk_changed(&mut self) {
-        self.keys.chunk_changed();
-    }
-
-    fn update(&mut self, from: usize, fold: impl FnMut(usize, &mut GroupState, bool)) -> Progress {
-        self.fold(from, false, fold, |_, _, _| {})
-    }
-
-    fn update_and_send(
-        &mut self,
-        from: usize,
-        fold: impl FnMut(usize, &mut GroupState, bool),
-        mut send: impl FnMut(<K::Key as Record>::View<'_>, &GroupState, bool),
+        table: &mut ByteTable,
+        keys: &KeyBatch<'_>,
+        hashes: &[u64],
+        shows: bool,
+        mut fold: impl FnMut(usize, &mut GroupState, bool),
+        mut show: impl FnMut(&[u8], &GroupState, bool),
     ) -> Progress {
-        let keys = self.keys.keys;
-        self.fold(from, true, fold, |key, state, is_new| {
-            keys.with_key(key, |key| send(key, state, is_new))
-                .expect("a chunk has only canonical keys");
-        })
+        let state = &mut self.state;
+        let mut store = Store {
+            table,
+            shape: &self.shape,
+            merging: &mut *self.merging,
+            record: &mut self.record,
+        };
+        for (place, &hash) in hashes.iter().enumerate() {
+            if place % GROUP == 0 {
+                store
+                    .table
+                    .prefetch(&hashes[place..hashes.len().min(place + GROUP)]);
+            }
+            let key = keys.key(place);
+            let at = store.load(hash, key, state);
+            let is_new = matches!(at, At::Nowhere);
+            let is_stored = match at {
+                At::Nowhere | At::Page(_) => {
+                    fold(place, state, is_new);
+                    store.store(hash, key, state, at)
+                }
+                At::Segments(all, first) => {
+                    state.reset();
+                    fold(place, state, true);
+                    store.append(hash, key, state, all, first, shows)
+                }
+            };
+            if !is_stored {
+                return Progress {
+                    rows: place,
+                    starved: true,
+                };
+            }
+            if shows {
+                show(key, state, is_new);
+            }
+        }
+        Progress {
+            rows: hashes.len(),
+            starved: false,
+        }
     }
 
-    fn entry(&mut self, number: usize, hash: u64, fold: impl FnOnce(&mut GroupState), entry: &mut Vec<u8>) {
+    fn encode(&mut self, fold: impl FnOnce(&mut GroupState), entry: &mut Vec<u8>) {
         self.state.reset();
         fold(&mut self.state);
-        let key = self.keys.key(number);
-        put_entry_header(hash, key.len(), record_size(self.state.bytes().len()), entry);
-        entry.extend_from_slice(key);
         write_record(self.state.bytes(), entry);
     }
 
-    fn drain(&mut self, prefix: u64, bits: u32, mut take: impl FnMut(&[u8])) {
-        let mut entry = Vec::new();
-        self.table.drain_range(prefix, bits, |hash, key, value| {
-            // Without the room to grow.
-            let size = match value.whole() {
-                Some(bytes) if !value.is_chained() => Records::of(bytes).first_size(),
-                _ => Some(value.len()),
-            };
-            let size = size.expect("a value begins with a record");
-            put_entry_header(hash, key.len(), size, &mut entry);
-            key.parts().for_each(|part| entry.extend_from_slice(part));
-            let end = entry.len() + size;
-            value.parts().for_each(|part| entry.extend_from_slice(part));
-            entry.truncate(end);
-            take(&entry);
-        });
+    fn size(value: &Bytes<'_>) -> usize {
+        let size = match value.whole() {
+            Some(bytes) if !value.is_chained() => Records::of(bytes).first_size(),
+            _ => Some(value.len()),
+        };
+        size.expect("a value begins with a record")
     }
 
-    fn segments_in(&self, prefix: u64, bits: u32) -> usize {
-        self.table.segments_in_range(prefix, bits)
-    }
-
-    fn visit(
-        &mut self,
-        cursor: &mut Cursor,
-        limit: usize,
-        mut visit: impl FnMut(<K::Key as Record>::View<'_>, &GroupState),
-    ) {
-        let StateGroups {
-            keys,
-            table,
-            shape,
-            merging,
-            state,
-            record,
-            ..
-        } = self;
-        table.for_each_from(cursor, limit, |_, key, value| {
-            match value.whole() {
-                Some(bytes) if !value.is_chained() => {
-                    let found = Records::of(bytes).next();
-                    state.load(found.expect("a value begins with a record"));
-                }
-                _ => {
-                    merge_all(value, record, state, &mut **merging);
-                    shape.check(state, &mut **merging);
-                }
+    fn show(&mut self, value: Bytes<'_>, show: impl FnOnce(&GroupState)) {
+        let state = &mut self.state;
+        match value.whole() {
+            Some(bytes) if !value.is_chained() => {
+                let found = Records::of(bytes).next();
+                state.load(found.expect("a value begins with a record"));
             }
-            with_key(&keys.keys, key, |key| visit(key, state));
-        });
-    }
-
-    fn segments(&self) -> usize {
-        self.table.segments_held()
-    }
-
-    fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    fn reset(&mut self, skip_bits: u32) {
-        self.table = ByteTable::new(self.source.clone(), skip_bits);
+            _ => {
+                merge_all(value, &mut self.record, state, &mut *self.merging);
+                self.shape.check(state, &mut *self.merging);
+            }
+        }
+        show(state);
     }
 }
