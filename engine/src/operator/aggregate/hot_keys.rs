@@ -83,7 +83,7 @@ impl HotKeys {
     pub(super) fn new(source: &dyn SegmentSource, memory: usize, groups: usize) -> Option<HotKeys> {
         let size = source.segment_size();
         let most = (memory / 16).max(1) * (size / 4);
-        let entries = 1usize << groups.min(most).min(MOST_ENTRIES).max(WAYS).ilog2();
+        let entries = 1usize << groups.min(most).clamp(WAYS, MOST_ENTRIES).ilog2();
         let count = (4 * entries).div_ceil(size);
         let mut segments = Vec::with_capacity(count);
         for _ in 0..count {
