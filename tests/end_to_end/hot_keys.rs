@@ -49,7 +49,11 @@ fn harmonic(index: u64) -> u64 {
 }
 
 fn one_key_has_half(index: u64) -> u64 {
-    if index.is_multiple_of(2) { 7 } else { hash_u64(index) }
+    if index.is_multiple_of(2) {
+        7
+    } else {
+        hash_u64(index)
+    }
 }
 
 const ROWS: u64 = 200_000;
