@@ -146,9 +146,21 @@ pub(crate) struct Node {
     pub(crate) order: Vec<OrderPart>,
     /// By input, the order that saves it a sort.
     pub(crate) wants: Vec<Vec<OrderPart>>,
+    /// What else it is where all inputs come as it wants them.
+    pub(crate) if_sorted: Option<IfSorted>,
     /// Extra words for the plan.
     pub(crate) detail: String,
     pub(crate) factory: Factory,
+}
+
+/// What a node is where its inputs come in order, in the place of what it says otherwise.
+pub(crate) struct IfSorted {
+    /// As [`Node::minimum_parts`].
+    pub(crate) minimum_parts: Vec<usize>,
+    /// As [`Node::order`].
+    pub(crate) order: Vec<OrderPart>,
+    /// As [`Node::detail`].
+    pub(crate) detail: String,
 }
 
 impl Node {
@@ -169,6 +181,7 @@ impl Node {
             rows: Rows::New,
             order: Vec::new(),
             wants: Vec::new(),
+            if_sorted: None,
             detail: String::new(),
             factory,
         }

@@ -137,7 +137,7 @@ pub(crate) fn lower(
 
     let heap = usize::try_from(runtime.plan().heap_bytes()).unwrap_or(usize::MAX);
     let area = HeapArea::new(heap);
-    let shares = managed_shares(graph, parallelism, runtime.manager().stats().managed_total);
+    let shares = managed_shares(graph, &layout, runtime.manager().stats().managed_total);
 
     let mut placed = Vec::new();
     for head in (0..count).filter(|id| chained[*id].is_none()) {
@@ -190,7 +190,7 @@ pub(crate) fn lower(
                     node.kind, names[*id], subtask.parallelism
                 );
                 let mut budgets = Vec::new();
-                for (minimum, most) in budget_parts(node, shares[*id]) {
+                for (minimum, most) in budget_parts(layout.minimum_parts(graph, *id), shares[*id]) {
                     let budget =
                         (runtime.manager()).budget_within(&owner, minimum, most, options.patience)?;
                     let bell = wake(slot(head, index));
@@ -243,46 +243,39 @@ pub(crate) fn lower(
 
 /// What a subtask of each node may have of `total` managed segments: nodes that can use only so many get that, or a
 /// small part; the others share the rest equally.
-fn managed_shares(graph: &Graph, parallelism: &[usize], total: usize) -> Vec<usize> {
+fn managed_shares(graph: &Graph, layout: &Layout, total: usize) -> Vec<usize> {
+    let minimums: Vec<usize> = (0..graph.nodes.len())
+        .map(|id| layout.minimum_segments(graph, id))
+        .collect();
+    let nodes = || {
+        let nodes = graph.nodes.iter().zip(&layout.parallelism).zip(&minimums);
+        nodes.filter(|(_, minimum)| **minimum > 0)
+    };
     let subtasks_of = |is_capped: bool| -> usize {
-        let nodes = graph
-            .nodes
-            .iter()
-            .zip(parallelism)
-            .filter(|(node, _)| node.minimum_segments > 0);
-        nodes
-            .filter(|(node, _)| (node.maximum_segments < usize::MAX) == is_capped)
-            .map(|(_, count)| count)
+        nodes()
+            .filter(|((node, _), _)| (node.maximum_segments < usize::MAX) == is_capped)
+            .map(|((_, count), _)| count)
             .sum()
     };
     let (capped, uncapped) = (subtasks_of(true), subtasks_of(false));
     let small_part = total / (8 * capped.max(1));
-    let cap = |node: &Node| node.maximum_segments.min(small_part).max(node.minimum_segments);
-    let used: usize = graph
-        .nodes
-        .iter()
-        .zip(parallelism)
-        .filter(|(node, _)| node.minimum_segments > 0 && node.maximum_segments < usize::MAX)
-        .map(|(node, count)| cap(node) * count)
+    let cap = |node: &Node, minimum: usize| node.maximum_segments.min(small_part).max(minimum);
+    let used: usize = nodes()
+        .filter(|((node, _), _)| node.maximum_segments < usize::MAX)
+        .map(|((node, count), minimum)| cap(node, *minimum) * count)
         .sum();
     let share = total.saturating_sub(used) / uncapped.max(1);
-    let of = |node: &Node| match node.maximum_segments {
-        usize::MAX => share.max(node.minimum_segments),
-        _ => cap(node),
+    let of = |(node, minimum): (&Node, &usize)| match node.maximum_segments {
+        usize::MAX => share.max(*minimum),
+        _ => cap(node, *minimum),
     };
-    graph.nodes.iter().map(of).collect()
+    graph.nodes.iter().zip(&minimums).map(of).collect()
 }
 
-/// The budgets of a subtask of a node that may have `share` segments: the least and the most of each.
-fn budget_parts(node: &Node, share: usize) -> Vec<(usize, usize)> {
-    match (node.minimum_segments, &node.minimum_parts[..]) {
-        (0, _) => Vec::new(),
-        (minimum, []) => vec![(minimum, share)],
-        (all, parts) => {
-            debug_assert_eq!(all, parts.iter().sum::<usize>(), "parts add up to the whole");
-            parts.iter().map(|part| (*part, share * part / all)).collect()
-        }
-    }
+/// The budgets of a subtask that may have `share` segments, by their minimums: the least and the most of each.
+fn budget_parts(minimums: Vec<usize>, share: usize) -> impl Iterator<Item = (usize, usize)> {
+    let all: usize = minimums.iter().sum();
+    (minimums.into_iter()).map(move |minimum| (minimum, share * minimum / all))
 }
 
 /// Network buffers for one side of an exchange.

@@ -10,12 +10,12 @@
 
 use crate::environment::Environment;
 use crate::exchange::Broadcast;
-use crate::graph::{Edge, Factory, Node, OperatorContext, Rows};
-use crate::keyed::{budget_of, common_bits, keyed_node};
+use crate::graph::{Edge, Factory, IfSorted, Node, OperatorContext, Rows};
+use crate::keyed::{budget_of, common_bits};
 use crate::operator::{
     Always, Anti, CO_GROUP, CoGroups, Collector, Full, Group, HashJoin, Inner, JoinFunctions, JoinSetting,
-    LeftOuter, LocalSort, Operator, Residual, RightOuter, Semi, Stage, Where, least_join_segments,
-    least_segments, local_sort,
+    LEAST_LOG_SEGMENTS, LeftOuter, LocalSort, MergeJoin, MergeSetting, Operator, Residual, RightOuter, Semi,
+    Stage, Where, least_join_segments, least_segments, local_sort,
 };
 use crate::plan::ExchangeKind;
 use crate::record::{KeyFields, NoKey, Record};
@@ -26,9 +26,14 @@ use std::marker::PhantomData;
 /// How a join finds matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum JoinStrategy {
-    /// Both sides by the hash of their key, the right side in tables unless said otherwise.
+    /// As [`JoinStrategy::Merge`] where both sides come in the order of their keys, otherwise as [`JoinStrategy::Hash`].
     #[default]
+    Automatic,
+    /// Both sides by the hash of their key, the right side in tables unless said otherwise.
     Hash,
+    /// Both sides by the hash of their key to the subtasks, which sort each side by it and walk through both. Of sides that come in order neither
+    /// is sorted again; each needs 8 segments of managed memory a subtask at least, and 4 more are needed.
+    Merge,
     /// The right side to every subtask, the left side where it is: for a right side that is small. Where right records without
     /// a match are sent, the left side goes everywhere instead; where those of both are, this is [`JoinStrategy::Hash`].
     Broadcast,
@@ -108,7 +113,7 @@ impl<L: Record, R: Record> Join<L, R> {
         KL: KeyFields<L>,
         KR: KeyFields<R, Key = KL::Key>,
     {
-        self.keyed(left, right, JoinStrategy::Hash)
+        self.keyed(left, right, JoinStrategy::Automatic)
     }
 
     /// Every record of one side with every record of the other, where [`JoinKeys::matching`] does not say otherwise.
@@ -232,7 +237,7 @@ where
                 (build_is_left.unwrap_or(false), true)
             }
             (JoinStrategy::Broadcast, (_, keeps_right)) => (keeps_right, true),
-            (JoinStrategy::Hash, _) => (build_is_left.unwrap_or(false), false),
+            (_, _) => (build_is_left.unwrap_or(false), false),
         };
         let side = |edges: Vec<Edge>, input: usize, is_left: bool| -> Vec<Edge> {
             let is_everywhere = is_broadcast && is_left == build_is_left;
@@ -251,15 +256,51 @@ where
         let (left_input, right_input) = if build_is_left { (0, 1) } else { (1, 0) };
         let mut inputs = side(left, left_input, true);
         inputs.extend(side(right, right_input, false));
-        let detail = format!(
-            "{}{}, {} side in memory{}",
+        let what = format!(
+            "{}{}",
             on::<L, R, KL, KR>(keys),
             if W::IS_TRUE { "" } else { ", under a condition" },
-            if build_is_left { "left" } else { "right" },
-            if is_broadcast { " of every subtask" } else { "" }
         );
-        let least = least_join_segments([L::STRIDE, R::STRIDE], environment.runtime().plan());
+        let detail = match strategy {
+            JoinStrategy::Merge => format!("{what}, by merging"),
+            _ => format!(
+                "{what}, {} side in memory{}",
+                if build_is_left { "left" } else { "right" },
+                if is_broadcast { " of every subtask" } else { "" }
+            ),
+        };
+        let plan = environment.runtime().plan();
+        let merge_parts = vec![
+            least_segments(L::STRIDE, plan),
+            least_segments(R::STRIDE, plan),
+            LEAST_LOG_SEGMENTS,
+        ];
+        let least = match strategy {
+            JoinStrategy::Merge => merge_parts.iter().sum(),
+            _ => least_join_segments([L::STRIDE, R::STRIDE], plan),
+        };
         let make = move |context: &OperatorContext| -> Result<Box<dyn Operator>> {
+            let is_merged = match strategy {
+                JoinStrategy::Merge => true,
+                JoinStrategy::Automatic => has_key && !context.are_sorted.contains(&false),
+                JoinStrategy::Hash | JoinStrategy::Broadcast => false,
+            };
+            if is_merged {
+                let logs = context.more_budgets.get(1).cloned();
+                let setting = MergeSetting {
+                    sorts: sorts::<L, R, KL, KR>(keys, left_input, context)?,
+                    left_input,
+                    budget: logs.expect("an operator that asked for three budgets has them"),
+                    handle: context.spill.handle(&context.name)?,
+                    batches: context.batches.clone(),
+                };
+                return Ok(Box::new(MergeJoin::<L, R, KL, KR, F, W>::new(
+                    setting,
+                    keys,
+                    functions.clone(),
+                    residual.clone(),
+                )));
+            }
             let setting = JoinSetting {
                 budget: budget_of(context),
                 handle: context.spill.handle(&context.name)?,
@@ -284,7 +325,43 @@ where
             (false, true) => Rows::Mixed,
             (false, false) => Rows::Keyed(Some(keys.0.identity())),
         };
-        keyed_node(&environment, kind, inputs, detail, rows, least, make)
+        let mut wants = vec![keys.0.order(), keys.1.order()];
+        if left_input == 1 {
+            wants.reverse();
+        }
+        // Left records come out as they are sorted.
+        let order = match F::KIND.sends_pairs() {
+            true => Vec::new(),
+            false => keys.0.order(),
+        };
+        let node = Node {
+            inputs,
+            output: Some((F::Out::schema(), F::Out::STRIDE)),
+            minimum_segments: least,
+            maximum_segments: usize::MAX,
+            rows,
+            detail,
+            ..Node::new(kind, Factory::Operator(Box::new(make)))
+        };
+        environment.add_stream(match strategy {
+            JoinStrategy::Merge => Node {
+                minimum_parts: merge_parts,
+                takes_all: true,
+                order,
+                wants,
+                ..node
+            },
+            JoinStrategy::Automatic if has_key => Node {
+                wants,
+                if_sorted: Some(IfSorted {
+                    minimum_parts: merge_parts,
+                    order,
+                    detail: format!("{what}, by merging"),
+                }),
+                ..node
+            },
+            _ => node,
+        })
     }
 }
 
@@ -364,7 +441,7 @@ where
             Ok(Box::new(CoGroups::new(
                 keys,
                 function.clone(),
-                sorts::<L, R, KL, KR>(keys, context)?,
+                sorts::<L, R, KL, KR>(keys, 0, context)?,
                 context.batches.clone(),
             )))
         };
@@ -393,7 +470,11 @@ fn on<L: Record, R: Record, KL: KeyFields<L>, KR: KeyFields<R>>(keys: (KL, KR)) 
 }
 
 /// The sorts of both sides by their keys, in the first two budgets.
-fn sorts<L, R, KL, KR>(keys: (KL, KR), context: &OperatorContext) -> Result<[Box<dyn LocalSort>; 2]>
+fn sorts<L, R, KL, KR>(
+    keys: (KL, KR),
+    left_input: usize,
+    context: &OperatorContext,
+) -> Result<[Box<dyn LocalSort>; 2]>
 where
     L: Record,
     R: Record,
@@ -402,7 +483,7 @@ where
 {
     let right = context.more_budgets.first().cloned();
     let right = right.expect("an operator that asked for several budgets has them");
-    let (left_sorted, right_sorted) = (context.are_sorted[0], context.are_sorted[1]);
+    let (left_sorted, right_sorted) = (context.are_sorted[left_input], context.are_sorted[1 - left_input]);
     let handle = || context.spill.handle(&context.name);
     Ok([
         local_sort::<L, KL>(keys.0, budget_of(context), handle()?, left_sorted),

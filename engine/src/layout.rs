@@ -15,7 +15,7 @@
 //! I1. What is said here of rows is true of them: an exchange that is left out changes no result, nor does a sort; asserted by the
 //!     jobs of `engine/tests/layout.rs` in every parallelism, and by the simulated ones.
 
-use crate::graph::{Edge, Graph, Rows};
+use crate::graph::{Edge, Graph, IfSorted, Rows};
 use crate::operator::{SORT, SORT_WITHIN, TOP};
 use crate::plan::{ExchangeKind, JobPlan, PlanEdge, PlanNode};
 use crate::record::{KeyIdentity, OrderPart};
@@ -104,14 +104,15 @@ impl Layout {
                 Rows::Claimed(key) if is_placed => (Place::ByKey(Some(key.clone())), true),
                 Rows::Rekeyed(..) | Rows::Claimed(_) => (Place::Anywhere, false),
             };
-            let order = match &node.rows {
-                Rows::Same | Rows::Claimed(_) => input_order(0).to_vec(),
-                _ => node.order.clone(),
-            };
             let wants = node.wants.iter().enumerate();
-            let are_sorted = wants
+            let are_sorted: Vec<bool> = wants
                 .map(|(input, wanted)| !wanted.is_empty() && input_order(input).starts_with(wanted))
                 .collect();
+            let order = match (&node.rows, &node.if_sorted) {
+                (Rows::Same | Rows::Claimed(_), _) => input_order(0).to_vec(),
+                (_, Some(if_sorted)) if !are_sorted.contains(&false) => if_sorted.order.clone(),
+                _ => node.order.clone(),
+            };
             let locals = node.inputs.iter().map(is_local).collect();
             layout.is_local.push(locals);
             layout.are_sorted.push(are_sorted);
@@ -121,6 +122,30 @@ impl Layout {
         }
         layout.chained = layout.chained_to(graph);
         layout
+    }
+
+    /// What a node is because of the order of its inputs.
+    fn if_sorted<'g>(&self, graph: &'g Graph, id: usize) -> Option<&'g IfSorted> {
+        let if_sorted = graph.nodes[id].if_sorted.as_ref();
+        if_sorted.filter(|_| !self.are_sorted[id].contains(&false))
+    }
+
+    /// Managed segments that a subtask of a node cannot do without: one number for each of its budgets.
+    pub(crate) fn minimum_parts(&self, graph: &Graph, id: usize) -> Vec<usize> {
+        let node = &graph.nodes[id];
+        let parts = self
+            .if_sorted(graph, id)
+            .map_or(&node.minimum_parts, |if_sorted| &if_sorted.minimum_parts);
+        match (&parts[..], node.minimum_segments) {
+            ([], 0) => Vec::new(),
+            ([], minimum) => vec![minimum],
+            (parts, _) => parts.to_vec(),
+        }
+    }
+
+    /// The sum of these.
+    pub(crate) fn minimum_segments(&self, graph: &Graph, id: usize) -> usize {
+        self.minimum_parts(graph, id).iter().sum()
     }
 
     /// Whether rows stay in their subtask over input number `place` of a node.
@@ -161,7 +186,7 @@ impl Layout {
             kind: node.kind.to_string(),
             detail: self.detail(graph, id),
             parallelism: self.parallelism[id],
-            minimum_segments: node.minimum_segments,
+            minimum_segments: self.minimum_segments(graph, id),
             chained_to: self.chained[id],
             output: node.output.map(|(schema, _)| schema.clone()),
         });
@@ -190,8 +215,13 @@ impl Layout {
     /// What the kind of a node does not say.
     fn detail(&self, graph: &Graph, id: usize) -> String {
         let node = &graph.nodes[id];
-        let mut detail = node.detail.clone();
+        let if_sorted = self.if_sorted(graph, id);
+        let mut detail = if_sorted
+            .map_or(&node.detail, |if_sorted| &if_sorted.detail)
+            .clone();
         match &self.are_sorted[id][..] {
+            // One side does a join by hash no good.
+            [true, false] | [false, true] if node.if_sorted.is_some() => {}
             [true] => detail.push_str(", which they come in"),
             [true, true] => detail.push_str(", both sides come sorted"),
             [true, false] => detail.push_str(", the first side comes sorted"),

@@ -556,3 +556,206 @@ fn a_side_that_does_not_end_is_refused() {
          the memory for them; bound the source"
     );
 }
+
+/// As other ways to join, by merging sorted sides.
+const MERGED: Way = Way {
+    strategy: JoinStrategy::Merge,
+    segments: 20,
+    ..PLAIN
+};
+
+#[test]
+fn merged_every_kind_in_every_budget_from_the_smallest_on() {
+    let (left, right) = (
+        with_payload(&records(900, 800, 21)),
+        with_payload(&records(700, 800, 22)),
+    );
+    for (step, segments) in (20..60).chain([400]).enumerate() {
+        for (turn, kind) in KINDS.into_iter().enumerate() {
+            if segments > 22 && (step + turn) % 6 != 0 {
+                continue;
+            }
+            let way = Way {
+                segments,
+                has_condition: (step + turn) % 2 == 0,
+                build_left: step % 3 == 0,
+                ..MERGED
+            };
+            let summary = check(&left, &right, kind, way, |_| false);
+            assert_eq!(
+                summary.spilled_bytes_written() > 0,
+                segments < 100,
+                "{kind:?} {way:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn merged_every_kind_of_key() {
+    let (left, right) = (records(900, 400, 23), records(700, 400, 24));
+    for kind in KINDS {
+        for (segments, parallelism, has_condition) in [(24, 1, true), (90, 3, false)] {
+            let way = Way {
+                segments,
+                parallelism,
+                has_condition,
+                ..MERGED
+            };
+            let text = |bits: u64| format!("{:width$}", bits, width = (bits % 40) as usize);
+            check(
+                &with_keys(&left, text),
+                &with_keys(&right, text),
+                kind,
+                way,
+                |_| false,
+            );
+            let both = |bits: u64| (bits % 20, (bits / 20).to_string());
+            check(
+                &with_keys(&left, both),
+                &with_keys(&right, both),
+                kind,
+                way,
+                |_| false,
+            );
+            let null = |bits: u64| (!bits.is_multiple_of(5)).then_some(bits as u32);
+            check(
+                &with_keys(&left, null),
+                &with_keys(&right, null),
+                kind,
+                way,
+                Option::is_none,
+            );
+            let signed = |bits: u64| bits as i32 - 200;
+            check(
+                &with_keys(&left, signed),
+                &with_keys(&right, signed),
+                kind,
+                way,
+                |_| false,
+            );
+            let float = |bits: u64| match bits % 10 {
+                0 => -0.0,
+                1 => 0.0,
+                _ => bits as f64 / 3.0 - 50.0,
+            };
+            check(
+                &with_keys(&left, float),
+                &with_keys(&right, float),
+                kind,
+                way,
+                |_| false,
+            );
+        }
+    }
+    let nan = [(f64::NAN, 1), (-f64::NAN, 2)];
+    let (found, _) = joined(&nan, &nan, Kind::Inner, MERGED);
+    let pair = |left, right| (Some(left), Some(right));
+    assert_eq!(found, [pair(1, 1), pair(1, 2), pair(2, 1), pair(2, 2)]);
+}
+
+#[test]
+fn merged_sides_without_records_and_with_one_key_on_half_of_them() {
+    let some = records(500, 300, 25);
+    let skewed = |count: u64, salt: u64, one_in: u64| -> Vec<(u64, u64)> {
+        let records = records(count, 500, salt).into_iter();
+        records
+            .map(|(key, id)| (if id % one_in == 0 { 7 } else { key }, id))
+            .collect()
+    };
+    for kind in KINDS {
+        for (left, right) in [(0, 0), (0, 500), (500, 0)] {
+            let way = Way {
+                parallelism: 2,
+                segments: 40,
+                ..MERGED
+            };
+            check(&some[..left], &some[..right], kind, way, |_| false);
+        }
+        for (one_in, segments, has_condition) in
+            [(2, 20, false), (2, 20, true), (1, 24, true), (1, 400, false)]
+        {
+            let way = Way {
+                segments,
+                has_condition,
+                ..MERGED
+            };
+            let (left, right) = (skewed(600, 26, one_in), skewed(500, 27, one_in));
+            check(&with_payload(&left), &with_payload(&right), kind, way, |_| false);
+        }
+    }
+}
+
+#[test]
+fn merged_records_larger_than_a_segment() {
+    let text = |bits: u64| {
+        "x".repeat(match bits % 7 {
+            0 => 9_000 + bits as usize,
+            1 => 4_000,
+            _ => bits as usize % 50,
+        })
+    };
+    for (turn, kind) in KINDS.into_iter().enumerate() {
+        for segments in [36, 300] {
+            let way = Way {
+                segments,
+                record_size: 16 << 10,
+                has_condition: turn % 2 == 0,
+                ..MERGED
+            };
+            let (left, right) = (records(150, 60, 28), records(120, 60, 29));
+            check(
+                &with_keys(&left, text),
+                &with_keys(&right, text),
+                kind,
+                way,
+                |_| false,
+            );
+        }
+    }
+}
+
+#[test]
+fn merged_diamonds_and_panics_leave_nothing() {
+    for refused in [None, Some(150)] {
+        let environment = environment(Way {
+            segments: 100,
+            parallelism: 2,
+            ..MERGED
+        });
+        let (one, other) = environment
+            .source("one", from_items(records(3_000, 300, 30)))
+            .fork();
+        let pairs = one
+            .join(other)
+            .on(first(), first())
+            .strategy(JoinStrategy::Merge)
+            .inner(move |left, right| {
+                assert!(Some(left.0) != refused, "this key is refused");
+                (left.1, right.1)
+            })
+            .name("merged")
+            .collect();
+        let result = environment.execute("diamond");
+        assert_eq!(environment.runtime().manager().outstanding(), 0);
+        assert_eq!(environment.runtime().spill().used_bytes(), 0);
+        match refused {
+            None => {
+                result.expect("the job runs");
+                let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
+                records(3_000, 300, 30)
+                    .iter()
+                    .for_each(|(key, _)| *counts.entry(*key).or_default() += 1);
+                assert_eq!(
+                    pairs.take().len(),
+                    counts.values().map(|count| count * count).sum::<usize>()
+                );
+            }
+            Some(_) => {
+                let error = result.expect_err("a key is refused");
+                assert_eq!(error.kind(), ErrorKind::User, "{error}");
+                assert!(error.to_string().contains("\"merged\""), "{error}");
+            }
+        }
+    }
+}

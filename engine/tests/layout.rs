@@ -353,3 +353,54 @@ fn an_order_that_an_exchange_mixes_is_sorted_again() {
     assert_eq!(sorted_already(&plan), 0, "{}", plan.explain());
     assert_eq!(sorted(groups.take()), greatest(&pairs(4000, 300, 9)));
 }
+
+#[test]
+fn sides_that_come_sorted_are_joined_by_merging() {
+    for (segments, parallelism) in [(120, 1), (300, 3)] {
+        let environment = environment(segments, parallelism);
+        let within = |salt| source(&environment, salt).key_by(first()).sort_within(first());
+        // A join, of whose records those that remain are joined again: sorted sides all the way.
+        let kept = within(10).join(within(11)).on(first(), first()).semi();
+        let joined = kept
+            .join(within(12))
+            .on(first(), first())
+            .build_left()
+            .inner(|left, right| (left.0, left.1 * 1000 + right.1))
+            .collect();
+        // One side that does not come so is not sorted for it.
+        let by_hash = within(13)
+            .join(source(&environment, 14))
+            .on(first(), first())
+            .anti()
+            .collect();
+        let plan = run(&environment);
+        let merged = plan
+            .nodes
+            .iter()
+            .filter(|node| node.detail.contains("by merging"));
+        assert_eq!(merged.count(), 2, "{}", plan.explain());
+        assert!(
+            parallelism == 1 || hash_exchanges(&plan) == 5,
+            "{}",
+            plan.explain()
+        );
+        let kept = sums(&pairs(4000, 300, 11));
+        let mut by_key: BTreeMap<u64, Vec<i64>> = BTreeMap::new();
+        for (key, value) in pairs(4000, 300, 12) {
+            by_key.entry(key).or_default().push(value);
+        }
+        let left = pairs(4000, 300, 10)
+            .into_iter()
+            .filter(|pair| kept.contains_key(&pair.0));
+        let expected = left.flat_map(|(key, left)| {
+            let rights = by_key.get(&key).into_iter().flatten();
+            rights.map(move |right| (key, left * 1000 + right))
+        });
+        assert_eq!(sorted(joined.take()), sorted(expected.collect()));
+        let other = sums(&pairs(4000, 300, 14));
+        let alone = pairs(4000, 300, 13)
+            .into_iter()
+            .filter(|pair| !other.contains_key(&pair.0));
+        assert_eq!(sorted(by_hash.take()), sorted(alone.collect()));
+    }
+}

@@ -18,8 +18,8 @@ pub(crate) use aggregate::{
 pub use downstream::{Chain, ChainLink, Downstream, Finish, Operator, ViewTaker};
 pub use fused::{Collector, Emit, Filter, FlatMap, Fused, FusedFlatMap, Identity, Inspect, Map, Stage};
 pub(crate) use join::{
-    Always, Anti, Full, HashJoin, Inner, JoinFunctions, JoinSetting, LeftOuter, Residual, RightOuter, Semi,
-    Where, least_segments as least_join_segments,
+    Always, Anti, Full, HashJoin, Inner, JoinFunctions, JoinSetting, LEAST_LOG_SEGMENTS, LeftOuter,
+    MergeJoin, MergeSetting, Residual, RightOuter, Semi, Where, least_segments as least_join_segments,
 };
 pub(crate) use materialize::{LEAST_SEGMENTS as LEAST_MATERIALIZE_SEGMENTS, Materialize};
 pub use ranks::FirstRanks;

@@ -170,9 +170,11 @@ impl Builder<'_> {
                 .filter(|(_, is_matched)| !is_matched);
             results.extend(alone.map(|(right, _)| joined(None, Some(right))));
         }
-        let strategy = match self.random.happens(4) {
-            true => JoinStrategy::Broadcast,
-            false => JoinStrategy::Hash,
+        let strategy = match self.random.below(6) {
+            0 => JoinStrategy::Broadcast,
+            1 | 2 => JoinStrategy::Merge,
+            3 => JoinStrategy::Automatic,
+            _ => JoinStrategy::Hash,
         };
         let build_left = self.random.happens(2);
         macro_rules! finish {

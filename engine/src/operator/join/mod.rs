@@ -2,11 +2,14 @@
 //!
 //! [`functions`] says what becomes of rows that match and of rows that do not, [`partitions`] keeps the rows of both sides in
 //! memory and in the spill store, [`probing`] finds matches, and [`hash`] is the operator over them.
+//! [`merge`] is the one over sorted sides, and [`row_log`] where it keeps the rows of a key.
 
 mod functions;
 mod partitions;
 mod probing;
 mod hash;
+mod row_log;
+mod merge;
 
 use forebay_memory::Plan;
 
@@ -14,6 +17,7 @@ pub(crate) use functions::{
     Always, Anti, Full, Inner, JoinFunctions, LeftOuter, Residual, RightOuter, Semi, Where,
 };
 pub(crate) use hash::{HashJoin, JoinSetting};
+pub(crate) use merge::{LEAST_LOG_SEGMENTS, MergeJoin, MergeSetting};
 
 /// Managed segments that a join of small rows cannot do without (DESIGN §5): a buffer for each of a few hash partitions of
 /// both sides, a table, and a block to read back into.

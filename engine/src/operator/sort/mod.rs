@@ -11,11 +11,11 @@ mod groups;
 mod sides;
 
 pub use groups::Group;
-pub(crate) use groups::SortedGroups;
+pub(crate) use groups::{ROWS_A_STEP, SortedGroups};
 pub(crate) use local::{LocalSort, local_sort};
 pub(crate) use order::FieldOrder;
 pub(crate) use shared::{Meeting, Share};
-pub(crate) use sides::CoGroups;
+pub(crate) use sides::{CoGroups, Sides};
 pub(crate) use sorting::Sorting;
 
 /// The kind of the operator in plans. It needs an end of its input: the graph refuses it where there is none.
