@@ -1,9 +1,9 @@
 //! Every aggregate against plain computations, in both modes, in any budget.
 
 use forebay::aggregate::{
-    Aggregate, StateBytes, StatefulAggregate, approx_count_distinct, approx_quantile, bool_and, bool_or,
-    collect_list, collect_list_by, collect_set, count, count_distinct, first_by, last_by, max, max_by, min,
-    min_by, stateful, stddev, stddev_population, sum, var, var_population,
+    Aggregate, StateBytes, StatefulAggregate, approx_count_distinct, approx_quantile, avg_of, bool_and,
+    bool_or, collect_list, collect_list_by, collect_set, count, count_distinct, first_by, last_by, max,
+    max_by, min, min_by, stateful, stddev, stddev_population, sum, sum_of, var, var_population,
 };
 use forebay::record::{Date, List, Record, first, itself, second};
 use forebay::source::{from_items, generate};
@@ -267,6 +267,32 @@ fn first_last_and_best() {
             )
         },
         |result| result,
+    );
+}
+
+#[test]
+fn functions_of_records_are_summed() {
+    fn wide(visit: VisitView<'_>) -> i128 {
+        i128::from(visit.amount) << 70
+    }
+    check(
+        "functions",
+        &visits(12_000, 4_000),
+        (
+            sum_of(|visit: VisitView<'_>| visit.amount * i64::from(visit.at)),
+            sum_of(wide),
+            avg_of(|visit: VisitView<'_>| visit.page.len() as u32),
+        ),
+        |group| {
+            let products = group.iter().map(|visit| visit.amount * i64::from(visit.at));
+            let lengths = group.iter().map(|visit| visit.page.len()).sum::<usize>();
+            (
+                products.sum(),
+                group.iter().map(|visit| i128::from(visit.amount) << 70).sum(),
+                rounded(lengths as f64 / group.len() as f64),
+            )
+        },
+        |(products, wide, length)| (products, wide, rounded(length)),
     );
 }
 
@@ -681,4 +707,153 @@ fn least_and_greatest_of_other_types() {
         assert_eq!(date, Date::from_days(key as i32 - 50));
         assert_eq!(float, -(key as f32));
     }
+}
+
+/// Keys with no value, with values that are no numbers, and with zeros of both signs: each one group, in memory and spilled.
+#[test]
+fn nulls_nans_and_zeros_are_keys() {
+    let key = |index: u64| match index % 8 {
+        0 => None,
+        1 => Some(f64::NAN),
+        2 => Some(-f64::NAN),
+        3 => Some(0.0),
+        4 => Some(-0.0),
+        5 => Some(f64::NEG_INFINITY),
+        _ => Some((hash_u64(index) % 3_000) as f64 + 1.0),
+    };
+    let name = |key: Option<f64>| match key {
+        None => "none".to_string(),
+        Some(number) if number.is_nan() => "no number".to_string(),
+        Some(number) => format!("{}", number + 0.0),
+    };
+    const RECORDS: u64 = 20_000;
+    let mut expected: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for index in 0..RECORDS {
+        let (count, sum) = expected.entry(name(key(index))).or_default();
+        (*count, *sum) = (*count + 1, *sum + index);
+    }
+    for (managed, mode) in [(48, Mode::Batch), (60, Mode::Streaming), (2_000, Mode::Batch)] {
+        let environment = environment(managed, mode, 1);
+        let found = environment
+            .source("records", generate(RECORDS, move |index| (key(index), index)))
+            .group_by(first::<(Option<f64>, u64)>())
+            .aggregate_final((count(), sum(second())))
+            .collect();
+        let summary = environment.execute("keys").expect("the job runs");
+        assert_eq!(
+            summary.spilled_bytes_written() > 0,
+            managed < 100,
+            "{managed} segments"
+        );
+        let found = found.take();
+        assert_eq!(found.len(), expected.len(), "{managed} segments");
+        for (key, result) in found {
+            assert_eq!(expected[&name(key)], result, "{managed} segments, {key:?}");
+        }
+    }
+}
+
+/// Few groups are in memory however many and wide the rows are: each group is as wide as a row.
+#[test]
+fn few_groups_of_wide_rows_spill_nothing() {
+    let text = |index: u64| format!("{index} ").repeat(80);
+    let environment = environment(96, Mode::Batch, 2);
+    let found = environment
+        .source(
+            "wide",
+            generate(20_000, move |index| (index % 50, index, text(index))),
+        )
+        .rebalance()
+        .group_by(first::<(u64, u64, String)>())
+        .aggregate((
+            count(),
+            last_by(forebay::record::third(), second()),
+            max(second()),
+        ))
+        .collect();
+    let summary = environment.execute("wide").expect("the job runs");
+    assert_eq!(summary.spilled_bytes_written(), 0);
+    let found: BTreeMap<_, _> = found.take().into_iter().collect();
+    assert_eq!(found.len(), 50);
+    for (key, (count, last, greatest)) in found {
+        let wanted = 19_950 + key;
+        assert_eq!((count, greatest), (400, wanted));
+        assert_eq!(last, text(wanted));
+    }
+}
+
+/// Every kind of state completes in every budget from the least on, with the same results.
+#[test]
+fn every_budget_from_the_least_on() {
+    const RECORD: usize = 4 << 10;
+    let data = visits(1_500, 500);
+    let groups = by_user(&data);
+    let run = |managed: usize| -> Option<BTreeMap<u64, String>> {
+        let environment = environment_for(managed, RECORD, Mode::Batch, 1);
+        let source = || {
+            environment
+                .source("visits", from_items(data.clone()))
+                .group_by(Visit::user)
+        };
+        macro_rules! run {
+            ($($aggregate:expr),+ $(,)?) => {{
+                let mut all = BTreeMap::<u64, String>::new();
+                $({
+                    let found = source().aggregate($aggregate).collect();
+                    match environment.execute("budget") {
+                        Ok(_) => {}
+                        Err(error) => {
+                            let message = error.to_string();
+                            assert!(message.contains("raise memory.managed_size"), "{managed} segments: {message}");
+                            return None;
+                        }
+                    }
+                    for (user, out) in found.take() {
+                        *all.entry(user).or_default() += &format!("{out:?};");
+                    }
+                    assert_eq!(environment.runtime().manager().outstanding(), 0);
+                })+
+                all
+            }};
+        }
+        Some(run!(
+            (
+                count(),
+                sum(Visit::amount),
+                max(Visit::at),
+                bool_and(Visit::is_member)
+            ),
+            (
+                var(Visit::amount),
+                stddev(Visit::amount),
+                avg_of(|visit: VisitView<'_>| visit.at)
+            ),
+            (
+                first_by(Visit::amount, Visit::at),
+                min_by(Visit::at, Visit::weight)
+            ),
+            (min(Visit::page), max_by(Visit::page, Visit::at)),
+            collect_list(Visit::amount),
+            collect_set(Visit::page),
+            count_distinct(Visit::referrer),
+            approx_count_distinct(Visit::at),
+            stateful(Histogram),
+        ))
+    };
+    let wanted = run(4_000).expect("it is enough");
+    assert_eq!(wanted.len(), groups.len());
+    let mut least = None;
+    for managed in (8..64).chain((64..400).step_by(37)) {
+        match run(managed) {
+            Some(found) => {
+                least.get_or_insert(managed);
+                assert!(found == wanted, "{managed} segments: other results");
+            }
+            None => assert_eq!(
+                least, None,
+                "{managed} segments are too few, and less were enough"
+            ),
+        }
+    }
+    assert!(least.is_some_and(|least| least < 40), "{least:?}");
 }

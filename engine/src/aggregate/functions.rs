@@ -2,6 +2,7 @@
 
 use super::{Aggregate, Spread, Summand};
 use crate::record::{Field, Record};
+use std::marker::PhantomData;
 
 /// The number of records.
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +121,132 @@ impl<R: Record, T: Summand> Aggregate<R> for Avg<R, T> {
 
     fn describe(&self) -> String {
         self.name()
+    }
+}
+
+/// The sum of what a function makes of each record.
+pub struct SumOf<R, F, T> {
+    function: F,
+    types: PhantomData<fn(R) -> T>,
+}
+
+/// The mean of what a function makes of each record.
+pub struct AvgOf<R, F, T>(SumOf<R, F, T>);
+
+/// The sum of what `function` makes of each record, as [`sum`] adds fields up. It is called once for each record, where the record
+/// is: nothing is made for it but the number.
+///
+/// ```
+/// # use forebay::{Environment, Result, aggregate::sum_of, record::first, source::from_items};
+/// # fn main() -> Result<()> {
+/// # let env = Environment::from_args()?;
+/// let totals = env
+///     .source("lines", from_items(vec![(1, 10, 3), (2, 5, 1), (1, 2, 4)]))
+///     .group_by(first::<(u64, i64, i64)>())
+///     .aggregate(sum_of(|(_, price, units): (u64, i64, i64)| price * units))
+///     .collect();
+/// env.execute("totals")?;
+/// let mut totals = totals.take();
+/// totals.sort();
+/// assert_eq!(totals, [(1, 38), (2, 5)]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn sum_of<R, F, T>(function: F) -> SumOf<R, F, T>
+where
+    R: Record,
+    F: for<'a> Fn(R::View<'a>) -> T + Clone + Send + Sync + 'static,
+    T: Summand,
+{
+    SumOf {
+        function,
+        types: PhantomData,
+    }
+}
+
+/// The mean of what `function` makes of each record, as [`avg`] of a field and [`sum_of`] are.
+pub fn avg_of<R, F, T>(function: F) -> AvgOf<R, F, T>
+where
+    R: Record,
+    F: for<'a> Fn(R::View<'a>) -> T + Clone + Send + Sync + 'static,
+    T: Summand,
+{
+    AvgOf(sum_of(function))
+}
+
+impl<R, F: Clone, T> Clone for SumOf<R, F, T> {
+    fn clone(&self) -> Self {
+        SumOf {
+            function: self.function.clone(),
+            types: PhantomData,
+        }
+    }
+}
+
+impl<R, F: Clone, T> Clone for AvgOf<R, F, T> {
+    fn clone(&self) -> Self {
+        AvgOf(self.0.clone())
+    }
+}
+
+impl<R, F, T> Aggregate<R> for SumOf<R, F, T>
+where
+    R: Record,
+    F: for<'a> Fn(R::View<'a>) -> T + Clone + Send + Sync + 'static,
+    T: Summand,
+{
+    type Out = T::Sum;
+    const LANES: usize = T::LANES;
+
+    #[inline(always)]
+    fn fold(&self, lanes: &mut [u64], row: &[u8], _: bool) {
+        T::add(lanes, (self.function)(R::read_row(row)).view());
+    }
+
+    #[inline(always)]
+    fn merge(&self, lanes: &mut [u64], other: &[u64], _: bool) {
+        T::add_state(lanes, other);
+    }
+
+    #[inline(always)]
+    fn finish(&self, lanes: &[u64]) -> T::Sum {
+        T::sum(lanes)
+    }
+
+    fn describe(&self) -> String {
+        "sum of a function".into()
+    }
+}
+
+impl<R, F, T> Aggregate<R> for AvgOf<R, F, T>
+where
+    R: Record,
+    F: for<'a> Fn(R::View<'a>) -> T + Clone + Send + Sync + 'static,
+    T: Summand,
+{
+    type Out = f64;
+    const LANES: usize = 3;
+
+    #[inline(always)]
+    fn fold(&self, lanes: &mut [u64], row: &[u8], _: bool) {
+        let (count, sum) = lanes.split_at_mut(1);
+        count[0] += 1;
+        T::add_wide(sum, (self.0.function)(R::read_row(row)).view());
+    }
+
+    #[inline(always)]
+    fn merge(&self, lanes: &mut [u64], other: &[u64], _: bool) {
+        let (count, sum) = lanes.split_at_mut(1);
+        count[0] += other[0];
+        T::add_wide_state(sum, &other[1..]);
+    }
+
+    fn finish(&self, lanes: &[u64]) -> f64 {
+        T::mean(&lanes[1..], lanes[0])
+    }
+
+    fn describe(&self) -> String {
+        "avg of a function".into()
     }
 }
 

@@ -23,8 +23,8 @@ mod quantile;
 
 pub use extreme::{Best, Max, Min, first_by, last_by, max, max_by, min, min_by};
 pub use functions::{
-    Avg, Count, Sum, Truth, Variance, avg, bool_and, bool_or, count, stddev, stddev_population, sum, var,
-    var_population,
+    Avg, AvgOf, Count, Sum, SumOf, Truth, Variance, avg, avg_of, bool_and, bool_or, count, stddev,
+    stddev_population, sum, sum_of, var, var_population,
 };
 pub use hyperloglog::{ApproxCountDistinct, approx_count_distinct};
 pub use lists::{

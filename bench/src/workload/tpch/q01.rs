@@ -4,7 +4,7 @@
 use super::tables::{TableFile, TableWriter};
 use super::{Query, Value, day, mean_of_hundredths};
 use crate::data::tpch::{TablePart, TpchData, date};
-use forebay::aggregate::{count, sum};
+use forebay::aggregate::{count, sum, sum_of};
 use forebay::record::{Date, Decimal, Record};
 use forebay::{Environment, Stream};
 use std::collections::BTreeMap;
@@ -25,20 +25,6 @@ pub struct Line {
     shipped: Date,
     return_flag: u8,
     status: u8,
-}
-
-/// What is summed of a line item.
-#[derive(Record)]
-pub struct Priced {
-    return_flag: u8,
-    status: u8,
-    quantity: i32,
-    discount: i32,
-    extended_price: i64,
-    /// In hundredths of a cent.
-    discounted: i64,
-    /// In ten-thousandths of a cent: the sum of 80 M line items would overflow 64 bits.
-    charge: i128,
 }
 
 /// A row of the result.
@@ -88,25 +74,14 @@ impl Query for Q1 {
         environment
             .source("lineitem", tables.table::<Line>(0))
             .filter(|line: LineView<'_>| line.shipped <= LAST_SHIPPED)
-            .map(|line| {
-                let discounted = line.extended_price * i64::from(100 - line.discount);
-                Priced {
-                    return_flag: line.return_flag,
-                    status: line.status,
-                    quantity: line.quantity,
-                    discount: line.discount,
-                    extended_price: line.extended_price,
-                    discounted,
-                    charge: i128::from(discounted) * i128::from(100 + line.tax),
-                }
-            })
-            .group_by((Priced::return_flag, Priced::status))
+            .group_by((Line::return_flag, Line::status))
             .aggregate_final((
-                sum(Priced::quantity),
-                sum(Priced::discount),
-                sum(Priced::extended_price),
-                sum(Priced::discounted),
-                sum(Priced::charge),
+                sum(Line::quantity),
+                sum(Line::discount),
+                sum(Line::extended_price),
+                sum_of(|line: LineView<'_>| discounted(&line)),
+                // In ten-thousandths of a cent: the sum of 80 M line items would overflow 64 bits.
+                sum_of(|line: LineView<'_>| i128::from(discounted(&line)) * i128::from(100 + line.tax)),
                 count(),
             ))
             .map(|(group, sums)| summary(group, sums))
@@ -149,6 +124,11 @@ impl Query for Q1 {
             Value::whole(row.count),
         ]
     }
+}
+
+/// In hundredths of a cent.
+fn discounted(line: &LineView<'_>) -> i64 {
+    line.extended_price * i64::from(100 - line.discount)
 }
 
 fn summary(

@@ -4,8 +4,8 @@
 use super::tables::{TableFile, TableWriter};
 use super::{Query, Value, day};
 use crate::data::tpch::{TablePart, TpchData, date};
-use forebay::aggregate::sum;
-use forebay::record::{Date, Decimal, Record, itself};
+use forebay::aggregate::sum_of;
+use forebay::record::{Date, Decimal, Record};
 use forebay::{Environment, Stream};
 use std::io;
 
@@ -56,8 +56,9 @@ impl Query for Q6 {
                     && DISCOUNTS.contains(&line.discount)
                     && line.quantity < QUANTITY_BELOW
             })
-            .map(|line| line.extended_price * i64::from(line.discount))
-            .aggregate_final(sum(itself()))
+            .aggregate_final(sum_of(|line: LineView<'_>| {
+                line.extended_price * i64::from(line.discount)
+            }))
             .map(|sum| (Decimal::new(sum.into(), 4),))
             .name("revenue")
     }
