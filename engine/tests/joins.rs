@@ -211,6 +211,57 @@ fn every_kind_in_memory_and_spilled() {
     }
 }
 
+/// What a map makes of many pairs of integer keys, where nested loops take too long.
+fn expected_of_many(left: &[(u64, u64)], right: &[(u64, u64)], kind: Kind, way: Way) -> Vec<Ids> {
+    type Side = Vec<(u64, u64)>;
+    let mut by_key: BTreeMap<u64, (Side, Side)> = BTreeMap::new();
+    for pair in left {
+        by_key.entry(pair.0).or_default().0.push(*pair);
+    }
+    for pair in right {
+        by_key.entry(pair.0).or_default().1.push(*pair);
+    }
+    let ids = by_key
+        .values()
+        .flat_map(|(left, right)| expected(left, right, kind, way, |_| false));
+    let mut ids: Vec<Ids> = ids.collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// Rows that are put aside by partition until there is no more memory for them, rows for which there is none, and rows of tables that
+/// have left memory.
+#[test]
+fn many_rows_in_more_and_less_memory_than_they_take() {
+    let (left, right) = (records(60_000, 30_000, 21), records(20_000, 30_000, 22));
+    for kind in KINDS {
+        for (segments, build_left, has_condition) in [
+            (2_000, false, false),
+            (160, false, true),
+            (120, false, false),
+            (80, false, false),
+            (400, true, true),
+            (200, true, false),
+        ] {
+            let way = Way {
+                segments,
+                build_left,
+                has_condition,
+                ..PLAIN
+            };
+            let (found, summary) = joined(&left, &right, kind, way);
+            let expected = expected_of_many(&left, &right, kind, way);
+            assert!(found == expected, "{kind:?} {way:?}");
+            match segments {
+                2_000 | 400 => assert_eq!(summary.spilled_bytes_written(), 0, "{kind:?} {way:?}"),
+                80 | 200 => assert!(summary.spilled_bytes_written() > 0, "{kind:?} {way:?}"),
+                // About what the tables take.
+                _ => {}
+            }
+        }
+    }
+}
+
 #[test]
 fn every_kind_of_key() {
     let (left, right) = (records(900, 400, 3), records(700, 400, 4));

@@ -127,6 +127,26 @@ fn tables_find_what_a_map_finds() {
                     misses += usize::from(table.find(hash_u64(miss + (1 << 41)) >> skip_bits).is_some());
                 }
                 assert!(misses < 250 || skip_bits > 32, "{misses} of 1000 tags agree");
+                if stride > 0 {
+                    for number in &numbers {
+                        let (start, end, may_match) = table.look(hash(*number));
+                        assert!(may_match);
+                        let mut equal = Vec::new();
+                        table.with_key(start, end, 0, *number, |position| {
+                            equal.push(number_of(table.entry(table.settle(position)), stride));
+                        });
+                        let times = numbers.iter().filter(|other| *other == number).count();
+                        assert_eq!(equal, vec![*number; times]);
+                        let (mut position, mut pieces) = (start, 0);
+                        while position != end {
+                            let (piece, after) = table.piece(table.settle(position), end);
+                            pieces += piece.len() / shape.stride();
+                            position = after;
+                        }
+                        assert_eq!(pieces, walk(&table, hash(*number), stride).len());
+                    }
+                    table.warm();
+                }
                 let (mut position, end) = table.all();
                 let mut all = Vec::new();
                 while position != end {

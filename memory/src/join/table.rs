@@ -39,6 +39,13 @@ use crate::segment::{Segment, SegmentSource};
 /// Bits of a position in a directory word of 32 bits; the others are the tag.
 const NARROW_BITS: u32 = 24;
 
+/// Entries of a slot that are compared without asking how many there are: of slots of one entry on average, two of a hundred that
+/// have any have more.
+const FEW: usize = 4;
+
+/// Bytes of entries that have code of their own: a key and a value, or two keys.
+const NARROW_ENTRY: usize = 16;
+
 /// Every set of two of eight bits, some twice: what an entry adds to the tag of its slot, by six bits of its hash.
 const TAGS: [u8; 64] = tags();
 
@@ -291,6 +298,19 @@ impl JoinTable {
         word(&self.directory, self.word_shift, self.is_wide, index)
     }
 
+    /// The word of a slot, and that of the next.
+    #[inline(always)]
+    fn words_at(&self, index: u64) -> (u64, u64) {
+        let segment = &self.directory[(index >> self.word_shift) as usize];
+        let place = (index & ((1 << self.word_shift) - 1)) as usize;
+        if let (false, Some(words)) = (self.is_wide, segment.get(place * 4..place * 4 + 8)) {
+            let words: &[u8; 8] = words.first_chunk().expect("there are as many");
+            let words = u64::from_le_bytes(*words);
+            return (words & 0xffff_ffff, words >> 32);
+        }
+        (self.word(index), self.word(index + 1))
+    }
+
     /// The segments that it has.
     pub fn segments(&self) -> usize {
         self.rows.len() + self.directory.len()
@@ -327,14 +347,67 @@ impl JoinTable {
     #[inline(always)]
     pub fn look(&self, hash: u64) -> (u64, u64, bool) {
         let index = slot(hash, self.skip_bits, self.slots);
-        let end = self.word(index + 1);
+        let (start, end) = self.words_at(index);
         let (tag, tag_shift) = (tag(hash), self.tag_shift());
         let mask = (1 << tag_shift) - 1;
-        (
-            self.word(index) & mask,
-            end & mask,
-            (end >> tag_shift) as u8 & tag == tag,
-        )
+        (start & mask, end & mask, (end >> tag_shift) as u8 & tag == tag)
+    }
+
+    /// Reads a byte of every line, so that a cache that is large enough has the table.
+    pub fn warm(&self) {
+        for segment in self.directory.iter().chain(&self.rows) {
+            let lines = segment.chunks_exact(64);
+            std::hint::black_box(lines.fold(0_u8, |sum, line| sum ^ line[0]));
+        }
+    }
+
+    /// Calls `found` with the positions of the entries, from a position to another, that have `key` in the eight bytes at an offset;
+    /// for entries of one size. It takes no branch that depends on how many there are in a slot of few.
+    #[inline(always)]
+    pub fn with_key(&self, start: u64, end: u64, at: usize, key: u64, mut found: impl FnMut(u64)) {
+        let unit = (start & ((1 << self.unit_bits) - 1)) as usize;
+        let segment = start >> self.unit_bits;
+        let count = end.wrapping_sub(start);
+        if count <= FEW as u64 && segment == end >> self.unit_bits {
+            let rows = &self.rows[segment as usize];
+            let from = unit * self.unit;
+            // What is behind the slot's entries is compared, and does not count.
+            if let Some(bytes) = rows.get(from..from + FEW * self.unit) {
+                let equal = match (bytes.first_chunk(), self.unit) {
+                    (Some(bytes), NARROW_ENTRY) => equal_narrow(bytes, at, key),
+                    _ => (0..FEW).fold(0, |equal, number| {
+                        equal | u32::from(read_key(bytes, number * self.unit + at) == key) << number
+                    }),
+                };
+                let mut equal = equal & ((1 << count) - 1);
+                while equal != 0 {
+                    found(start + u64::from(equal.trailing_zeros()));
+                    equal &= equal - 1;
+                }
+                return;
+            }
+        }
+        let mut position = start;
+        while position != end {
+            position = self.settle(position);
+            if read_key(self.entry(position), at) == key {
+                found(position);
+            }
+            position += 1;
+        }
+    }
+
+    /// Entries of one size from a settled position to another: as many as lie in its segment, and the position behind them.
+    #[inline(always)]
+    pub fn piece(&self, position: u64, end: u64) -> (&[u8], u64) {
+        let unit_mask = (1u64 << self.unit_bits) - 1;
+        let segment = position >> self.unit_bits;
+        let after = match segment == end >> self.unit_bits {
+            true => end,
+            false => segment << self.unit_bits | u64::from(self.units),
+        };
+        let bytes = (position & unit_mask) as usize * self.unit..(after & unit_mask) as usize * self.unit;
+        (&self.rows[segment as usize][bytes], after)
     }
 
     /// Where all entries begin and end.
@@ -353,7 +426,12 @@ impl JoinTable {
     pub fn settle(&self, position: u64) -> u64 {
         let unit = position & ((1 << self.unit_bits) - 1);
         let segment = position >> self.unit_bits;
-        if unit >= u64::from(self.filled[segment as usize]) {
+        // Rows of one size fill every segment but the last.
+        let filled = match self.shape.stride() {
+            0 => self.filled[segment as usize],
+            _ => self.units,
+        };
+        if unit >= u64::from(filled) {
             (segment + 1) << self.unit_bits
         } else {
             position
@@ -416,6 +494,21 @@ impl JoinTable {
         let pieces = self.rows.iter().zip(&self.filled);
         pieces.map(|(segment, filled)| &segment[..*filled as usize * self.unit])
     }
+}
+
+#[inline(always)]
+fn read_key(bytes: &[u8], at: usize) -> u64 {
+    let bytes = bytes[at..].first_chunk().expect("the entry has a key");
+    u64::from_le_bytes(*bytes)
+}
+
+/// Which of some entries, of a key and a value, have `key` at an offset: a bit for each.
+#[inline(always)]
+fn equal_narrow(entries: &[u8; FEW * NARROW_ENTRY], at: usize, key: u64) -> u32 {
+    assert!(at <= NARROW_ENTRY - 8, "the key is in the entry");
+    (0..FEW).fold(0, |equal, number| {
+        equal | u32::from(read_key(entries, number * NARROW_ENTRY + at) == key) << number
+    })
 }
 
 /// The slot of a hash: its bits after the first `skip_bits`, scaled to the number of slots.

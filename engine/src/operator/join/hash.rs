@@ -5,7 +5,9 @@
 //! 1. Rows of the build side go to hash partitions. While they fit, that is all; where a segment is needed and there is
 //!    none, the largest partition leaves memory, and its later rows follow it.
 //! 2. After its last row each partition in memory gets a table.
-//! 3. Rows of the probe side look for matches, or go to the log of their partition. (Those that came before, because holding
+//! 3. Rows of the probe side look for matches, or go to the log of their partition. Where all tables are in memory and larger than
+//!    a cache, small rows are put aside by partition while there is memory, and then those of the partition that has most look
+//!    for matches together. (Those that came before, because holding
 //!    them back could have stopped the build side, went to logs, and are read back now.)
 //! 4. After the last of them, build rows without a match are sent where the join keeps them.
 //! 5. Each pair of logs is joined in the same way, by the next bits of the hash, the smaller side being the build side
@@ -19,16 +21,17 @@
 //! # Cost
 //! With a build side of S bytes and room for M: f = 1 − M/S of both sides is written and read once.
 
+use super::feed::Feed;
 use super::functions::{BuildLeft, BuildRight, JoinFunctions, Kind, Pairing, Pairs, Residual};
-use super::partitions::{Large, NOWHERE, Partitions, Role, Spilled};
-use super::probing::{Around, Input, Prober, ReadBuffer, Rules, hash_input};
+use super::partitions::{NOWHERE, Partitions, Role, Spilled};
+use super::probing::{Around, Input, Prober, Rules, hash_input};
 use crate::batch::{Batch, BatchWriter, Batches};
 use crate::metrics::OperatorMetrics;
 use crate::operator::{Downstream, Finish, Operator};
-use crate::record::{AlignedRow, KeyFields, Record};
+use crate::record::{AlignedRow, KeyFields, Record, hash_rows};
 use forebay_memory::hash::{hash_bytes, hash_u64};
-use forebay_memory::join::{EntryShape, Filled};
-use forebay_memory::spill::{BlockReader, BlockRef};
+use forebay_memory::join::EntryShape;
+use forebay_memory::spill::BlockRef;
 use forebay_memory::{Budget, Result, SegmentSource, SpillHandle};
 use std::marker::PhantomData;
 
@@ -45,6 +48,10 @@ const BYTES_A_PARTITION: usize = 1 << 20;
 
 /// Bits of the hash that partitions may use up: the slots of tables need the others.
 const LAST_BIT: u32 = 48;
+
+/// A table is read ahead as a whole for rows of so many of its bytes, one in so many: each of its lines costs less then than one that
+/// is waited for, and about half of the rows need one that none before them has brought.
+const ROWS_TO_WARM: usize = 8;
 
 /// Steps in one call of `finish` or `resume`: cancellation waits for so long.
 const STEPS_A_CALL: usize = 8;
@@ -74,74 +81,6 @@ struct Pair {
     skip_bits: u32,
     /// Whether further bits of the hash do not divide it.
     is_undivided: bool,
-}
-
-/// Entries that are read one piece after the other.
-#[derive(Default)]
-struct Feed {
-    kept: Vec<Filled>,
-    large: Vec<Large>,
-    /// With the blocks, to be given back at the end.
-    reader: Option<(BlockReader, Vec<BlockRef>)>,
-    /// The largest block.
-    largest: usize,
-    buffer: Option<ReadBuffer>,
-}
-
-impl Feed {
-    /// Entries in blocks, given back at the end where `frees`.
-    fn of_blocks(blocks: Vec<BlockRef>, frees: bool, handle: &mut SpillHandle) -> Feed {
-        let largest = blocks.iter().map(BlockRef::raw_bytes).max().unwrap_or(0);
-        let to_free = if frees { blocks.clone() } else { Vec::new() };
-        Feed {
-            largest,
-            reader: (!blocks.is_empty()).then(|| (handle.reader(blocks), to_free)),
-            ..Feed::default()
-        }
-    }
-
-    /// The next piece; `last` is the one before it, whose buffer is used again.
-    fn next(
-        &mut self,
-        last: Option<Input>,
-        budget: &Budget,
-        handle: &mut SpillHandle,
-    ) -> Result<Option<Input>> {
-        if let Some(Input::Block(buffer, _)) = last {
-            self.buffer = Some(buffer);
-        }
-        if let Some(filled) = self.kept.pop() {
-            return Ok(Some(Input::Kept(filled)));
-        }
-        if let Some(large) = self.large.pop() {
-            let mut entry = Vec::new();
-            large.copy_to(&mut entry);
-            return Ok(Some(Input::Large(entry)));
-        }
-        if let Some((reader, _)) = &mut self.reader {
-            let mut buffer = match self.buffer.take() {
-                Some(buffer) => buffer,
-                None if self.largest > budget.segment_size() => ReadBuffer::Heap(vec![0; self.largest]),
-                None => match budget.try_take() {
-                    Some(segment) => ReadBuffer::Segment(segment),
-                    None => ReadBuffer::Heap(vec![0; self.largest]),
-                },
-            };
-            if let Some(size) = reader.next(handle, buffer.bytes_mut())? {
-                return Ok(Some(Input::Block(buffer, size)));
-            }
-        }
-        self.end(handle);
-        Ok(None)
-    }
-
-    /// Gives everything back.
-    fn end(&mut self, handle: &mut SpillHandle) {
-        if let Some((_, blocks)) = self.reader.take() {
-            blocks.into_iter().for_each(|block| handle.free(block));
-        }
-        *self = Feed::default();
-    }
 }
 
 /// What follows when the tables are there.
@@ -192,6 +131,8 @@ enum Phase {
     Early(usize, Feed),
     /// Rows of the probe side come from the gate.
     Probing,
+    /// Rows that were put aside look for matches, for others to have their place.
+    Aside(Feed),
     /// Rows of the probe side are read.
     Reading(Feed),
     /// Build rows without a match are sent.
@@ -226,6 +167,8 @@ where
     prober: Prober,
     /// Rows under way.
     input: Option<Input>,
+    /// Rows that are being put aside, by `targets`, and how many were.
+    waiting: Option<(Batch, usize)>,
     pairs: Vec<Pair>,
     /// Bytes of the build side of this level.
     build_bytes: usize,
@@ -283,6 +226,7 @@ where
             phase: Phase::Building,
             prober: Prober::default(),
             input: None,
+            waiting: None,
             pairs: Vec::new(),
             build_bytes: 0,
             hashes: Vec::new(),
@@ -655,6 +599,31 @@ where
         }
     }
 
+    /// The probe rows of a partition that came before its table was there, or were put aside.
+    fn feed_of_early(&mut self, partition: usize) -> Feed {
+        let (kept, large, spilled) = self.partitions.take_early(partition);
+        let table = self.partitions.table(partition);
+        let segments = table.map_or(0, |table| table.segments());
+        let is_worth_it = spilled.bytes * ROWS_TO_WARM >= segments * self.budget.segment_size();
+        self.prober.expect(is_worth_it.then_some(partition));
+        if let Some(table) = table.filter(|_| is_worth_it) {
+            table.warm();
+        }
+        Feed {
+            kept,
+            large,
+            ..Feed::of_blocks(spilled.blocks, true, &mut self.handle)
+        }
+    }
+
+    /// The hashes of rows of the probe side.
+    fn hash_probe(&mut self, rows: &[u8]) {
+        match self.build_is_left {
+            true => hash_rows::<R, KR>(self.keys.1, rows, &mut self.hashes, &mut self.scratch),
+            false => hash_rows::<L, KL>(self.keys.0, rows, &mut self.hashes, &mut self.scratch),
+        }
+    }
+
     /// After the last chunk: the second passes, or the next pair.
     fn end_passes(&mut self, mut passes: Box<Passes>) -> Result<Phase> {
         passes.chunks.end(&mut self.handle);
@@ -689,6 +658,9 @@ where
     fn begin_probing(&mut self, then: Then) -> Result<Phase> {
         self.build_bytes = self.partitions.build_bytes();
         self.partitions.set_built();
+        if matches!(then, Then::Gate) {
+            self.partitions.set_aside_limit(self.share());
+        }
         Ok(match then {
             Then::Gate => Phase::Early(0, Feed::default()),
             Then::Log(feed) => Phase::Reading(feed),
@@ -700,6 +672,31 @@ where
                 Phase::Pass(passes)
             }
         })
+    }
+
+    /// Puts the rows that wait for it aside, or as many as there is memory for; where there is no more, those of a partition are to
+    /// look for matches first.
+    fn put_aside(&mut self) -> Phase {
+        self.prober.expect(None);
+        let Some((batch, from)) = self.waiting.take() else {
+            return Phase::Probing;
+        };
+        let mut row = from;
+        if self.partitions.are_all_in_tables() {
+            row = self.partitions.put_aside(batch.bytes(), &self.targets, from);
+            if row == self.targets.len() {
+                return Phase::Probing;
+            }
+            if let Some(partition) = self.partitions.most_aside() {
+                self.waiting = Some((batch, row));
+                return Phase::Aside(self.feed_of_early(partition));
+            }
+        }
+        // A table has left memory, or there is none: the rest looks for matches where it is, as do all that follow.
+        self.partitions.put_no_more_aside();
+        self.prober.begin_at(row * self.partitions.probe_stride());
+        self.input = Some(Input::Batch(batch));
+        Phase::Early(0, Feed::default())
     }
 
     /// The chunk found no room after all: its rows are to be read again, fewer at a time. What is guaranteed is enough in
@@ -745,18 +742,27 @@ where
                     self.input = Some(input);
                     Phase::Early(partition, feed)
                 }
-                None if partition == self.partitions.len() => Phase::Probing,
+                None if partition == self.partitions.len() => {
+                    self.prober.expect(None);
+                    Phase::Probing
+                }
                 None if self.partitions.is_spilled(partition) => Phase::Early(partition + 1, feed),
                 None => {
-                    let (kept, large, spilled) = self.partitions.take_early(partition);
-                    let feed = Feed {
-                        kept,
-                        large,
-                        ..Feed::of_blocks(spilled.blocks, true, &mut self.handle)
-                    };
+                    let feed = self.feed_of_early(partition);
                     Phase::Early(partition + 1, feed)
                 }
             },
+            Phase::Aside(mut feed) => match feed.next(last, budget, handle)? {
+                Some(input) => {
+                    self.input = Some(input);
+                    Phase::Aside(feed)
+                }
+                None => self.put_aside(),
+            },
+            Phase::Probing if self.partitions.most_aside().is_some() => {
+                self.partitions.put_no_more_aside();
+                Phase::Early(0, Feed::default())
+            }
             Phase::Probing => self.end_probing(None)?,
             Phase::Reading(mut feed) => match feed.next(last, budget, handle)? {
                 Some(input) => {
@@ -787,7 +793,11 @@ where
 
     /// Whether it has something to do before it takes more input.
     fn is_between(&self) -> bool {
-        self.input.is_some() || matches!(self.phase, Phase::Finishing(..) | Phase::Early(..))
+        self.input.is_some()
+            || matches!(
+                self.phase,
+                Phase::Finishing(..) | Phase::Early(..) | Phase::Aside(_)
+            )
     }
 
     /// Goes on until it wants input, or there is no room, or for a few steps.
@@ -806,32 +816,6 @@ where
         }
         self.budget.set_revocable(self.budget.held(), 1);
         Ok(())
-    }
-}
-
-impl Feed {
-    /// Takes back the buffer of a piece that is done.
-    fn take_back(&mut self, piece: Input) {
-        if let Input::Block(buffer, _) = piece {
-            self.buffer = Some(buffer);
-        }
-    }
-
-    /// Adds blocks behind those that it has left.
-    fn add(&mut self, blocks: Vec<BlockRef>, handle: &mut SpillHandle) {
-        let mut left: Vec<BlockRef> = Vec::new();
-        if let Some((reader, _)) = &self.reader {
-            left.extend_from_slice(reader.rest());
-        }
-        left.extend(blocks);
-        let buffer = self.buffer.take();
-        *self = Feed {
-            buffer: buffer.filter(|buffer| {
-                let largest = left.iter().map(BlockRef::raw_bytes).max();
-                largest.is_none_or(|largest| buffer.bytes().len() >= largest)
-            }),
-            ..Feed::of_blocks(left, false, handle)
-        };
     }
 }
 
@@ -906,6 +890,15 @@ where
         if matches!(self.phase, Phase::Building) {
             self.position += batch.len() as u64;
             return self.append(Role::Probe, &Input::Batch(batch), down);
+        }
+        if self.partitions.puts_aside() {
+            self.hashes.clear();
+            self.hashes.resize(batch.len(), 0);
+            self.hash_probe(batch.bytes());
+            self.partitions.targets(&self.hashes, &mut self.targets);
+            self.waiting = Some((batch, 0));
+            self.phase = self.put_aside();
+            return self.go_on(down);
         }
         self.input = Some(Input::Batch(batch));
         self.go_on(down)

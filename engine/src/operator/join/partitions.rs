@@ -26,6 +26,16 @@ use forebay_memory::{Budget, Error, Result, Segment, SegmentSource, SpillHandle}
 /// A target that no row goes to.
 pub(super) const NOWHERE: u16 = u16::MAX;
 
+/// Segments of tables from which on probe rows are put aside: below it, 4 MiB, they are in a cache anyway. Tests, of small data, put
+/// rows aside, too.
+const LEAST_TABLES: usize = if cfg!(debug_assertions) { 2 } else { 128 };
+
+/// The largest probe rows that are: copying larger ones costs more than waiting for their entries.
+const LARGEST_ASIDE: usize = 64;
+
+/// Free segments for each partition that it takes: with fewer its table leaves the cache again before it has served.
+const LEAST_ASIDE: usize = if cfg!(debug_assertions) { 1 } else { 3 };
+
 /// The two sides of a join while a table is made of one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -139,6 +149,8 @@ pub(super) struct Partitions {
     are_all_in_tables: bool,
     /// The partition whose table is being walked: it stays.
     walked: Option<usize>,
+    /// Segments that probe rows may have which are put aside.
+    aside_limit: usize,
 }
 
 impl Partitions {
@@ -168,6 +180,7 @@ impl Partitions {
             are_built: false,
             are_all_in_tables: false,
             walked: None,
+            aside_limit: 0,
         }
     }
 
@@ -487,6 +500,72 @@ impl Partitions {
         self.are_built = true;
         let mut list = self.list.iter();
         self.are_all_in_tables = list.all(|here| !here.is_spilled && here.build.large.is_empty());
+    }
+
+    /// Whether probe rows are to be put aside by partition before they look for matches: where all tables are in memory and
+    /// much larger than a cache, and there is memory for it.
+    pub(super) fn set_aside_limit(&mut self, share: usize) {
+        let tables = self.list.iter().filter_map(|here| here.table.as_ref());
+        let segments: usize = tables.map(JoinTable::segments).sum();
+        let free = share.saturating_sub(self.budget.held());
+        let shape = self.shape(Role::Probe);
+        let is_gain = self.are_all_in_tables
+            && (1..=LARGEST_ASIDE).contains(&shape.stride())
+            && !shape.is_hashed()
+            && segments >= LEAST_TABLES
+            && free >= LEAST_ASIDE * self.list.len();
+        self.aside_limit = if is_gain { free } else { 0 };
+    }
+
+    /// Whether probe rows are put aside.
+    pub(super) fn puts_aside(&self) -> bool {
+        self.aside_limit > 0
+    }
+
+    /// From now on rows look for matches at once.
+    pub(super) fn put_no_more_aside(&mut self) {
+        self.aside_limit = 0;
+    }
+
+    /// Puts probe rows aside, from a row on; answers the row for which there was no memory, or how many rows there are.
+    pub(super) fn put_aside(&mut self, rows: &[u8], targets: &[u16], from: usize) -> usize {
+        let stride = self.shape(Role::Probe).stride();
+        let mut row = from;
+        loop {
+            let writers = &mut self.writers[Role::Probe as usize];
+            row += scatter_rows(&rows[row * stride..], stride, &targets[row..], writers);
+            if row == targets.len() || self.aside() >= self.aside_limit {
+                return row;
+            }
+            let Some(segment) = self.budget.try_take() else {
+                return row;
+            };
+            let partition = targets[row] as usize;
+            self.keep_buffer(Role::Probe, partition);
+            self.writers[Role::Probe as usize][partition].put(segment);
+        }
+    }
+
+    /// Bytes of a row of the probe side, 0 where they vary.
+    pub(super) fn probe_stride(&self) -> usize {
+        self.shape(Role::Probe).stride()
+    }
+
+    /// Segments of rows that are aside.
+    fn aside(&self) -> usize {
+        let writers = self.writers[Role::Probe as usize].iter();
+        let in_use = writers.filter(|writer| !writer.is_vacant()).count();
+        in_use + self.list.iter().map(|here| here.probe.kept.len()).sum::<usize>()
+    }
+
+    /// The partition that has most rows aside, if there are any.
+    pub(super) fn most_aside(&self) -> Option<usize> {
+        let writers = &self.writers[Role::Probe as usize];
+        let bytes = |partition: usize| self.list[partition].probe.bytes + writers[partition].written();
+        let most = (0..self.list.len())
+            .filter(|partition| !self.is_spilled(*partition))
+            .max_by_key(|partition| bytes(*partition));
+        most.filter(|partition| bytes(*partition) > 0)
     }
 
     /// Whether the build side of a partition has left memory.

@@ -9,8 +9,13 @@
 //! the entries of the slots that may have a match; walk those. So no row waits alone for memory. Rows whose
 //! partition has left memory go to its log. Where the output is full, the walk stops with its position.
 //!
+//! Where rows of both sides have one size and their keys are integers, candidates are `Found` instead, and, where each pair of equal
+//! keys is all that is wanted, `Match`: made without a branch that depends on how many entries a slot has. Rows that were put
+//! aside by partition meet a table that was read ahead as a whole.
+//!
 //! # Cost
-//! About 20 ns a row with tables in memory and not in cache, on one thread.
+//! 10 M rows of 16 bytes in tables, two threads, for each row of 16 bytes and thread: about 25 ns where rows were put aside, 45 where
+//! they were not.
 
 use super::functions::{Pairing, Pairs};
 use super::partitions::{Partitions, Role};
@@ -122,6 +127,23 @@ enum Destination {
     Alone,
 }
 
+/// A probe row that may have matches, in the table of a partition: from a position to another.
+#[derive(Clone, Copy, Default)]
+struct Found {
+    offset: u32,
+    partition: u32,
+    start: u64,
+    end: u64,
+}
+
+/// A probe row and an entry of the same key.
+#[derive(Clone, Copy, Default)]
+struct Match {
+    offset: u32,
+    partition: u32,
+    position: u64,
+}
+
 /// Where a walk through the entries of a candidate stands.
 #[derive(Default)]
 struct Walk {
@@ -137,8 +159,14 @@ pub(super) struct Prober {
     hashes: Vec<u64>,
     rows: Vec<(u32, u32)>,
     candidates: Vec<Candidate>,
+    /// Instead of these, where rows have one size and integer keys, all in tables.
+    found: Vec<Found>,
+    /// Instead of these, where all that is wanted are pairs of equal keys.
+    matches: Vec<Match>,
     /// The candidate to go on with.
     next: usize,
+    /// The partition of all rows of the input, where that is known.
+    only: Option<usize>,
     walk: Walk,
     /// Where the next chunk begins in the input.
     offset: usize,
@@ -170,6 +198,13 @@ pub(super) fn hash_input<R: Record, K: KeyFields<R>>(
 ) -> usize {
     hashes.clear();
     rows.clear();
+    if R::STRIDE > 0 && shape.is_none_or(|shape| shape.stride() == R::STRIDE) {
+        let count = (bytes.len() / R::STRIDE).min(most);
+        rows.extend((0..count).map(|row| ((row * R::STRIDE) as u32, R::STRIDE as u32)));
+        hashes.resize(count, 0);
+        hash_rows::<R, K>(key, &bytes[..count * R::STRIDE], hashes, scratch);
+        return count * R::STRIDE;
+    }
     let mut offset = 0;
     while offset < bytes.len() && rows.len() < most {
         let rest = &bytes[offset..];
@@ -224,6 +259,16 @@ where
 }
 
 impl Prober {
+    /// The next input begins at an offset.
+    pub(super) fn begin_at(&mut self, offset: usize) {
+        self.offset = offset;
+    }
+
+    /// Rows that follow are all of one partition, or of any.
+    pub(super) fn expect(&mut self, partition: Option<usize>) {
+        self.only = partition;
+    }
+
     /// Goes on with the rows of an input; true where all are done, false where there was no room for more.
     pub(super) fn run<B, P, KB, KP, X>(
         &mut self,
@@ -244,6 +289,19 @@ impl Prober {
     {
         let (bytes, shape) = (input.bytes(), input.shape(shapes[1]));
         around.partitions.set_walked(None);
+        let is_simple = B::STRIDE > 0
+            && P::STRIDE > 0
+            && !KP::NULLABLE
+            && !rules.marks_build
+            && keys.0.as_u64_column().is_some()
+            && keys.1.as_u64_column().is_some();
+        let pairs_alone = match (keys.0.as_u64_column(), keys.1.as_u64_column()) {
+            (Some(of_build), Some(of_probe)) if of_build.width == 8 && of_probe.width == 8 => {
+                let are_all = rules.pairs == Pairs::All && !rules.keeps_probe && X::IS_TRUE;
+                are_all.then_some([of_build.offset, of_probe.offset])
+            }
+            _ => None,
+        };
         loop {
             while self.next < self.candidates.len() {
                 self.candidate::<B, P, KB, KP, X>(bytes, keys, shapes[0], rules, pairing, &mut around)?;
@@ -256,11 +314,46 @@ impl Prober {
                     }
                 }
             }
+            while self.next < self.found.len() {
+                self.walk_found::<B, P, KB, KP, X>(bytes, keys, rules, pairing, &mut around)?;
+                if let Some(ready) = self.ready.take() {
+                    around.down.send(ready)?;
+                    if !around.down.has_room() {
+                        let walked = self.walk.has_begun.then(|| self.found[self.next].partition);
+                        around
+                            .partitions
+                            .set_walked(walked.map(|partition| partition as usize));
+                        return Ok(false);
+                    }
+                }
+            }
+            while self.next < self.matches.len() {
+                self.send_matches::<B, P, X>(bytes, pairing, &mut around)?;
+                if let Some(ready) = self.ready.take() {
+                    around.down.send(ready)?;
+                    if !around.down.has_room() {
+                        around.partitions.set_walked(self.walked());
+                        return Ok(false);
+                    }
+                }
+            }
             if self.offset == bytes.len() {
                 self.offset = 0;
                 return Ok(true);
             }
-            self.chunk::<P, KP>(&bytes[self.offset..], keys.1, shape, rules, around.partitions);
+            self.candidates.clear();
+            self.found.clear();
+            self.matches.clear();
+            self.next = 0;
+            let rest = &bytes[self.offset..];
+            if is_simple && around.partitions.are_all_in_tables() {
+                self.look::<P, KP>(rest, keys.1, rules, around.partitions);
+                if let Some(columns) = pairs_alone {
+                    self.compare(bytes, columns, around.partitions);
+                }
+            } else {
+                self.chunk::<P, KP>(rest, keys.1, shape, rules, around.partitions);
+            }
         }
     }
 
@@ -275,19 +368,10 @@ impl Prober {
     ) {
         let (hashes, rows) = (&mut self.hashes, &mut self.rows);
         let used = hash_input::<P, K>(key, bytes, shape, CHUNK, hashes, rows, &mut self.scratch[0]);
-        self.candidates.clear();
-        self.next = 0;
         for hash in &*hashes {
             if let Some(table) = partitions.table(partitions.of(*hash)) {
                 table.prefetch(*hash);
             }
-        }
-        let looks = !K::NULLABLE && !rules.keeps_probe && partitions.are_all_in_tables();
-        if looks {
-            self.look(partitions);
-            self.position += self.rows.len() as u64;
-            self.offset += used;
-            return;
         }
         for (hash, (offset, _)) in hashes.iter().zip(&*rows) {
             let partition = partitions.of(*hash);
@@ -323,40 +407,215 @@ impl Prober {
         self.offset += used;
     }
 
-    /// Looks up the rows of a chunk where there are tables alone and what has no match is dropped: without a branch that
-    /// depends on whether a row has one, which half of the time would be guessed wrongly.
-    fn look(&mut self, partitions: &Partitions) {
-        let nothing = Candidate {
-            offset: 0,
-            partition: 0,
-            hash: 0,
-            to: Destination::Entries(0, 0),
-        };
-        self.candidates.resize(self.hashes.len(), nothing);
+    /// Looks up the next rows where they have one size and integer keys and all tables are in memory: without a branch that depends
+    /// on whether a row has a match, which half of the time would be guessed wrongly.
+    fn look<P: Record, K: KeyFields<P>>(
+        &mut self,
+        bytes: &[u8],
+        key: K,
+        rules: Rules,
+        partitions: &Partitions,
+    ) {
+        let count = (bytes.len() / P::STRIDE).min(CHUNK);
+        self.hashes.resize(count, 0);
+        let used = count * P::STRIDE;
+        hash_rows::<P, K>(key, &bytes[..used], &mut self.hashes, &mut self.scratch[0]);
+        self.found.resize(count, Found::default());
         let mut found = 0;
-        for (hash, (offset, _)) in self.hashes.iter().zip(&self.rows) {
-            let partition = partitions.of(*hash);
-            let Some(table) = partitions.table(partition) else {
-                // It has no rows.
-                continue;
+        let mut add = |row: usize, partition: usize, (start, end, may_match): (u64, u64, bool)| {
+            self.found[found] = Found {
+                offset: (self.offset + row * P::STRIDE) as u32,
+                partition: partition as u32,
+                start: if may_match { start } else { end },
+                end,
             };
-            let (start, end, may_match) = table.look(*hash);
-            self.candidates[found] = Candidate {
-                offset: self.offset as u32 + offset,
-                partition: partition as u16,
-                hash: *hash,
-                to: Destination::Entries(start, end),
-            };
-            found += usize::from(may_match);
-        }
-        self.candidates.truncate(found);
-        for candidate in &self.candidates {
-            if let (Destination::Entries(start, _), Some(table)) =
-                (candidate.to, partitions.table(usize::from(candidate.partition)))
-            {
-                table.prefetch_entry(start);
+            found += usize::from(may_match | rules.keeps_probe);
+        };
+        if let Some(partition) = self.only {
+            // It was read ahead as a whole.
+            let table = partitions.table(partition);
+            for (row, hash) in self.hashes.iter().enumerate() {
+                add(
+                    row,
+                    partition,
+                    table.map_or((0, 0, false), |table| table.look(*hash)),
+                );
+            }
+        } else {
+            for hash in &self.hashes {
+                if let Some(table) = partitions.table(partitions.of(*hash)) {
+                    table.prefetch(*hash);
+                }
+            }
+            for (row, hash) in self.hashes.iter().enumerate() {
+                let partition = partitions.of(*hash);
+                match partitions.table(partition) {
+                    Some(table) => add(row, partition, table.look(*hash)),
+                    None => add(row, partition, (0, 0, false)),
+                }
             }
         }
+        self.found.truncate(found);
+        if self.only.is_none() {
+            for found in &self.found {
+                if let Some(table) = partitions.table(found.partition as usize) {
+                    table.prefetch_entry(found.start);
+                }
+            }
+        }
+        self.position += count as u64;
+        self.offset += used;
+    }
+
+    /// Turns rows that were found into matches: of keys of eight bytes at an offset of either side's rows.
+    fn compare(&mut self, bytes: &[u8], [of_build, of_probe]: [usize; 2], partitions: &Partitions) {
+        let matches = &mut self.matches;
+        for found in self.found.drain(..) {
+            let Some(table) = partitions.table(found.partition as usize) else {
+                continue;
+            };
+            let row = &bytes[found.offset as usize + of_probe..];
+            let key = u64::from_le_bytes(*row.first_chunk().expect("the row has a key"));
+            table.with_key(found.start, found.end, of_build, key, |position| {
+                matches.push(Match {
+                    offset: found.offset,
+                    partition: found.partition,
+                    position,
+                });
+            });
+        }
+    }
+
+    /// The partition of the row of which some matches were sent, and not all.
+    fn walked(&self) -> Option<usize> {
+        let (last, next) = (
+            self.matches.get(self.next.checked_sub(1)?)?,
+            self.matches.get(self.next)?,
+        );
+        (last.offset == next.offset).then_some(next.partition as usize)
+    }
+
+    /// Sends matches, until all were or a batch is full.
+    fn send_matches<B, P, X>(
+        &mut self,
+        bytes: &[u8],
+        pairing: &mut X,
+        around: &mut Around<'_, '_, X::Out>,
+    ) -> Result<()>
+    where
+        B: Record,
+        P: Record,
+        X: Pairing<B, P>,
+        X::Out: Record,
+    {
+        let [build_aligned, probe_aligned] = &mut self.aligned;
+        let (partitions, writer) = (&mut *around.partitions, &mut *around.writer);
+        let are_all_in_tables = partitions.are_all_in_tables();
+        while let Some(found) = self.matches.get(self.next) {
+            let row = &bytes[found.offset as usize..][..P::STRIDE];
+            let partition = found.partition as usize;
+            let Some(table) = partitions
+                .table(partition)
+                .filter(|_| are_all_in_tables || !partitions.is_spilled(partition))
+            else {
+                // It has left memory after the rows were looked up.
+                partitions.append(Role::Probe, partition, row, 0, around.handle)?;
+                let rest = &self.matches[self.next..];
+                self.next += rest.iter().take_while(|next| next.offset == found.offset).count();
+                continue;
+            };
+            let build = B::read_row(build_aligned.of::<B>(&table.entry(found.position)[..B::STRIDE]));
+            let probe = P::read_row(probe_aligned.of::<P>(row));
+            self.next += 1;
+            self.ready = pairing.pair(build, probe, writer);
+            if self.ready.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks the entries of rows that were found, until these are done or a batch is full.
+    fn walk_found<B, P, KB, KP, X>(
+        &mut self,
+        bytes: &[u8],
+        keys: (KB, KP),
+        rules: Rules,
+        pairing: &mut X,
+        around: &mut Around<'_, '_, X::Out>,
+    ) -> Result<()>
+    where
+        B: Record,
+        P: Record,
+        KB: KeyFields<B>,
+        KP: KeyFields<P, Key = KB::Key>,
+        X: Pairing<B, P>,
+        X::Out: Record,
+    {
+        let (Some(of_build), Some(of_probe)) = (keys.0.as_u64_column(), keys.1.as_u64_column()) else {
+            unreachable!("keys are integers where rows are found");
+        };
+        let [build_aligned, probe_aligned] = &mut self.aligned;
+        let (partitions, writer) = (&mut *around.partitions, &mut *around.writer);
+        let are_all_in_tables = partitions.are_all_in_tables();
+        while let Some(found) = self.found.get(self.next) {
+            let row = &bytes[found.offset as usize..][..P::STRIDE];
+            let partition = found.partition as usize;
+            // It may have left memory after the rows were looked up.
+            if !are_all_in_tables && partitions.is_spilled(partition) {
+                self.next += 1;
+                partitions.append(Role::Probe, partition, row, 0, around.handle)?;
+                continue;
+            }
+            let key = of_probe.read(row);
+            let probe = P::read_row(probe_aligned.of::<P>(row));
+            let mut walk = std::mem::take(&mut self.walk);
+            if !walk.has_begun {
+                walk.position = found.start;
+            }
+            while walk.position != found.end {
+                let table = partitions.table(partition);
+                let table = table.expect("a walk is in a table");
+                let position = table.settle(walk.position);
+                let (piece, after) = table.piece(position, found.end);
+                walk.position = after;
+                for (number, entry) in piece.chunks_exact(B::STRIDE).enumerate() {
+                    if of_build.read(entry) != key {
+                        continue;
+                    }
+                    let build = B::read_row(build_aligned.of::<B>(entry));
+                    if !X::IS_TRUE && !pairing.test(B::shorten(build), P::shorten(probe)) {
+                        continue;
+                    }
+                    walk.has_matched = true;
+                    let (sends, is_enough) = rules.on_match(false, X::IS_TRUE);
+                    if sends {
+                        self.ready = pairing.pair(build, P::shorten(probe), writer);
+                    }
+                    if is_enough {
+                        walk.position = found.end;
+                    } else if self.ready.is_some() {
+                        walk.position = position + number as u64 + 1;
+                    }
+                    if is_enough || self.ready.is_some() {
+                        break;
+                    }
+                }
+                if self.ready.is_some() {
+                    walk.has_begun = true;
+                    self.walk = walk;
+                    return Ok(());
+                }
+            }
+            self.next += 1;
+            if !walk.has_matched && rules.keeps_probe {
+                self.ready = pairing.probe(probe, writer);
+                if self.ready.is_some() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Goes on with a candidate until it is done or a batch is full.
