@@ -212,7 +212,9 @@ fn quick(arguments: &RunArguments) -> Vec<Row> {
         options.output = None;
         (options.managed, options.records) = (size(64 * MIB), Some(2_000_000));
     });
-    suite.add("tpch-q1", |options| options.scale = Some(0.1));
+    for query in ["tpch-q1", "tpch-q3"] {
+        suite.add(query, |options| options.scale = Some(0.1));
+    }
     suite.rows
 }
 
@@ -298,7 +300,7 @@ mod tests {
             );
         }
         for workload in WORKLOADS {
-            // Of the queries one is enough.
+            // Of the queries a few are enough.
             let is_there = |row: &Row| match tpch::is_query(workload.name) {
                 true => tpch::is_query(&row.setting.workload),
                 false => row.setting.workload == workload.name,

@@ -142,7 +142,7 @@ impl Environment {
         };
         let parallelism = self.inner.parallelism.get();
         let layout = Layout::of(graph, parallelism);
-        let widest = layout.parallelism.into_iter().max().unwrap_or(1);
+        let widest = layout.parallelism.iter().copied().max().unwrap_or(1);
         let max_parallelism = plan.job.max_parallelism;
         if widest > max_parallelism as usize {
             return Err(Error::config(format!(
@@ -152,6 +152,7 @@ impl Environment {
         }
         graph.check_uids(name)?;
         graph.check_ends(name)?;
+        layout.check(graph, name)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(JobOptions {
             name: name.to_string(),

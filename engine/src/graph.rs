@@ -140,6 +140,8 @@ pub(crate) struct Node {
     pub(crate) maximum_segments: usize,
     /// Whether it takes the rows of all inputs as they come, and sends nothing before all have ended.
     pub(crate) takes_all: bool,
+    /// Whether it needs as many subtasks as the node that it gets rows from.
+    pub(crate) is_bound: bool,
     /// Where its rows are, and in which order.
     pub(crate) rows: Rows,
     /// The order of its rows within each subtask.
@@ -178,6 +180,7 @@ impl Node {
             minimum_parts: Vec::new(),
             maximum_segments: 0,
             takes_all: false,
+            is_bound: false,
             rows: Rows::New,
             order: Vec::new(),
             wants: Vec::new(),

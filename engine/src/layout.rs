@@ -19,6 +19,7 @@ use crate::graph::{Edge, Graph, IfSorted, Rows};
 use crate::operator::{SORT, SORT_WITHIN, TOP};
 use crate::plan::{ExchangeKind, JobPlan, PlanEdge, PlanNode};
 use crate::record::{KeyIdentity, OrderPart};
+use forebay_memory::{Error, Result};
 
 /// Where rows are.
 #[derive(Clone, PartialEq, Eq)]
@@ -122,6 +123,27 @@ impl Layout {
         }
         layout.chained = layout.chained_to(graph);
         layout
+    }
+
+    /// Checks that nodes which need as many subtasks as those before them have them.
+    ///
+    /// # Errors
+    /// `Config`, naming both.
+    pub(crate) fn check(&self, graph: &Graph, job: &str) -> Result<()> {
+        for (id, node) in graph.nodes.iter().enumerate().filter(|(_, node)| node.is_bound) {
+            for edge in &node.inputs {
+                let (before, own) = (self.parallelism[edge.from], self.parallelism[id]);
+                if before != own {
+                    let names = graph.names();
+                    return Err(Error::config(format!(
+                        "job \"{job}\": \"{}\" has {own} subtasks and \"{}\", whose order it keeps, {before}: between them it would be \
+                         lost; give both the same parallelism",
+                        names[id], names[edge.from]
+                    )));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What a node is because of the order of its inputs.

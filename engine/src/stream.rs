@@ -382,13 +382,14 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         {
             sink.take_ranks(&ranks);
         }
-        let is_blocking = sink.is_blocking();
+        let (is_blocking, is_bound) = (sink.is_blocking(), sink.needs_ranks());
         let factory = Factory::Operator(Box::new(move |context| {
             Ok(Box::new(SinkOperator::new(sink.writer(context.subtask)?)))
         }));
         let node = environment.add(Node {
             name: Some(name.into()),
             is_blocking,
+            is_bound,
             inputs,
             ..Node::new("sink", factory)
         });

@@ -6,7 +6,7 @@ use files_support::{Between, Random, Scratch, environment, read};
 use forebay::operator::FirstRanks;
 use forebay::record::Record;
 use forebay::sink::{BinarySink, FileSink, Sink, SinkWriter};
-use forebay::source::{Subtask, binary, generate};
+use forebay::source::{Subtask, binary, from_items, generate};
 use forebay::{Error, ErrorKind};
 use std::fs;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -352,4 +352,30 @@ fn a_sink_of_another_parallelism_than_the_sort_is_refused() {
             .contains("written by 1 subtasks, but the stream was sorted by 2"),
         "{error}"
     );
+}
+
+#[test]
+fn a_job_whose_sink_has_another_parallelism_than_the_sort_is_refused_when_it_is_planned() {
+    for (sort, sink, is_refused) in [(2, 1, true), (2, 3, true), (1, 2, true), (2, 2, false)] {
+        let scratch = Scratch::new("binary-planned");
+        let environment = environment(2);
+        environment
+            .source("records", from_items(numbered(0..1000)))
+            .rebalance()
+            .sort_by(Keyed::key)
+            .parallelism(sort)
+            .name("by key")
+            .sink("file", BinarySink::<Keyed>::file(scratch.path("one")))
+            .parallelism(sink);
+        let planned = environment.plan("sorted").map(|_| ());
+        assert_eq!(planned.is_err(), is_refused, "{sort} and {sink}: {planned:?}");
+        if let Err(error) = planned {
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let message = error.to_string();
+            assert!(
+                message.contains("\"by key\"") && message.contains("give both the same parallelism"),
+                "{message}"
+            );
+        }
+    }
 }

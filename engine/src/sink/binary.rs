@@ -115,6 +115,10 @@ impl<R: PlainRecord> Sink for BinarySink<R> {
         self.ranks = Some(ranks.clone());
     }
 
+    fn needs_ranks(&self) -> bool {
+        self.ranks.is_some() && self.place.is_file()
+    }
+
     fn writer(&self, subtask: Subtask) -> Result<BinarySinkWriter<R>> {
         let target = self.place.open(
             subtask,

@@ -49,6 +49,12 @@ pub trait Sink: Send + 'static {
         let _ = ranks;
     }
 
+    /// Whether it writes those records at the places that ranks say: it needs as many subtasks as the sort then, and a job where it has
+    /// others is refused when it is planned.
+    fn needs_ranks(&self) -> bool {
+        false
+    }
+
     /// Whether its writers block, on a device or a service: they then run on helper threads.
     fn is_blocking(&self) -> bool {
         false

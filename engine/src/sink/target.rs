@@ -49,6 +49,11 @@ impl Place {
         }
     }
 
+    /// Whether it is one file.
+    pub(super) fn is_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Makes the directory or the file ready; the first call does it. One file at parallelism above 1 is for those who know where
     /// each subtask's records belong: `order` says what is to be done where that `is_known` is false.
     pub(super) fn open(&self, subtask: Subtask, is_known: bool, order: &str) -> Result<Target> {

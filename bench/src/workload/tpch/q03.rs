@@ -2,7 +2,7 @@
 //! revenue.
 
 use super::tables::{TableFile, TableWriter};
-use super::{Query, Value, day, first_rows};
+use super::{Query, Value, day};
 use crate::data::tpch::{TablePart, TpchData, date};
 use forebay::aggregate::{min, sum};
 use forebay::record::{Date, Decimal, Record, itself};
@@ -111,7 +111,7 @@ impl Query for Q3 {
             .on(Order::customer, itself())
             .strategy(JoinStrategy::Broadcast)
             .semi();
-        let sorted = environment
+        environment
             .source("lineitem", tables.table::<Line>(2))
             .filter(|line: LineView<'_>| line.shipped > DAY)
             .join(orders)
@@ -123,7 +123,7 @@ impl Query for Q3 {
                 ship_priority: order.ship_priority,
             })
             // An order has one date and one priority.
-            .group_by(Sale::order)
+            .still_keyed_by(Sale::order)
             .aggregate_final((sum(Sale::revenue), min(Sale::date), min(Sale::ship_priority)))
             .map(|(order, (revenue, date, ship_priority))| Unshipped {
                 order,
@@ -131,8 +131,10 @@ impl Query for Q3 {
                 date,
                 ship_priority,
             })
-            .sort_by((Unshipped::revenue.descending(), Unshipped::date, Unshipped::order));
-        first_rows(sorted, MOST)
+            .top(
+                MOST as u64,
+                (Unshipped::revenue.descending(), Unshipped::date, Unshipped::order),
+            )
     }
 
     fn plain(data: &TpchData) -> Vec<Unshipped> {

@@ -1,7 +1,10 @@
 //! Query 5, local supplier volume: a year's revenue, by nation of a region, of line items whose customer and supplier are
 //! both of that nation.
 
-use super::nations::{Nation, Region, RegionView, write_nations, write_regions};
+use super::shared::{
+    Nation, Order, OrderView, Party, Region, RegionView, write_customers, write_nations, write_orders,
+    write_regions, write_suppliers,
+};
 use super::tables::{TableFile, TableWriter};
 use super::{Query, Value, day};
 use crate::data::tpch::{TablePart, TpchData, date};
@@ -17,21 +20,6 @@ pub struct Q5;
 const REGION: &str = "ASIA";
 const FIRST_ORDERED: Date = day(1994, 1, 1);
 const ORDERED_BEFORE: Date = day(1995, 1, 1);
-
-/// What is read of a customer or a supplier.
-#[derive(Record)]
-pub struct Party {
-    key: u32,
-    nation: u32,
-}
-
-/// What is read of an order.
-#[derive(Record)]
-pub struct Order {
-    key: u64,
-    customer: u32,
-    date: Date,
-}
 
 /// What is read of a line item; the price in cents, the discount in hundredths.
 #[derive(Record)]
@@ -73,31 +61,9 @@ impl Query for Q5 {
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()> {
         write_regions(data, tables)?;
         write_nations(data, tables)?;
-        tables.table::<Party>(|part, rows| {
-            for supplier in data.suppliers(part) {
-                rows.push(PartyView {
-                    key: supplier.s_suppkey as u32,
-                    nation: supplier.s_nationkey as u32,
-                });
-            }
-        })?;
-        tables.table::<Party>(|part, rows| {
-            for customer in data.customers(part) {
-                rows.push(PartyView {
-                    key: customer.c_custkey as u32,
-                    nation: customer.c_nationkey as u32,
-                });
-            }
-        })?;
-        tables.table::<Order>(|part, rows| {
-            for order in data.orders(part) {
-                rows.push(OrderView {
-                    key: order.o_orderkey as u64,
-                    customer: order.o_custkey as u32,
-                    date: date(order.o_orderdate),
-                });
-            }
-        })?;
+        write_suppliers(data, tables)?;
+        write_customers(data, tables)?;
+        write_orders(data, tables)?;
         tables.table::<Line>(|part, rows| {
             for line in data.line_items(part) {
                 rows.push(LineView {

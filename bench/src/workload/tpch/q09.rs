@@ -1,6 +1,6 @@
 //! Query 9, product type profit: the profit on parts whose name has a word, by nation of the supplier and year of the order.
 
-use super::nations::{Nation, write_nations};
+use super::shared::{Nation, Party, write_nations, write_suppliers};
 use super::tables::{TableFile, TableWriter};
 use super::{Query, Value};
 use crate::data::tpch::{TablePart, TpchData, date};
@@ -20,13 +20,6 @@ const WORD: &str = "green";
 pub struct Part {
     key: u32,
     name: String,
-}
-
-/// What is read of a supplier.
-#[derive(Record)]
-pub struct Supplier {
-    key: u32,
-    nation: u32,
 }
 
 /// What is read of a part's supply; the cost in cents.
@@ -103,14 +96,7 @@ impl Query for Q9 {
                 });
             }
         })?;
-        tables.table::<Supplier>(|part, rows| {
-            for supplier in data.suppliers(part) {
-                rows.push(SupplierView {
-                    key: supplier.s_suppkey as u32,
-                    nation: supplier.s_nationkey as u32,
-                });
-            }
-        })?;
+        write_suppliers(data, tables)?;
         tables.table::<Supply>(|part, rows| {
             for supply in data.part_supplies(part) {
                 rows.push(SupplyView {
@@ -148,7 +134,7 @@ impl Query for Q9 {
             .source("part", tables.table::<Part>(1))
             .filter(|part: PartView<'_>| part.name.contains(WORD))
             .map(|part| part.key);
-        let suppliers = environment.source("supplier", tables.table::<Supplier>(2));
+        let suppliers = environment.source("supplier", tables.table::<Party>(2));
         let supplies = environment
             .source("partsupp", tables.table::<Supply>(3))
             .join(parts)
@@ -175,7 +161,7 @@ impl Query for Q9 {
                 year: order.date.calendar().0,
             })
             .join(suppliers)
-            .on(Dated::supplier, Supplier::key)
+            .on(Dated::supplier, Party::key)
             .strategy(JoinStrategy::Broadcast)
             .inner(|sale, supplier| Gain {
                 profit: sale.profit,

@@ -1,8 +1,8 @@
 //! Query 10, returned items: the twenty customers whose returned orders of a quarter cost most.
 
-use super::nations::{Nation, write_nations};
+use super::shared::{Nation, Order, OrderView, write_nations, write_orders};
 use super::tables::{TableFile, TableWriter};
-use super::{Query, Value, day, first_rows};
+use super::{Query, Value, day};
 use crate::data::tpch::{Comments, TablePart, TpchData, date};
 use forebay::aggregate::sum;
 use forebay::record::{Date, Decimal, Record, first, second};
@@ -28,14 +28,6 @@ pub struct Customer {
     address: String,
     phone: String,
     comment: String,
-}
-
-/// What is read of an order.
-#[derive(Record)]
-pub struct Order {
-    key: u64,
-    customer: u32,
-    date: Date,
 }
 
 /// What is read of a line item; the price in cents, the discount in hundredths.
@@ -88,15 +80,7 @@ impl Query for Q10 {
                 });
             }
         })?;
-        tables.table::<Order>(|part, rows| {
-            for order in data.orders(part) {
-                rows.push(OrderView {
-                    key: order.o_orderkey as u64,
-                    customer: order.o_custkey as u32,
-                    date: date(order.o_orderdate),
-                });
-            }
-        })?;
+        write_orders(data, tables)?;
         tables.table::<Line>(|part, rows| {
             for line in data.line_items(part) {
                 rows.push(LineView {
@@ -115,7 +99,7 @@ impl Query for Q10 {
         let orders = environment
             .source("orders", tables.table::<Order>(2))
             .filter(|order: OrderView<'_>| order.date >= FIRST_ORDERED && order.date < ORDERED_BEFORE);
-        let sorted = environment
+        environment
             .source("lineitem", tables.table::<Line>(3))
             .filter(|line: LineView<'_>| line.return_flag == RETURNED)
             .join(orders)
@@ -130,8 +114,7 @@ impl Query for Q10 {
             .group_by(first::<Lost>())
             .aggregate_final(sum(second::<Lost>()))
             // What is said of a customer depends on its key alone: of twenty only it need be looked up.
-            .sort_by((second::<Lost>().descending(), first::<Lost>()));
-        first_rows(sorted, MOST)
+            .top(MOST as u64, (second::<Lost>().descending(), first::<Lost>()))
             .join(customers)
             .on(first::<Lost>(), Customer::key)
             .strategy(JoinStrategy::Broadcast)

@@ -1,7 +1,7 @@
 //! Query 18, large volume customers: the hundred dearest orders of more than 300 pieces.
 
 use super::tables::{TableFile, TableWriter};
-use super::{Query, Value, first_rows};
+use super::{Query, Value};
 use crate::data::tpch::{TablePart, TpchData, date};
 use forebay::aggregate::sum;
 use forebay::record::{Date, Decimal, Record, first};
@@ -91,7 +91,7 @@ impl Query for Q18 {
     fn job(environment: &Environment, tables: &TableFile) -> Stream<Large> {
         let customers = environment.source("customer", tables.table::<Customer>(0));
         let orders = environment.source("orders", tables.table::<Order>(1));
-        let sorted = environment
+        environment
             .source("lineitem", tables.table::<Line>(2))
             .group_by(Line::order)
             .aggregate_final(sum(Line::quantity))
@@ -116,8 +116,10 @@ impl Query for Q18 {
                 name: customer.name.into(),
                 ..Large::from_view(large)
             })
-            .sort_by((Large::total_price.descending(), Large::date, Large::order));
-        first_rows(sorted, MOST)
+            .top(
+                MOST as u64,
+                (Large::total_price.descending(), Large::date, Large::order),
+            )
     }
 
     fn plain(data: &TpchData) -> Vec<Large> {
