@@ -5,6 +5,7 @@ mod spill_support;
 use std::collections::HashMap;
 
 use forebay_memory::spill::*;
+use forebay_memory::{MemoryManager, SegmentSource};
 use spill_support::*;
 
 /// Random operations on one store with a few handles; ends with everything read back.
@@ -86,6 +87,80 @@ fn model(store: &SpillStore, seed: u64, steps: usize, largest: usize) {
     );
 }
 
+/// Blocks that were written one behind the other, fetched into segments of a budget by reads of random sizes; how many were not
+/// copied.
+fn fetched(store: &SpillStore, seed: u64) -> usize {
+    let mut random = Random(seed);
+    let segment_size = [4096, 32 << 10][random.below(2)];
+    let manager = MemoryManager::with_segments(40, 8, segment_size).unwrap();
+    let budget = manager.budget("reader", 40, 40).unwrap();
+    let mut handle = store.handle("runs").unwrap();
+    let blocks: Vec<(BlockRef, Vec<u8>)> = (0..300)
+        .map(|_| {
+            // Most of them of a segment or a little less, as runs have them.
+            let payload = match random.below(4) {
+                0 => random.payload(segment_size),
+                _ => vec![random.next() as u8; segment_size - 64 - random.below(600)],
+            };
+            (handle.write(&[&payload]).unwrap(), payload)
+        })
+        .collect();
+    let mut into = budget.try_take().unwrap();
+    let (mut at, mut in_place) = (0, 0);
+    while at < blocks.len() {
+        let context = format!("seed {seed}, block {at}");
+        let limit = (1 + random.below(20)) * segment_size;
+        let (count, bytes) = handle.neighbours(blocks[at..].iter().map(|block| block.0), limit);
+        if count == 0 {
+            let length = handle.read(&blocks[at].0, &mut into).expect(&context);
+            assert!(into[..length] == blocks[at].1[..], "{context}");
+            at += 1;
+            continue;
+        }
+        assert!(bytes <= limit, "{context}");
+        let mut memory: Vec<_> = (0..bytes.div_ceil(segment_size))
+            .map(|_| budget.try_take().expect("nothing else has them"))
+            .collect();
+        let had = memory.len();
+        let mut window = handle.fetch(&blocks[at].0, bytes, memory).expect(&context);
+        handle.start_fetches();
+        memory = Vec::new();
+        let stop = at + random.below(2 * count).min(count - 1);
+        for number in at..=stop {
+            let next = (number + 1 < at + count).then(|| &blocks[number + 1].0);
+            let (block, expected) = &blocks[number];
+            let place = handle
+                .take_fetched(&mut window, block, next, &mut into, &mut memory)
+                .expect(&context);
+            in_place += usize::from(place.start > 0);
+            assert!(into[place] == expected[..], "{context}, {number}: {block:?}");
+        }
+        if stop + 1 == at + count {
+            assert_eq!(memory.len(), had, "{context}");
+        }
+        drop((window, memory));
+        at = stop + 1;
+        if random.below(20) == 0 && at < blocks.len() {
+            // Dropped while it is on its way.
+            let segments: Vec<_> = std::iter::from_fn(|| budget.try_take()).take(16).collect();
+            if segments.len() == 16 && handle.neighbours([blocks[0].0].into_iter(), 1 << 20).0 == 1 {
+                drop(handle.fetch(&blocks[0].0, 4096, segments).expect(&context));
+            }
+            handle.flush().expect(&context);
+        }
+        for _ in 0..100 {
+            if budget.available() > 25 {
+                break;
+            }
+            // What was dropped comes back with a read that waits.
+            handle.read(&blocks[0].0, &mut into).expect(&context);
+        }
+    }
+    drop((handle, into));
+    assert_eq!(manager.outstanding(), 0, "seed {seed}");
+    in_place
+}
+
 fn on_disk(io: IoChoice) {
     let cases = [
         (1, Codec::None, 1 << 20, 2),
@@ -107,6 +182,7 @@ fn on_disk(io: IoChoice) {
         let store = SpillStore::open(&config).unwrap();
         model(&store, seed, 60, 1 << 20);
         model(&store, seed + 100, 200, 5000);
+        fetched(&store, seed);
         assert_eq!(
             store.free_workspace_bytes(),
             workspace_bytes,
@@ -132,6 +208,7 @@ fn io_uring_agrees_with_the_model() {
 
 #[test]
 fn the_simulated_disk_agrees_with_the_model() {
+    let mut in_place = 0;
     for codec in [Codec::Adaptive, Codec::None, Codec::Lz4] {
         for seed in 1..40 {
             let faults = SimulatedFaults {
@@ -149,6 +226,7 @@ fn the_simulated_disk_agrees_with_the_model() {
             };
             let store = SpillStore::on_simulated(&disk, &config).unwrap();
             model(&store, seed, 300, [600, 20_000, 100_000][seed as usize % 3]);
+            in_place += fetched(&store, seed);
             drop(store);
             let report = disk.report();
             assert_eq!(
@@ -158,4 +236,5 @@ fn the_simulated_disk_agrees_with_the_model() {
             );
         }
     }
+    assert!(in_place > 1000, "{in_place} of 35,100 blocks were not copied");
 }

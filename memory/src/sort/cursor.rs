@@ -5,11 +5,13 @@
 //! [`Cursor::advance`]; after the last, [`Cursor::is_over`].
 //!
 //! # Memory
-//! A spilled piece needs [`Piece::segments`]: one, or as many as its run's largest row has.
+//! A spilled piece needs [`Piece::segments`]: one, or as many as its run's largest row has. They change places with segments that were
+//! read ahead.
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::ahead::Disk;
 use super::items::Items;
 use super::kernel::Item;
 use super::order::{KeyScratch, RowOrder};
@@ -17,7 +19,6 @@ use super::rows::Scratch;
 use super::run::{MemoryRun, Piece, Run, SpilledRun};
 use crate::error::{Error, Result};
 use crate::segment::Segment;
-use crate::spill::{BlockReader, BlockRef, SpillHandle};
 
 /// How far ahead rows in memory are asked for.
 const PREFETCHED: usize = 8;
@@ -43,9 +44,10 @@ struct Spilled {
     run: Arc<SpilledRun>,
     /// Its blocks to be read.
     blocks: Range<usize>,
-    reader: BlockReader,
+    /// Its number among the inputs that are read ahead.
+    number: usize,
     segments: Vec<Segment>,
-    /// Bytes of the block in the first segment.
+    /// Where the block in the first segment ends.
     filled: usize,
     /// Where the current row is, and its size: in more segments than one where it is larger.
     at: usize,
@@ -55,16 +57,17 @@ struct Spilled {
 }
 
 impl<I: Items> Cursor<I> {
-    /// A cursor at the first row of a piece, which has one. `segments` are as many as it needs. Where nobody else reads the
-    /// run, its blocks are freed as they are read.
+    /// A cursor at the first row of a piece, which has one, and is input `number` of those that are read ahead where it is spilled.
+    /// `segments` are as many as it needs. Where nobody else reads the run, its blocks are freed as they are read.
     ///
     /// # Errors
     /// Those of the spill store.
     pub fn open(
         piece: &Piece<I>,
+        number: usize,
         segments: Vec<Segment>,
         is_own: bool,
-        handle: &mut SpillHandle,
+        disk: &mut Disk<'_>,
         order: &I::Order,
         keys: &mut KeyScratch,
     ) -> Result<Self> {
@@ -84,17 +87,11 @@ impl<I: Items> Cursor<I> {
                 }
             }
             Run::Spilled(run) => {
-                let first = run.block_of(piece.from);
-                let end = run.blocks.partition_point(|block| block.row < piece.to);
-                let references: Vec<BlockRef> = run.blocks[first..end]
-                    .iter()
-                    .map(|block| block.reference)
-                    .collect();
                 Cursor {
                     input: Input::Spilled(Spilled {
                         run: run.clone(),
-                        blocks: first..end,
-                        reader: handle.reader(references),
+                        blocks: run.blocks_of(piece.from, piece.to),
+                        number,
                         segments,
                         filled: 0,
                         at: 0,
@@ -109,7 +106,7 @@ impl<I: Items> Cursor<I> {
         if let Input::Spilled(spilled) = &mut cursor.input {
             let skipped = piece.from - spilled.run.blocks[spilled.blocks.start].row;
             for _ in 0..=skipped {
-                spilled.advance(handle, order)?;
+                spilled.advance(disk, order)?;
             }
         }
         cursor.look(order, keys);
@@ -144,7 +141,7 @@ impl<I: Items> Cursor<I> {
     #[inline]
     pub fn advance(
         &mut self,
-        handle: &mut SpillHandle,
+        disk: &mut Disk<'_>,
         order: &I::Order,
         keys: &mut KeyScratch,
     ) -> Result<()> {
@@ -159,7 +156,7 @@ impl<I: Items> Cursor<I> {
                     (*chunk, *place) = (*chunk + 1, 0);
                 }
             }
-            Input::Spilled(spilled) => spilled.advance(handle, order)?,
+            Input::Spilled(spilled) => spilled.advance(disk, order)?,
         }
         self.look(order, keys);
         Ok(())
@@ -211,15 +208,17 @@ impl Spilled {
     }
 
     #[inline]
-    fn advance(&mut self, handle: &mut SpillHandle, order: &impl RowOrder) -> Result<()> {
+    fn advance(&mut self, disk: &mut Disk<'_>, order: &impl RowOrder) -> Result<()> {
         self.at += self.size;
         if self.at >= self.filled {
-            self.filled = self.read(0, handle)?;
-            self.at = 0;
+            Range {
+                start: self.at,
+                end: self.filled,
+            } = self.read(0, disk)?;
         }
         let size = order.row_size(&self.segments[0][self.at..self.filled]);
         if size == 0 || self.at + size > self.filled {
-            return self.read_large(size, handle);
+            return self.read_large(size, disk);
         }
         self.size = size;
         Ok(())
@@ -227,33 +226,34 @@ impl Spilled {
 
     /// Reads the other blocks of a row that begins in the first segment.
     #[cold]
-    fn read_large(&mut self, size: usize, handle: &mut SpillHandle) -> Result<()> {
+    fn read_large(&mut self, size: usize, disk: &mut Disk<'_>) -> Result<()> {
         let mut read = self.filled;
         let mut segment = 1;
         let is_whole = |read: usize| read == size;
         while self.at == 0 && read < size && segment < self.segments.len() {
-            read += self.read(segment, handle)?;
+            let payload = self.read(segment, disk)?;
+            read += payload.len();
+            self.segments[segment].copy_within(payload, 0);
             segment += 1;
         }
         if self.at > 0 || !is_whole(read) {
             return Err(Error::corrupt(format!(
                 "a sorted run of operator \"{}\": a row of {size} B does not end where its blocks do ({read} B); the disk \
                  returned damaged data",
-                handle.owner()
+                disk.handle.owner()
             )));
         }
         self.size = size;
         Ok(())
     }
 
-    /// Reads the next block.
-    fn read(&mut self, segment: usize, handle: &mut SpillHandle) -> Result<usize> {
-        let length = self.reader.next(handle, &mut self.segments[segment])?;
-        let length = length.expect("a piece's rows are in its blocks");
+    /// Reads the next block to a segment; where in it.
+    fn read(&mut self, segment: usize, disk: &mut Disk<'_>) -> Result<Range<usize>> {
+        let block = self.blocks.next().expect("a piece's rows are in its blocks");
+        let payload = disk.read(self.number, block, &mut self.segments[segment])?;
         if self.frees {
-            handle.free(self.run.blocks[self.blocks.start].reference);
+            disk.handle.free(self.run.blocks[block].reference);
         }
-        self.blocks.start += 1;
-        Ok(length)
+        Ok(payload)
     }
 }

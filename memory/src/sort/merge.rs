@@ -9,6 +9,7 @@
 //! # Invariants
 //! I1. Rows come in the order of (key, number of the input, row): what splitters (`split`) rely on.
 
+use super::ahead::{Disk, ReadAhead};
 use super::cursor::Cursor;
 use super::items::Items;
 use super::order::{KeyScratch, RowOrder};
@@ -23,6 +24,7 @@ type Head = (bool, u64);
 /// Several sorted inputs, merged.
 pub struct Merge<I: Items> {
     cursors: Vec<Cursor<I>>,
+    ahead: ReadAhead,
     heads: Vec<Head>,
     /// Losers of inner nodes 1.., and the winner at 0.
     tree: Vec<u32>,
@@ -34,12 +36,13 @@ pub struct Merge<I: Items> {
 }
 
 impl<I: Items> Merge<I> {
-    /// A merge of inputs, at least one.
-    pub fn new(cursors: Vec<Cursor<I>>, order: &I::Order) -> Self {
+    /// A merge of inputs, at least one, whose blocks come through `ahead`.
+    pub fn new(cursors: Vec<Cursor<I>>, ahead: ReadAhead, order: &I::Order) -> Self {
         let heads = cursors.iter().map(head).collect();
         let count = cursors.len();
         let mut merge = Merge {
             cursors,
+            ahead,
             heads,
             tree: vec![0; count],
             words_decide: order.key_size().is_some_and(|size| size <= 8),
@@ -80,7 +83,11 @@ impl<I: Items> Merge<I> {
     pub fn advance(&mut self, handle: &mut SpillHandle, order: &I::Order) -> Result<()> {
         let mut winner = self.tree[0];
         let cursor = &mut self.cursors[winner as usize];
-        cursor.advance(handle, order, &mut self.keys)?;
+        let disk = &mut Disk {
+            handle,
+            ahead: &mut self.ahead,
+        };
+        cursor.advance(disk, order, &mut self.keys)?;
         self.heads[winner as usize] = head(cursor);
         let mut node = (self.cursors.len() + winner as usize) / 2;
         while node > 0 {
@@ -114,9 +121,10 @@ impl<I: Items> Merge<I> {
         order.compare(left, right, &mut self.keys).then(a.cmp(&b)).is_lt()
     }
 
-    /// The memory of the inputs.
+    /// The memory of the inputs, and that with which they were read ahead.
     pub fn into_segments(self) -> impl Iterator<Item = Segment> {
-        self.cursors.into_iter().flat_map(Cursor::into_segments)
+        let ahead = self.ahead.into_segments();
+        self.cursors.into_iter().flat_map(Cursor::into_segments).chain(ahead)
     }
 }
 

@@ -6,8 +6,9 @@
 //!
 //! # Memory
 //! For each spilled piece that is being merged as many segments as its largest row has, at least one; for the writer one more. Least:
-//! two pieces and a writer.
+//! two pieces and a writer. What is left of the memory that is kept for it has blocks that are read ahead (`ahead`).
 
+use super::ahead::{Disk, ReadAhead};
 use super::cursor::Cursor;
 use super::item_merge::ItemMerge;
 use super::items::Items;
@@ -168,7 +169,6 @@ where
                 return Ok(Running::Items(merge));
             }
             let merge = self.open(inputs, order, budget, handle)?;
-            self.pool = Vec::new();
             return Ok(Running::Last(merge));
         }
         // The smallest first. Among equals the order of rows does not matter any more than among all: rows of equal
@@ -210,19 +210,25 @@ where
         budget: &Budget,
         handle: &mut SpillHandle,
     ) -> Result<Merge<I>> {
-        let mut cursors = Vec::with_capacity(inputs.len());
-        for Input { piece, is_own } in inputs {
-            let segments = self.take(piece.segments(budget.segment_size()), budget)?;
-            cursors.push(Cursor::open(
-                &piece,
-                segments,
-                is_own,
-                handle,
-                order,
-                &mut self.keys,
-            )?);
+        let mut memory = Vec::with_capacity(inputs.len());
+        for Input { piece, .. } in &inputs {
+            memory.push(self.take(piece.segments(budget.segment_size()), budget)?);
         }
-        Ok(Merge::new(cursors, order))
+        let pieces = inputs.iter().map(|input| &input.piece);
+        let mut ahead = ReadAhead::new(pieces, std::mem::take(&mut self.pool));
+        ahead.plan(handle)?;
+        let mut cursors = Vec::with_capacity(inputs.len());
+        let mut spilled = 0;
+        for (Input { piece, is_own }, segments) in inputs.into_iter().zip(memory) {
+            let ahead = &mut ahead;
+            let disk = &mut Disk { handle, ahead };
+            let keys = &mut self.keys;
+            cursors.push(Cursor::open(
+                &piece, spilled, segments, is_own, disk, order, keys,
+            )?);
+            spilled += usize::from(matches!(piece.run, Run::Spilled(_)));
+        }
+        Ok(Merge::new(cursors, ahead, order))
     }
 
     fn take(&mut self, count: usize, budget: &Budget) -> Result<Vec<Segment>> {

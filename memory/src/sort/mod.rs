@@ -10,6 +10,7 @@ mod rows;
 mod items;
 mod narrow;
 mod run;
+mod ahead;
 mod cursor;
 mod merge;
 mod item_merge;

@@ -6,11 +6,13 @@
 //!
 //! # Layout
 //! A spilled run is blocks of at most one segment, of whole rows packed one behind the other. A row larger than a segment has
-//! blocks of its own: the first begins with it, and those after it, which begin no row, go on with it.
+//! blocks of its own: the first begins with it, and those after it, which begin no row, go on with it. The other blocks are smaller than
+//! a segment by a block's header, so that one that is stored as it is can be read, header and all, into one segment, and stays there.
 //!
 //! # Memory
 //! 40 bytes for each block: where it is, the first word of its first row, and the number of that row.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::items::Items;
@@ -18,7 +20,7 @@ use super::kernel::{Chunk, Chunks, Item};
 use super::rows::Scratch;
 use crate::error::Result;
 use crate::segment::Segment;
-use crate::spill::{BlockRef, SpillHandle};
+use crate::spill::{BlockRef, HEADER_BYTES, SpillHandle};
 
 /// What is known of a block without reading it.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +45,11 @@ pub struct SpilledRun {
 }
 
 impl SpilledRun {
+    /// The blocks of the rows from number `from` to before number `to`.
+    pub fn blocks_of(&self, from: u64, to: u64) -> Range<usize> {
+        self.block_of(from)..self.blocks.partition_point(|block| block.row < to)
+    }
+
     /// The index of the block in which row `row` begins.
     pub fn block_of(&self, row: u64) -> usize {
         // Blocks that go on with a row have its number too: the first of them is the one that it begins in.
@@ -80,9 +87,10 @@ impl RunWriter {
     /// Those of the spill store.
     #[inline]
     pub fn push(&mut self, word: u64, row: &[u8], handle: &mut SpillHandle) -> Result<()> {
-        if self.filled + row.len() > self.staging.len() {
+        let room = self.staging.len() - HEADER_BYTES;
+        if self.filled + row.len() > room {
             self.write(handle)?;
-            if row.len() > self.staging.len() {
+            if row.len() > room {
                 return self.push_large(word, row, handle);
             }
         }

@@ -21,6 +21,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 
+use super::ahead::segments_for;
 use super::items::Items;
 use super::kernel::{Chunks, Item};
 use super::order::{KeyScratch, RowOrder};
@@ -33,6 +34,10 @@ use crate::spill::{SpillHandle, SpillStats};
 
 /// The part of the budget that is kept for merging: with 256 MiB in segments of 32 KiB, for 512 runs.
 const RESERVED_PART: usize = 16;
+
+/// The most of the budget that rows leave for reading runs ahead, and of what was spilled.
+const MOST_AHEAD_PART: usize = 3;
+const SPILLED_PART: usize = 16;
 
 /// The part of the rows that leaves first.
 const FIRST_PART: usize = 16;
@@ -417,7 +422,7 @@ where
     }
 
     /// Sees to it that there is memory to merge `runs` runs on disk, its own and others', whose largest row has `largest` bytes:
-    /// what is kept for it, and at least enough for two of them. More rows leave where it is not there.
+    /// what is kept for it, and at least enough for two of them; and to read them ahead. More rows leave where it is not there.
     ///
     /// # Errors
     /// Those of the spill store.
@@ -432,18 +437,27 @@ where
         // What has left since the subtasks counted their runs makes one more.
         let wanted = (runs + 1) * each;
         let needed = wanted.min(budget.maximum() / RESERVED_PART).max(least);
+        // What is free is not needed for anything else any more; more than that is worth a small part of what was spilled.
+        let useful = segments_for(runs, budget.segment_size()) + wanted.saturating_sub(needed);
+        let spilled = self.handle.stats().raw_bytes_written as usize / budget.segment_size();
+        let worth = (budget.maximum() / MOST_AHEAD_PART).min(spilled / SPILLED_PART);
+        let mut ahead = useful.min(worth.max(budget.available().saturating_sub(needed)));
         let mut reservation = loop {
-            match self.source.budget.reserve(needed) {
+            match self.source.budget.reserve(needed + ahead) {
                 Ok(reservation) => break reservation,
                 // What runs are written with is given up last: others may have taken it when it is wanted again.
                 Err(error) if self.filling.is_empty() => {
-                    if self.staging.take().is_none() {
+                    if ahead > 0 {
+                        ahead /= 2;
+                    } else if self.staging.take().is_none() {
                         return Err(error);
                     }
                 }
                 Err(_) => {
-                    let count = self.filling.segments().div_ceil(FIRST_PART);
-                    self.spill(count)?;
+                    let missing = (needed + ahead).saturating_sub(self.source.budget.available());
+                    let all = self.revocable().max(1);
+                    let count = (self.filling.segments() * missing).div_ceil(all);
+                    self.spill(count.max(self.filling.segments().div_ceil(FIRST_PART)))?;
                 }
             }
         };
@@ -463,7 +477,7 @@ where
             source,
             mut handle,
             mut runs,
-            reserved,
+            mut reserved,
             peak,
             is_in_order,
             ..
@@ -473,10 +487,12 @@ where
         if !filling.is_empty() {
             if !is_in_order {
                 let budget = &source.budget;
-                let count = budget.available().min(SPARES);
-                let mut spares = std::iter::from_fn(|| budget.try_take()).take(count).collect();
-                items.sort(&mut filling, &mut spares);
-                drop(spares);
+                // What is kept for merging is not needed yet.
+                let kept = reserved.len();
+                let count = budget.available().min(SPARES.saturating_sub(kept));
+                reserved.extend(std::iter::from_fn(|| budget.try_take()).take(count));
+                items.sort(&mut filling, &mut reserved);
+                reserved.truncate(kept);
                 budget.withdraw();
             }
             runs.push(Run::Memory(Arc::new(MemoryRun::new(items, filling))));

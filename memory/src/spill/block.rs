@@ -25,6 +25,7 @@
 //! I2. The decoder reads only bytes that the caller's slice holds, and never panics: see the tests.
 
 use std::fmt;
+use std::ops::Range;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use zerocopy::little_endian::{U16, U32, U64};
@@ -215,16 +216,68 @@ pub fn decode_block_fragment(
     fragment: u16,
     into: &mut [u8],
 ) -> Result<(usize, usize), Damage> {
-    let Ok((header, rest)) = Header::read_from_prefix(bytes) else {
-        return Err(Damage::Short { needed: HEADER_BYTES });
+    let (header, stored) = verify(bytes, block, offset, fragment)?;
+    let raw = header.raw.get() as usize;
+    let Some(into) = into.get_mut(..raw) else {
+        return Err(Damage::Field {
+            name: "raw length",
+            found: raw as u64,
+            expected: into.len() as u64,
+        });
     };
-    let check = |name, found: u64, expected: u64| match found == expected {
+    match header.codec {
+        STORED_RAW if raw == stored.len() => into.copy_from_slice(stored),
+        STORED_RAW => check("raw length", raw as u64, stored.len() as u64)?,
+        STORED_LZ4 => match lz4_flex::block::decompress_into(stored, into) {
+            Ok(length) if length == raw => {}
+            _ => return Err(Damage::Codec),
+        },
+        codec => {
+            return Err(Damage::Field {
+                name: "codec",
+                found: codec.into(),
+                expected: STORED_LZ4.into(),
+            });
+        }
+    }
+    Ok((raw, HEADER_BYTES + stored.len()))
+}
+
+/// Verifies a block that is all of `bytes` and one fragment; where its payload lies in them, if it is stored as it is.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn payload_in_place(
+    bytes: &[u8],
+    block: &BlockRef,
+    offset: u32,
+) -> Result<Option<Range<usize>>, Damage> {
+    let (header, stored) = verify(bytes, block, offset, 0)?;
+    let is_whole = stored.len() == block.raw_bytes() && header.raw.get() as usize == stored.len();
+    let place = HEADER_BYTES..HEADER_BYTES + stored.len();
+    Ok((header.codec == STORED_RAW && is_whole).then_some(place))
+}
+
+fn check(name: &'static str, found: u64, expected: u64) -> Result<(), Damage> {
+    match found == expected {
         true => Ok(()),
         false => Err(Damage::Field {
             name,
             found,
             expected,
         }),
+    }
+}
+
+/// The header and the stored bytes of a fragment, if they are what `block` refers to.
+fn verify<'a>(
+    bytes: &'a [u8],
+    block: &BlockRef,
+    offset: u32,
+    fragment: u16,
+) -> Result<(Header, &'a [u8]), Damage> {
+    let Ok((header, rest)) = Header::read_from_prefix(bytes) else {
+        return Err(Damage::Short { needed: HEADER_BYTES });
     };
     check(
         "magic",
@@ -262,32 +315,7 @@ pub fn decode_block_fragment(
         header.block_raw.get().into(),
         block.raw_bytes() as u64,
     )?;
-    let raw = header.raw.get() as usize;
-    let Some(into) = into.get_mut(..raw) else {
-        return Err(Damage::Field {
-            name: "raw length",
-            found: raw as u64,
-            expected: into.len() as u64,
-        });
-    };
-    match header.codec {
-        STORED_RAW if raw == stored_bytes => into.copy_from_slice(stored),
-        STORED_RAW => {
-            check("raw length", raw as u64, stored_bytes as u64)?;
-        }
-        STORED_LZ4 => match lz4_flex::block::decompress_into(stored, into) {
-            Ok(length) if length == raw => {}
-            _ => return Err(Damage::Codec),
-        },
-        codec => {
-            return Err(Damage::Field {
-                name: "codec",
-                found: codec.into(),
-                expected: STORED_LZ4.into(),
-            });
-        }
-    }
-    Ok((raw, HEADER_BYTES + stored_bytes))
+    Ok((header, stored))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::file::SpillFile;
+use super::scattered::Scattered;
 use super::workspace::Buffer;
 
 /// One read or write.
@@ -26,7 +27,58 @@ pub(crate) enum Payload {
     /// From memory to disk; others may read the buffer meanwhile.
     Write(Arc<Buffer>, Range<usize>),
     /// From disk to memory.
-    Read(Buffer, Range<usize>),
+    Read(Memory, Range<usize>),
+}
+
+/// What is read into.
+pub(crate) enum Memory {
+    /// A piece of the workspace.
+    Buffer(Buffer),
+    /// Segments of whoever reads.
+    Segments(Scattered),
+}
+
+impl Memory {
+    /// The bytes of a range, piece by piece.
+    pub fn pieces_mut(&mut self, range: Range<usize>) -> impl Iterator<Item = &mut [u8]> {
+        let (buffer, segments) = match self {
+            Memory::Buffer(buffer) => (Some(&mut buffer[range]), None),
+            Memory::Segments(segments) => (None, Some(segments.pieces_mut(range))),
+        };
+        buffer.into_iter().chain(segments.into_iter().flatten())
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        match self {
+            Memory::Buffer(buffer) => buffer.len(),
+            Memory::Segments(segments) => segments.len(),
+        }
+    }
+}
+
+/// Reads to pieces of memory one after the other, each with `read`, until one is not filled; how many bytes.
+///
+/// # Errors
+/// That of the first piece: what came before a later one is what was read.
+pub(crate) fn read_pieces<'a>(
+    pieces: impl Iterator<Item = &'a mut [u8]>,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut moved = 0;
+    for piece in pieces {
+        match read(piece, moved as u64) {
+            Ok(count) => {
+                moved += count;
+                if count < piece.len() {
+                    break;
+                }
+            }
+            Err(error) if moved == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(moved)
 }
 
 /// A transfer that is over: how many bytes were moved, perhaps fewer than asked.

@@ -33,7 +33,10 @@ use super::workspace::Buffer;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The first fragment of a block starts at a multiple of this.
-const BLOCK_ALIGNMENT: usize = 64;
+pub(super) const BLOCK_ALIGNMENT: usize = 64;
+/// And at the next page, where no more bytes are in between: blocks that are a little less than whole pages are read without being
+/// copied then (`fetched`).
+const SKIPPED: usize = PAGE / 8;
 
 /// One task's way to its store. Its blocks are freed when it is dropped.
 pub struct SpillHandle {
@@ -43,7 +46,7 @@ pub struct SpillHandle {
     pipeline: Pipeline,
     compressor: Option<Compressor>,
     /// Parts of a fragment gathered for compression; bounded by the fragment's size.
-    gathered: Vec<u8>,
+    pub(super) gathered: Vec<u8>,
     open: Option<Open>,
 }
 
@@ -179,7 +182,7 @@ impl SpillHandle {
                 let damage = Damage::Short { needed: HEADER_BYTES };
                 return Err(self.damaged(block, walk.position, damage));
             }
-            let buffer = self.fetch(block.extent(), start, bytes)?;
+            let buffer = self.fetch_now(block.extent(), start, bytes)?;
             let mut progress = false;
             let damage = loop {
                 if walk.is_done() {
@@ -342,7 +345,7 @@ impl SpillHandle {
     }
 
     /// A range of an extent from disk, for [`Pipeline::recycle`].
-    fn fetch(&mut self, extent: u32, start: usize, bytes: usize) -> Result<Buffer> {
+    fn fetch_now(&mut self, extent: u32, start: usize, bytes: usize) -> Result<Buffer> {
         if let Some(buffer) = self.pipeline.fetch(extent, start, bytes)? {
             return Ok(buffer);
         }
@@ -460,9 +463,18 @@ fn place_fragment(
     bytes: usize,
     fragment: u16,
 ) -> Result<std::ops::Range<usize>> {
-    let alignment = if fragment == 0 { BLOCK_ALIGNMENT } else { PAGE };
+    let start = |used: usize| {
+        let (start, page) = (
+            used.next_multiple_of(BLOCK_ALIGNMENT),
+            used.next_multiple_of(PAGE),
+        );
+        match fragment == 0 && page - start > SKIPPED {
+            true => start,
+            false => page,
+        }
+    };
     if let Some(filling) = &open.filling
-        && filling.used.next_multiple_of(alignment) + bytes > filling.buffer.len()
+        && start(filling.used) + bytes > filling.buffer.len()
     {
         write_out(pipeline, open)?;
     }
@@ -473,7 +485,7 @@ fn place_fragment(
             used: 0,
         }),
     };
-    let start = filling.used.next_multiple_of(alignment);
+    let start = start(filling.used);
     filling.buffer[filling.used..start].fill(0);
     filling.used = start + bytes;
     Ok(start..filling.used)

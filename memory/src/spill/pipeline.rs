@@ -21,8 +21,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::config::PAGE;
-use super::device::{Completion, Device, Payload, Transfer};
+use super::device::{Completion, Device, Memory, Payload, Transfer};
 use super::file::SpillFile;
+use super::scattered::Scattered;
 use super::space::disk_error;
 use super::stats::SpillStats;
 use super::store::Shared;
@@ -74,12 +75,14 @@ struct Write {
 struct Window {
     place: Place,
     ticket: u64,
+    /// Whether it goes to segments of who has asked, and not to the workspace.
+    is_in_segments: bool,
     state: WindowState,
 }
 
 enum WindowState {
     Coming,
-    Here(Buffer),
+    Here(Memory),
     Failed(Error),
 }
 
@@ -265,11 +268,14 @@ impl Pipeline {
         let Some(buffer) = self.buffer_to_read(bytes) else {
             return Ok(None);
         };
-        let ticket = self.ask(buffer, extent, start, bytes)?;
+        let ticket = self.ask(Memory::Buffer(buffer), extent, start, bytes)?;
         let window = self
             .wait_for(ticket)
             .expect("nothing drops a window that is on its way")?;
-        Ok(Some(window))
+        match window {
+            Memory::Buffer(buffer) => Ok(Some(buffer)),
+            Memory::Segments(_) => unreachable!("a buffer was read into"),
+        }
     }
 
     /// This handle's share of what the workspace lends: it goes round among the handles that have done any I/O.
@@ -282,7 +288,8 @@ impl Pipeline {
     /// Starts to read a range of an extent ahead; `None` where there is no memory to spare.
     pub fn fetch_ahead(&mut self, extent: u32, start: usize, bytes: usize) -> Result<Option<u64>> {
         self.forget_abandoned();
-        let ahead: usize = self.windows.iter().map(|window| window.place.bytes).sum();
+        let lent = self.windows.iter().filter(|window| !window.is_in_segments);
+        let ahead: usize = lent.map(|window| window.place.bytes).sum();
         if ahead > 0 && ahead + bytes > self.lent_share() {
             return Ok(None);
         }
@@ -291,14 +298,14 @@ impl Pipeline {
             None if self.spare.len() > 1 => self.spare.pop().expect("more than one is there"),
             None => return Ok(None),
         };
-        self.ask(buffer, extent, start, bytes).map(Some)
+        self.ask(Memory::Buffer(buffer), extent, start, bytes).map(Some)
     }
 
     /// The buffer of a window that was asked for, waiting for it; `None` where it was taken back.
-    fn wait_for(&mut self, ticket: u64) -> Option<Result<Buffer>> {
+    pub fn wait_for(&mut self, ticket: u64) -> Option<Result<Memory>> {
         let at = self.arrived(ticket)?;
         match self.windows.swap_remove(at).state {
-            WindowState::Here(buffer) => Some(Ok(buffer)),
+            WindowState::Here(memory) => Some(Ok(memory)),
             WindowState::Failed(error) => Some(Err(error)),
             WindowState::Coming => unreachable!("it has arrived"),
         }
@@ -312,11 +319,11 @@ impl Pipeline {
         }
         match &self.windows[at] {
             Window {
-                state: WindowState::Here(buffer),
+                state: WindowState::Here(Memory::Buffer(buffer)),
                 place,
                 ..
             } => Some(Ok(&buffer[..place.bytes])),
-            _ => unreachable!("it has arrived, and not failed"),
+            _ => unreachable!("it has arrived, not failed, and is no segments'"),
         }
     }
 
@@ -338,7 +345,7 @@ impl Pipeline {
         };
         let window = self.windows.swap_remove(at);
         // One that is coming is recycled when it arrives and nobody knows it.
-        if let WindowState::Here(buffer) = window.state {
+        if let WindowState::Here(Memory::Buffer(buffer)) = window.state {
             self.recycle(buffer);
         }
     }
@@ -354,6 +361,13 @@ impl Pipeline {
     pub fn recycle(&mut self, buffer: Buffer) {
         if buffer.is_slot() {
             self.spare.push(buffer);
+        }
+    }
+
+    /// The same of any memory: segments go back to who they are from.
+    fn recycle_memory(&mut self, memory: Memory) {
+        if let Memory::Buffer(buffer) = memory {
+            self.recycle(buffer);
         }
     }
 
@@ -394,12 +408,19 @@ impl Pipeline {
         self.publish();
     }
 
-    fn ask(&mut self, buffer: Buffer, extent: u32, start: usize, bytes: usize) -> Result<u64> {
-        debug_assert!(start.is_multiple_of(PAGE) && bytes.is_multiple_of(PAGE) && bytes <= buffer.len());
+    /// Starts to read a range of an extent into segments, for [`Pipeline::wait_for`].
+    pub fn fetch_into(&mut self, segments: Scattered, extent: u32, start: usize, bytes: usize) -> Result<u64> {
+        self.forget_abandoned();
+        self.ask(Memory::Segments(segments), extent, start, bytes)
+    }
+
+    fn ask(&mut self, memory: Memory, extent: u32, start: usize, bytes: usize) -> Result<u64> {
+        debug_assert!(start.is_multiple_of(PAGE) && bytes.is_multiple_of(PAGE) && bytes <= memory.len());
         let ticket = self.ticket();
         let place = self.place(extent, start, bytes)?;
         self.open()?;
-        let payload = Payload::Read(buffer, 0..bytes);
+        let is_in_segments = matches!(memory, Memory::Segments(_));
+        let payload = Payload::Read(memory, 0..bytes);
         let transfer = Transfer {
             ticket,
             file: place.file.clone(),
@@ -409,6 +430,7 @@ impl Pipeline {
         self.windows.push(Window {
             place,
             ticket,
+            is_in_segments,
             state: WindowState::Coming,
         });
         self.device().submit(transfer);
@@ -484,7 +506,7 @@ impl Pipeline {
         } = completion;
         match payload {
             Payload::Write(buffer, _) => self.complete_write(ticket, buffer, result),
-            Payload::Read(buffer, _) => self.complete_read(ticket, buffer, result),
+            Payload::Read(memory, _) => self.complete_read(ticket, memory, result),
         }
     }
 
@@ -521,14 +543,14 @@ impl Pipeline {
         self.recycle(buffer);
     }
 
-    fn complete_read(&mut self, ticket: u64, buffer: Buffer, result: io::Result<usize>) {
+    fn complete_read(&mut self, ticket: u64, memory: Memory, result: io::Result<usize>) {
         let Some(window) = self.windows.iter_mut().find(|window| window.ticket == ticket) else {
-            return self.recycle(buffer);
+            return self.recycle_memory(memory);
         };
         let place = &mut window.place;
         match place.advance(result) {
             Ok(false) => {
-                let payload = Payload::Read(buffer, place.moved..place.bytes);
+                let payload = Payload::Read(memory, place.moved..place.bytes);
                 let offset = place.file_offset + place.moved as u64;
                 let transfer = Transfer {
                     ticket,
@@ -541,12 +563,12 @@ impl Pipeline {
             }
             Ok(true) => {
                 self.stats.bytes_read += place.bytes as u64;
-                window.state = WindowState::Here(buffer);
+                window.state = WindowState::Here(memory);
             }
             Err(error) => {
                 let error = disk_error("cannot read from", &place.file.directory, error);
                 window.state = WindowState::Failed(error);
-                self.recycle(buffer);
+                self.recycle_memory(memory);
             }
         }
     }
@@ -573,7 +595,7 @@ impl Pipeline {
         let here = self
             .windows
             .iter()
-            .filter(|window| matches!(window.state, WindowState::Here(_)));
+            .filter(|window| matches!(window.state, WindowState::Here(Memory::Buffer(_))));
         match here.map(|window| window.ticket).max() {
             Some(ticket) => {
                 self.forget(ticket);

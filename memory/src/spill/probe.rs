@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::config::{Geometry, IoChoice, PAGE};
-use super::device::{Completion, Payload, Transfer};
+use super::device::{Completion, Memory, Payload, Transfer};
 use super::file::SpillFile;
 use super::medium::{Disk, Medium};
 use super::space::disk_error;
@@ -109,7 +109,7 @@ impl Probe {
                 let range = 0..self.block_bytes;
                 let payload = match writes(next) {
                     true => Payload::Write(Arc::new(buffer), range),
-                    false => Payload::Read(buffer, range),
+                    false => Payload::Read(Memory::Buffer(buffer), range),
                 };
                 let offset = next * self.block_bytes as u64;
                 self.device.submit(Transfer {
@@ -126,7 +126,8 @@ impl Probe {
                 over += 1;
                 free.push_back(match payload {
                     Payload::Write(buffer, _) => Arc::into_inner(buffer).expect("only the device shared it"),
-                    Payload::Read(buffer, _) => buffer,
+                    Payload::Read(Memory::Buffer(buffer), _) => buffer,
+                    Payload::Read(Memory::Segments(_), _) => unreachable!("the probe reads into buffers"),
                 });
             }
         }

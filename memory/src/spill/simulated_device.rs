@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::device::{Completion, Device, Payload, Transfer};
+use super::device::{Completion, Device, Payload, Transfer, read_pieces};
 use super::file::Storage;
 use super::simulated_disk::SimulatedDisk;
 
@@ -64,8 +64,9 @@ impl Device for SimulatedDevice {
                 (Storage::Simulated(file), Payload::Write(buffer, range)) => {
                     state.write(file.number, offset, &buffer[range.clone()])
                 }
-                (Storage::Simulated(file), Payload::Read(buffer, range)) => {
-                    state.read(file.number, offset, &mut buffer[range.clone()])
+                (Storage::Simulated(file), Payload::Read(memory, range)) => {
+                    let pieces = memory.pieces_mut(range.clone());
+                    read_pieces(pieces, |piece, from| state.read(file.number, offset + from, piece))
                 }
             };
             *state.in_flight() -= 1;

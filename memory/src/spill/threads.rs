@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-use super::device::{Completion, Device, Payload, Transfer};
+use super::device::{Completion, Device, Payload, Transfer, read_pieces};
 
 /// How many helpers at most. Direct writes of 512 KiB from eight threads reach what one ring reaches here; they
 /// mostly sleep in the kernel.
@@ -150,7 +150,10 @@ impl Job {
         let result = match (file.disk(), &mut payload) {
             (None, _) => Err(io::Error::from(io::ErrorKind::Unsupported)),
             (Some(file), Payload::Write(buffer, range)) => file.write_at(&buffer[range.clone()], offset),
-            (Some(file), Payload::Read(buffer, range)) => file.read_at(&mut buffer[range.clone()], offset),
+            (Some(file), Payload::Read(memory, range)) => {
+                let pieces = memory.pieces_mut(range.clone());
+                read_pieces(pieces, |piece, from| file.read_at(piece, offset + from))
+            }
         };
         lock(&self.replies.done).push(Completion {
             ticket,

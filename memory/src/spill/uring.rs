@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use super::device::{Completion, Device, Payload, Transfer};
+use super::device::{Completion, Device, Memory, Payload, Transfer};
 use super::workspace::Workspace;
 
 /// Transfers in flight in one ring; more wait in line.
@@ -70,11 +70,19 @@ fn register_workspace(ring: &IoUring, workspace: &Workspace) -> io::Result<()> {
     unsafe { ring.submitter().register_buffers(&[region]) }
 }
 
+/// Addresses and lengths of segments, for the kernel.
+struct Vectors(Vec<libc::iovec>);
+
+// SAFETY: the addresses are never used here; they are those of a transfer beside them, which owns what is there.
+unsafe impl Send for Vectors {}
+
 /// A handle's ring.
 pub(crate) struct UringDevice {
     ring: IoUring,
     /// Transfers the kernel knows, by the index that is their `user_data`.
     running: Vec<Option<Transfer>>,
+    /// By the same index: where the segments of one are.
+    vectors: Vec<Vectors>,
     free: Vec<usize>,
     /// Transfers beyond what the ring holds.
     waiting: VecDeque<Transfer>,
@@ -111,6 +119,7 @@ impl UringDevice {
         Ok(UringDevice {
             ring,
             running: (0..ENTRIES).map(|_| None).collect(),
+            vectors: (0..ENTRIES).map(|_| Vectors(Vec::new())).collect(),
             free: (0..ENTRIES as usize).rev().collect(),
             waiting: VecDeque::new(),
             pushed: 0,
@@ -128,9 +137,16 @@ impl UringDevice {
                 return;
             };
             let transfer = self.running[slot].insert(transfer);
-            let entry = entry(&self.ring, &mut self.fixed_files, self.fixed_buffer, transfer);
-            // SAFETY: the entry's memory belongs to the transfer's buffer, which stays in `running` until its
-            // completion was seen; so does the file.
+            let vectors = &mut self.vectors[slot].0;
+            let entry = entry(
+                &self.ring,
+                &mut self.fixed_files,
+                self.fixed_buffer,
+                transfer,
+                vectors,
+            );
+            // SAFETY: the entry's memory belongs to the transfer's buffer or segments, which stay in `running` until its
+            // completion was seen; so do the file, and the vectors, which nobody touches before the slot is free.
             let pushed = unsafe { self.ring.submission().push(&entry.user_data(slot as u64)) };
             pushed.expect("the submission queue has an entry for every slot");
             self.pushed += 1;
@@ -183,6 +199,7 @@ fn entry(
     fixed_files: &mut [bool],
     fixed_buffer: bool,
     transfer: &mut Transfer,
+    vectors: &mut Vec<libc::iovec>,
 ) -> squeue::Entry {
     let index = transfer.file.index;
     let file = transfer
@@ -218,12 +235,20 @@ fn entry(
                 false => with_file!(opcode::Write, bytes.as_ptr(), bytes.len() as u32),
             }
         }
-        Payload::Read(buffer, range) => {
+        Payload::Read(Memory::Buffer(buffer), range) => {
             let bytes = &mut buffer[range.clone()];
             match fixed_buffer {
                 true => with_file!(opcode::ReadFixed, bytes.as_mut_ptr(), bytes.len() as u32, 0),
                 false => with_file!(opcode::Read, bytes.as_mut_ptr(), bytes.len() as u32),
             }
+        }
+        Payload::Read(Memory::Segments(segments), range) => {
+            vectors.clear();
+            vectors.extend(segments.pieces_mut(range.clone()).map(|piece| libc::iovec {
+                iov_base: piece.as_mut_ptr().cast(),
+                iov_len: piece.len(),
+            }));
+            with_file!(opcode::Readv, vectors.as_ptr(), vectors.len() as u32)
         }
     }
 }
@@ -275,6 +300,7 @@ impl Drop for UringDevice {
                 for transfer in self.running.drain(..) {
                     let _ = ManuallyDrop::new(transfer);
                 }
+                let _ = ManuallyDrop::new(std::mem::take(&mut self.vectors));
                 return;
             }
             self.reap(&mut done);
@@ -305,7 +331,7 @@ mod tests {
         let mut done = Vec::new();
         device.complete(true, &mut done);
         assert_eq!(done.pop().unwrap().result.unwrap(), 8192);
-        let payload = Payload::Read(workspace.try_lend(8192).unwrap(), 4096..8192);
+        let payload = Payload::Read(Memory::Buffer(workspace.try_lend(8192).unwrap()), 4096..8192);
         device.submit(Transfer {
             ticket: 2,
             file: file.clone(),
@@ -313,7 +339,7 @@ mod tests {
             payload,
         });
         device.complete(true, &mut done);
-        let Payload::Read(buffer, range) = done.pop().unwrap().payload else {
+        let Payload::Read(Memory::Buffer(buffer), range) = done.pop().unwrap().payload else {
             panic!("a read comes back")
         };
         assert!(buffer[range].iter().all(|byte| *byte == 7));

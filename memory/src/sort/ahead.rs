@@ -1,0 +1,182 @@
+//! Reading runs ahead of their merge, in the order in which it will want them.
+//!
+//! # Interface
+//! [`ReadAhead::new`] over the spilled pieces of a merge, numbered as they come; [`Disk::read`] gives their blocks, each piece's in
+//! order.
+//!
+//! # Algorithm
+//! 1. A *window* is neighbouring blocks of a piece that one read fetches. As soon as there is memory for one, the next window is
+//!    asked for of the piece of which the first row in it comes first in the order (Knuth, volume 3, 5.4.6: forecasting): the index has
+//!    first words. Where these are equal, of the one that has least windows ahead.
+//! 2. A block that was read changes places with the segment of the block before it, which is free then: memory comes back block by block.
+//! 3. First windows are of all sizes, so that later ones do not end all at once.
+//! 4. A block that was not asked for when its turn comes is read by itself, through the workspace: slower, never wrong.
+//!
+//! # Memory
+//! What it is given. Half a window for each piece is in use on the average, so [`AHEAD`] more than that keep the disk busy.
+//!
+//! # Cost
+//! A look at each piece for each window.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::items::Items;
+use super::run::{Piece, Run, SpilledRun};
+use crate::error::Result;
+use crate::segment::Segment;
+use crate::spill::{Fetched, SpillHandle};
+
+/// The largest window in bytes.
+const WINDOW: usize = 256 << 10;
+
+/// Windows that are on their way, besides those that are being merged.
+const AHEAD: usize = 8;
+
+/// Segments of a size that reading so many pieces ahead makes good use of.
+pub(super) fn segments_for(pieces: usize, segment_size: usize) -> usize {
+    (pieces.div_ceil(2) + AHEAD) * (WINDOW / segment_size).max(1)
+}
+
+/// The spilled pieces of a merge, and what was asked for of them.
+pub(super) struct ReadAhead {
+    inputs: Vec<Input>,
+    /// Free memory.
+    pool: Vec<Segment>,
+    /// Segments of a window.
+    window: usize,
+}
+
+struct Input {
+    run: Arc<SpilledRun>,
+    /// Blocks that were not asked for.
+    blocks: Range<usize>,
+    windows: VecDeque<Window>,
+    /// The most segments of its next window.
+    most: usize,
+    /// Whether the next block cannot be asked for before it is read.
+    is_stuck: bool,
+}
+
+struct Window {
+    /// The block after its last.
+    end: usize,
+    fetched: Fetched,
+}
+
+/// How the cursors of a merge get blocks.
+pub(super) struct Disk<'a> {
+    /// The way to the spill store.
+    pub handle: &'a mut SpillHandle,
+    /// What was asked for.
+    pub ahead: &'a mut ReadAhead,
+}
+
+impl Disk<'_> {
+    /// Reads block `block` of input `number`, the one after that which was read before it; where in `into`, which may have become
+    /// another segment, its rows are.
+    ///
+    /// # Errors
+    /// Those of the spill store.
+    pub fn read(&mut self, number: usize, block: usize, into: &mut Segment) -> Result<Range<usize>> {
+        let ahead = &mut *self.ahead;
+        let input = &mut ahead.inputs[number];
+        let reference = input.run.blocks[block].reference;
+        input.is_stuck = false;
+        let payload = match input.windows.front_mut() {
+            Some(window) => {
+                let next = (block + 1 < window.end).then(|| &input.run.blocks[block + 1].reference);
+                let fetched = &mut window.fetched;
+                let pool = &mut ahead.pool;
+                let payload = self.handle.take_fetched(fetched, &reference, next, into, pool)?;
+                if next.is_none() {
+                    input.windows.pop_front();
+                }
+                payload
+            }
+            None => {
+                input.blocks.start = block + 1;
+                0..self.handle.read(&reference, into)?
+            }
+        };
+        ahead.plan(self.handle)?;
+        Ok(payload)
+    }
+}
+
+impl ReadAhead {
+    /// Nothing asked for yet of the spilled ones among `pieces`, with `pool` as memory.
+    pub fn new<'a, I: Items + 'a>(pieces: impl Iterator<Item = &'a Piece<I>>, pool: Vec<Segment>) -> Self {
+        let spilled = pieces.filter_map(|piece| match &piece.run {
+            Run::Memory(_) => None,
+            Run::Spilled(run) => Some((run.clone(), run.blocks_of(piece.from, piece.to))),
+        });
+        let mut inputs: Vec<Input> = spilled
+            .map(|(run, blocks)| Input {
+                run,
+                blocks,
+                windows: VecDeque::new(),
+                most: 0,
+                is_stuck: false,
+            })
+            .collect();
+        let count = inputs.len();
+        let largest = pool.first().map_or(1, |segment| WINDOW.div_ceil(segment.len()));
+        let window = (pool.len() / (count.div_ceil(2) + AHEAD)).clamp(2, largest.max(2));
+        for (number, input) in inputs.iter_mut().enumerate() {
+            input.most = (window * (number + 1)).div_ceil(count).max(2);
+        }
+        ReadAhead { inputs, pool, window }
+    }
+
+    /// Asks for windows as long as there is memory.
+    ///
+    /// # Errors
+    /// Those of the spill store.
+    pub fn plan(&mut self, handle: &mut SpillHandle) -> Result<()> {
+        let mut has_asked = false;
+        while self.pool.len() >= self.window
+            && let Some(number) = self.next()
+        {
+            let segment_size = self.pool[0].len();
+            let input = &mut self.inputs[number];
+            let blocks = &input.run.blocks[input.blocks.clone()];
+            let references = blocks.iter().map(|block| block.reference);
+            let (count, bytes) = handle.neighbours(references, input.most * segment_size);
+            if count == 0 {
+                input.is_stuck = true;
+                continue;
+            }
+            let segments = self
+                .pool
+                .split_off(self.pool.len() - bytes.div_ceil(segment_size));
+            let fetched = handle.fetch(&blocks[0].reference, bytes, segments)?;
+            input.blocks.start += count;
+            input.most = self.window;
+            let end = input.blocks.start;
+            input.windows.push_back(Window { end, fetched });
+            has_asked = true;
+        }
+        if has_asked {
+            handle.start_fetches();
+        }
+        Ok(())
+    }
+
+    /// The input of which the next window is wanted first.
+    fn next(&self) -> Option<usize> {
+        let inputs = self.inputs.iter().enumerate();
+        let inputs = inputs.filter(|(_, input)| !input.blocks.is_empty() && !input.is_stuck);
+        let first = inputs.min_by_key(|(_, input)| {
+            let word = input.run.blocks[input.blocks.start].word;
+            (word, input.windows.len())
+        });
+        first.map(|(number, _)| number)
+    }
+
+    /// The memory, when all was read.
+    pub fn into_segments(self) -> impl Iterator<Item = Segment> {
+        self.pool.into_iter()
+    }
+}
