@@ -15,6 +15,9 @@ use super::run::{MemoryRun, Piece, Run};
 /// Items merged between two looks at the output.
 const AT_ONCE: usize = 512;
 
+/// Parts of these that are merged at a time.
+const PARTS: usize = 4;
+
 /// A piece in memory and how far it has been read.
 struct Input<I: Items> {
     run: Arc<MemoryRun<I>>,
@@ -130,19 +133,74 @@ fn merge_two<I: Items>(
     }
     let count = a.len().min(b.len()).min(most).min(AT_ONCE);
     let (a, b) = (&a[..count], &b[..count]);
-    let (mut from_a, mut from_b) = (0, 0);
-    merged.clear();
-    merged.extend((0..count).map(|_| {
-        let (x, y) = (a[from_a], b[from_b]);
-        let is_a = form.at_most(&x, &y);
-        from_a += usize::from(is_a);
-        from_b += usize::from(!is_a);
-        if is_a { x } else { y }
-    }));
+    let is_first = |x: &I::Item, y: &I::Item| form.at_most(x, y);
+    let (from_a, from_b) = merge_parts(a, b, is_first, merged);
     form.write(merged, rows);
     left.take(from_a);
     right.take(from_b);
     count
+}
+
+/// Merges the first items of two lists of one size, as many as one of them has: how many were of each. Parts of the result do not depend
+/// on each other, so that the processor can work on all of them at a time.
+#[inline]
+fn merge_parts<T: Copy>(
+    a: &[T],
+    b: &[T],
+    is_first: impl Fn(&T, &T) -> bool,
+    merged: &mut Vec<T>,
+) -> (usize, usize) {
+    let count = a.len();
+    let part = count / PARTS;
+    let mut from_a: [usize; PARTS] = std::array::from_fn(|index| place_in(a, b, index * part, &is_first));
+    let mut from_b: [usize; PARTS] = std::array::from_fn(|index| index * part - from_a[index]);
+    merged.clear();
+    merged.resize(count, a[0]);
+    let mut rest = &mut merged[..];
+    let mut parts: [&mut [T]; PARTS] = std::array::from_fn(|_| {
+        let (first, others) = std::mem::take(&mut rest).split_at_mut(part);
+        rest = others;
+        first
+    });
+    for number in 0..part {
+        for ((part, at_a), at_b) in parts.iter_mut().zip(&mut from_a).zip(&mut from_b) {
+            part[number] = take_first(a, b, at_a, at_b, &is_first);
+        }
+    }
+    let [.., mut at_a] = from_a;
+    let [.., mut at_b] = from_b;
+    for place in rest {
+        *place = take_first(a, b, &mut at_a, &mut at_b, &is_first);
+    }
+    (at_a, at_b)
+}
+
+#[inline(always)]
+fn take_first<T: Copy>(
+    a: &[T],
+    b: &[T],
+    at_a: &mut usize,
+    at_b: &mut usize,
+    is_first: impl Fn(&T, &T) -> bool,
+) -> T {
+    let (x, y) = (a[*at_a], b[*at_b]);
+    let is_a = is_first(&x, &y);
+    *at_a += usize::from(is_a);
+    *at_b += usize::from(!is_a);
+    if is_a { x } else { y }
+}
+
+/// How many of the first `count` items of two lists are of the first, where that comes first among equals.
+fn place_in<T>(a: &[T], b: &[T], count: usize, is_first: impl Fn(&T, &T) -> bool) -> usize {
+    let (mut low, mut high) = (count.saturating_sub(b.len()), count.min(a.len()));
+    while low < high {
+        let middle = low.midpoint(high);
+        match is_first(&a[middle], &b[count - middle - 1]) {
+            true => low = middle + 1,
+            false => high = middle,
+        }
+    }
+    low
 }
 
 /// Takes a number of items of several inputs, which all have some.
@@ -170,4 +228,36 @@ fn merge_many<I: Items>(
     }
     form.write(merged, rows);
     merged.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_merged_as_the_whole() {
+        let mut state = 5u64;
+        let mut below = |bound: u64| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(11);
+            (state >> 33) % bound
+        };
+        let mut merged = Vec::new();
+        for round in 0..3000u64 {
+            let count = 1 + below(40) as usize;
+            let keys = 1 + round % 50;
+            // Which list an item is of, and where it was, shows among equals.
+            let mut list = |of: u64| {
+                let mut keys: Vec<u64> = (0..count).map(|_| below(keys) + 5 * of * (round % 2)).collect();
+                keys.sort_unstable();
+                let list = keys.into_iter().zip(0u64..).map(|(key, at)| (key, of, at));
+                list.collect::<Vec<_>>()
+            };
+            let (a, b) = (list(0), list(1));
+            let (from_a, from_b) = merge_parts(&a, &b, |x, y| x.0 <= y.0, &mut merged);
+            let mut expected = [a, b].concat();
+            expected.sort_unstable();
+            assert_eq!(merged, expected[..count], "round {round}");
+            assert_eq!((from_a + from_b, merged.iter().filter(|item| item.1 == 0).count()), (count, from_a));
+        }
+    }
 }
