@@ -86,22 +86,20 @@ impl<I: Items> Cursor<I> {
                     word: 0,
                 }
             }
-            Run::Spilled(run) => {
-                Cursor {
-                    input: Input::Spilled(Spilled {
-                        run: run.clone(),
-                        blocks: run.blocks_of(piece.from, piece.to),
-                        number,
-                        segments,
-                        filled: 0,
-                        at: 0,
-                        size: 0,
-                        frees: is_own,
-                    }),
-                    left,
-                    word: 0,
-                }
-            }
+            Run::Spilled(run) => Cursor {
+                input: Input::Spilled(Spilled {
+                    run: run.clone(),
+                    blocks: run.blocks_of(piece.from, piece.to),
+                    number,
+                    segments,
+                    filled: 0,
+                    at: 0,
+                    size: 0,
+                    frees: is_own,
+                }),
+                left,
+                word: 0,
+            },
         };
         if let Input::Spilled(spilled) = &mut cursor.input {
             let skipped = piece.from - spilled.run.blocks[spilled.blocks.start].row;
@@ -139,12 +137,7 @@ impl<I: Items> Cursor<I> {
     /// # Errors
     /// Those of the spill store.
     #[inline]
-    pub fn advance(
-        &mut self,
-        disk: &mut Disk<'_>,
-        order: &I::Order,
-        keys: &mut KeyScratch,
-    ) -> Result<()> {
+    pub fn advance(&mut self, disk: &mut Disk<'_>, order: &I::Order, keys: &mut KeyScratch) -> Result<()> {
         self.left -= 1;
         if self.left == 0 {
             return Ok(());

@@ -257,7 +257,10 @@ mod tests {
             let mut expected = [a, b].concat();
             expected.sort_unstable();
             assert_eq!(merged, expected[..count], "round {round}");
-            assert_eq!((from_a + from_b, merged.iter().filter(|item| item.1 == 0).count()), (count, from_a));
+            assert_eq!(
+                (from_a + from_b, merged.iter().filter(|item| item.1 == 0).count()),
+                (count, from_a)
+            );
         }
     }
 }

@@ -124,7 +124,10 @@ impl<I: Items> Merge<I> {
     /// The memory of the inputs, and that with which they were read ahead.
     pub fn into_segments(self) -> impl Iterator<Item = Segment> {
         let ahead = self.ahead.into_segments();
-        self.cursors.into_iter().flat_map(Cursor::into_segments).chain(ahead)
+        self.cursors
+            .into_iter()
+            .flat_map(Cursor::into_segments)
+            .chain(ahead)
     }
 }
 

@@ -409,7 +409,13 @@ impl Pipeline {
     }
 
     /// Starts to read a range of an extent into segments, for [`Pipeline::wait_for`].
-    pub fn fetch_into(&mut self, segments: Scattered, extent: u32, start: usize, bytes: usize) -> Result<u64> {
+    pub fn fetch_into(
+        &mut self,
+        segments: Scattered,
+        extent: u32,
+        start: usize,
+        bytes: usize,
+    ) -> Result<u64> {
         self.forget_abandoned();
         self.ask(Memory::Segments(segments), extent, start, bytes)
     }

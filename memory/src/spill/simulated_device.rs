@@ -66,7 +66,9 @@ impl Device for SimulatedDevice {
                 }
                 (Storage::Simulated(file), Payload::Read(memory, range)) => {
                     let pieces = memory.pieces_mut(range.clone());
-                    read_pieces(pieces, |piece, from| state.read(file.number, offset + from, piece))
+                    read_pieces(pieces, |piece, from| {
+                        state.read(file.number, offset + from, piece)
+                    })
                 }
             };
             *state.in_flight() -= 1;
