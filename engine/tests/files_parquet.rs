@@ -133,6 +133,49 @@ fn what_is_written_is_read_back_whatever_its_codec_groups_and_parallelism() {
     }
 }
 
+/// Rows without a variable part are made in place.
+#[test]
+fn records_of_fixed_size_are_read_back() {
+    type Fixed = (u64, Option<u16>, Option<bool>, [u8; 3], (bool, Option<i128>), u8);
+    let scratch = Scratch::new("parquet");
+    let mut random = Random(9);
+    let records: Vec<Fixed> = (0..3000)
+        .map(|number| {
+            let mut row = Fixed::sample(&mut random);
+            row.0 = number;
+            row
+        })
+        .collect();
+    // One with a column that is not copied whole, and one without.
+    let plain: Vec<(u64, Option<u16>, Option<bool>, [u8; 3])> =
+        records.iter().map(|row| (row.0, row.1, row.2, row.3)).collect();
+    write(
+        &records,
+        ParquetSink::file(scratch.path("all.parquet")).row_group_rows(700),
+        1,
+    )
+    .expect("the job runs");
+    write(
+        &plain,
+        ParquetSink::file(scratch.path("plain.parquet")).row_group_rows(700),
+        1,
+    )
+    .expect("the job runs");
+    for readers in [1, 3] {
+        let mut found = read(
+            parquet::<Fixed>(scratch.path("all.parquet")).split_size(1),
+            readers,
+        )
+        .expect("the job runs");
+        found.sort_by_key(|row| row.0);
+        assert!(found == records);
+        let source = parquet::<(u64, Option<u16>, Option<bool>, [u8; 3])>(scratch.path("plain.parquet"));
+        let mut found = read(source.split_size(1), readers).expect("the job runs");
+        found.sort_by_key(|row| row.0);
+        assert!(found == plain);
+    }
+}
+
 #[test]
 fn one_file_is_in_the_order_of_its_stream_and_may_be_empty() {
     for count in [0, 1, 5000] {

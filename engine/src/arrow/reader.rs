@@ -183,11 +183,33 @@ impl<R: Record> ArrowReader<R> {
 
     /// Makes the fixed parts of the next rows.
     fn fill(&mut self) {
-        let step = Self::STEP;
-        let most = self.block.len() * 8 / step;
+        let most = self.block.len() * 8 / Self::STEP;
         let count = most.min(self.rows - self.next);
         (self.block_start, self.block_end) = (self.next, self.next + count);
-        let block = &mut self.block.as_mut_bytes()[..count * step];
+        let mut block = std::mem::take(&mut self.block);
+        self.fill_fixed(&mut block.as_mut_bytes()[..count * Self::STEP]);
+        self.block = block;
+    }
+
+    /// Whether rows are their fixed parts, and all that is in them is copied a column at a time.
+    pub(crate) fn is_fixed(&self) -> bool {
+        !R::VARIES && self.rest.is_empty()
+    }
+
+    /// Writes rows, of which [`ArrowReader::is_fixed`] is true, into memory for at most as many as are left.
+    pub(crate) fn fill_rows(&mut self, rows: &mut [u8]) -> usize {
+        debug_assert!(self.is_fixed() && self.next >= self.block_end);
+        self.fill_fixed(rows);
+        let count = rows.len() / Self::STEP;
+        self.next += count;
+        self.block_end = self.next;
+        count
+    }
+
+    /// Makes as many fixed parts of rows as `block` has, from the next on.
+    fn fill_fixed(&self, block: &mut [u8]) {
+        let step = Self::STEP;
+        let count = block.len() / step;
         block.fill(0);
         for (node, cells) in &self.lanes {
             if let Some(bits) = cells.bits() {
@@ -242,7 +264,7 @@ impl<R: Record> ArrowReader<R> {
         self.next += 1;
         let at = (number - self.block_start) * Self::STEP;
         let fixed = &self.block.as_bytes()[at..at + Self::STEP];
-        if !R::VARIES && self.rest.is_empty() {
+        if self.is_fixed() {
             return Ok(Some(R::read_row(fixed)));
         }
         self.row.start();

@@ -64,18 +64,13 @@ impl<R: Record> SourceOutput<'_, '_, R> {
     }
 }
 
-impl<R: PlainRecord> SourceOutput<'_, '_, R> {
-    /// Emits up to `most` records that `fill` writes in place: it is given rows whose content is unspecified, and
-    /// answers how many of them, from the first, it has filled. The fastest way to emit. The output is full after it.
-    pub fn fill(&mut self, most: usize, fill: impl FnOnce(&mut [R]) -> usize) {
+impl<R: Record> SourceOutput<'_, '_, R> {
+    /// [`SourceOutput::fill`] for all records whose rows are of fixed size: it is given their bytes.
+    pub(crate) fn fill_bytes(&mut self, most: usize, fill: impl FnOnce(&mut [u8]) -> usize) {
         let (full, bytes) = self.writer.room(most);
-        let rows = R::rows_mut(bytes);
-        let filled = fill(rows);
-        assert!(
-            filled <= rows.len(),
-            "fill() answered {filled} for {} rows",
-            rows.len()
-        );
+        let rows = bytes.len() / R::STRIDE;
+        let filled = fill(bytes);
+        assert!(filled <= rows, "fill() answered {filled} for {rows} rows");
         self.writer.advance(filled);
         self.emitted += filled as u64;
         self.is_full = true;
@@ -86,6 +81,15 @@ impl<R: PlainRecord> SourceOutput<'_, '_, R> {
         if let Some(full) = full {
             self.send(full);
         }
+    }
+}
+
+impl<R: PlainRecord> SourceOutput<'_, '_, R> {
+    /// Emits up to `most` records that `fill` writes in place: it is given rows whose content is unspecified, and
+    /// answers how many of them, from the first, it has filled. The fastest way to emit. The output is full after it.
+    #[inline]
+    pub fn fill(&mut self, most: usize, fill: impl FnOnce(&mut [R]) -> usize) {
+        self.fill_bytes(most, |bytes| fill(R::rows_mut(bytes)));
     }
 }
 

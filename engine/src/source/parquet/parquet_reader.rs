@@ -127,6 +127,11 @@ impl<R: Record> ParquetReader<R> {
                 }
                 continue;
             }
+            if group.records.is_fixed() && self.options.predicate.is_none() {
+                let records = &mut group.records;
+                out.fill_bytes(records.rows_left(), |rows| records.fill_rows(rows));
+                continue;
+            }
             let misfit = match group.records.advance() {
                 Ok(Some(view)) => {
                     let predicate = self.options.predicate.as_ref();
