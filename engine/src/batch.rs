@@ -27,6 +27,9 @@ use zerocopy::IntoBytes;
 /// Bytes at the start of a batch that are not rows.
 pub const BATCH_HEADER: usize = 64;
 
+/// Rows of up to this many bytes are cheaper moved than skipped.
+const SHORT_ROW: usize = 32;
+
 enum Body {
     Segment(Segment),
     Heap(HeapBody),
@@ -191,6 +194,59 @@ impl Batch {
             rest = after;
             Some(row)
         })
+    }
+
+    /// Keeps the rows that `keep` answers true for, in their order, moved together; `R` is the type that the batch was
+    /// written with. After an error the rows are in no order that means anything.
+    ///
+    /// # Errors
+    /// The first of `keep`.
+    #[inline(always)]
+    pub(crate) fn retain<R: Record>(
+        &mut self,
+        mut keep: impl FnMut(R::View<'_>) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let end = self.end as usize - BATCH_HEADER;
+        let bytes = self.bytes_mut();
+        if R::STRIDE > 0 && R::STRIDE <= SHORT_ROW {
+            // Moved without asking whether it is kept: a branch that guesses wrong costs more.
+            let (mut moved, mut rows) = (0, 0);
+            for at in (0..end).step_by(R::STRIDE) {
+                let is_kept = keep(R::read_row(&bytes[at..at + R::STRIDE]))?;
+                bytes.copy_within(at..at + R::STRIDE, moved);
+                moved += R::STRIDE * usize::from(is_kept);
+                rows += u32::from(is_kept);
+            }
+            self.rows = rows;
+            self.end = (BATCH_HEADER + moved) as u32;
+            return Ok(());
+        }
+        // What is kept of the rows before `at` is in `[0, moved)` and `[run, at)`.
+        let (mut at, mut run, mut moved, mut rows) = (0, 0, 0, 0);
+        while at < end {
+            let size = match R::STRIDE {
+                0 => variable_row_size(&bytes[at..]),
+                stride => stride,
+            };
+            let next = at + size;
+            if keep(R::read_row(&bytes[at..next]))? {
+                rows += 1;
+            } else {
+                if run != moved {
+                    bytes.copy_within(run..at, moved);
+                }
+                moved += at - run;
+                run = next;
+            }
+            at = next;
+        }
+        if run != moved {
+            bytes.copy_within(run..end, moved);
+        }
+        moved += end - run;
+        self.rows = rows;
+        self.end = (BATCH_HEADER + moved) as u32;
+        Ok(())
     }
 
     /// A batch without rows or memory.
@@ -609,5 +665,57 @@ impl<R: Record> BatchWriter<R> {
             Err(error) => std::panic::resume_unwind(Box::new(error)),
         }
         full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Record;
+
+    fn batch<R: Record>(rows: &[R]) -> Batch {
+        let mut bytes = Vec::new();
+        for row in rows {
+            let start = bytes.len();
+            bytes.resize(start + R::row_size(row.view()), 0);
+            R::write_row(row.view(), &mut bytes[start..]);
+        }
+        Batch::from_rows_on_heap(&bytes, rows.len())
+    }
+
+    /// Which of nine rows are kept, in all ways.
+    fn retained_as_a_vector_does<R: Record + Clone>(
+        rows: [R; 9],
+        same: impl Fn(R::View<'_>, R::View<'_>) -> bool,
+    ) {
+        for kept in 0..1u32 << 9 {
+            let is_kept = |index: usize| kept >> index & 1 == 1;
+            let mut batch = batch(&rows);
+            let mut index = 0;
+            batch
+                .retain::<R>(|row| {
+                    assert!(same(row, rows[index].view()), "row {index} of {kept:b}");
+                    index += 1;
+                    Ok(is_kept(index - 1))
+                })
+                .expect("nothing fails");
+            let expected: Vec<&R> = (0..9).filter(|&row| is_kept(row)).map(|row| &rows[row]).collect();
+            assert_eq!((index, batch.len()), (9, expected.len()));
+            assert_eq!(batch.rows::<R>().count(), expected.len());
+            for (row, expected) in batch.rows::<R>().zip(expected) {
+                assert!(same(row, expected.view()), "{kept:b}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_retained_in_their_order() {
+        retained_as_a_vector_does([3u64, 1, 4, 1, 5, 9, 2, 6, 5], |a, b| a == b);
+        retained_as_a_vector_does(
+            [3u64, 1, 4, 1, 5, 9, 2, 6, 5].map(|number| [number; 5]),
+            |a, b| a == b,
+        );
+        let words = ["", "a", "bc", "a longer one", "", "def", "x", "yz", "the last"];
+        retained_as_a_vector_does(words.map(String::from), |a, b| a == b);
     }
 }

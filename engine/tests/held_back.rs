@@ -124,3 +124,34 @@ fn without_a_timeout_to_wait_for_each_record_is_sent_by_itself() {
         assert!(sizes_at("100ms", fills).len() < 300);
     }
 }
+
+/// The sizes of the batches in which the rows of 100,000 that `predicate` lets pass arrive behind a filter.
+fn sizes_behind(predicate: fn(u64) -> bool) -> Vec<usize> {
+    let plan = Plan::with_segments(16, 256, 4096).expect("the sizes make a plan");
+    let environment = Environment::new(Runtime::new(plan).expect("there is that much memory"))
+        .with_parallelism(1)
+        .with_mode(Mode::Batch);
+    let sizes = Arc::new(Mutex::new(Vec::new()));
+    environment
+        .source("numbers", generate(100_000, |index| (index, index)))
+        .filter(move |row| predicate(row.0))
+        .sink("sizes", Sizes(sizes.clone()));
+    environment.execute("sizes").expect("nothing fails");
+    let sizes = std::mem::take(&mut *sizes.lock().expect("nothing panics"));
+    assert_eq!(
+        sizes.iter().sum::<usize>(),
+        (0..100_000).filter(|index| predicate(*index)).count()
+    );
+    sizes
+}
+
+/// A filter that lets much pass hands on the batches that it was given, and one that lets little pass gathers it.
+#[test]
+fn filters_hand_on_full_batches_and_gather_rare_rows() {
+    let all = sizes_behind(|_| true);
+    assert_eq!(sizes_behind(|index| index % 2 == 0).len(), all.len());
+    let rare = sizes_behind(|index| index % 10 == 0);
+    // The first batch goes on by itself, before it is known that rows are rare.
+    assert!(rare.len() <= all.len().div_ceil(10) + 2, "{rare:?}");
+    assert_eq!(sizes_behind(|index| index == 77), [1]);
+}

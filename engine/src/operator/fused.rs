@@ -29,6 +29,10 @@ pub trait Stage<I: Record, O: Record>: Clone + Send + 'static {
     /// Whether the stage changes nothing, so that no operator is needed for it.
     const IS_IDENTITY: bool = false;
 
+    /// Whether each row that the stage emits is the one that it has just been given, so that a batch may go on without the
+    /// others.
+    const KEEPS_ROWS: bool = false;
+
     /// Takes a row and emits what becomes of it.
     fn run<E: Emit<O>>(&mut self, row: I::View<'_>, emit: &mut E);
 }
@@ -39,6 +43,7 @@ pub struct Identity;
 
 impl<R: Record> Stage<R, R> for Identity {
     const IS_IDENTITY: bool = true;
+    const KEEPS_ROWS: bool = true;
 
     #[inline(always)]
     fn run<E: Emit<R>>(&mut self, row: R::View<'_>, emit: &mut E) {
@@ -106,6 +111,8 @@ where
     S: Stage<I, O>,
     F: for<'a> FnMut(O::View<'a>) -> bool + Clone + Send + 'static,
 {
+    const KEEPS_ROWS: bool = S::KEEPS_ROWS;
+
     #[inline(always)]
     fn run<E: Emit<O>>(&mut self, row: I::View<'_>, emit: &mut E) {
         struct Step<'a, E, F>(Then<'a, E, F>);
@@ -137,6 +144,8 @@ where
     S: Stage<I, O>,
     F: for<'a> FnMut(O::View<'a>) + Clone + Send + 'static,
 {
+    const KEEPS_ROWS: bool = S::KEEPS_ROWS;
+
     #[inline(always)]
     fn run<E: Emit<O>>(&mut self, row: I::View<'_>, emit: &mut E) {
         struct Step<'a, E, F>(Then<'a, E, F>);
@@ -207,6 +216,7 @@ struct ToBatches<'a, 'd, O: Record> {
     writer: &'a mut BatchWriter<O>,
     down: &'a mut Downstream<'d>,
     failure: Option<Error>,
+    kept: u64,
 }
 
 impl<O: Record> ToBatches<'_, '_, O> {
@@ -223,6 +233,7 @@ impl<O: Record> ToBatches<'_, '_, O> {
 impl<O: Record> Emit<O> for ToBatches<'_, '_, O> {
     #[inline(always)]
     fn emit(&mut self, row: O::View<'_>) {
+        self.kept += 1;
         if let Some(full) = self.writer.push(row) {
             self.send(full);
         }
@@ -234,11 +245,32 @@ impl<O: Record> Emit<O> for ToBatches<'_, '_, O> {
     }
 }
 
-/// A stage run over batches.
+/// Notes whether a row was emitted, and what failed.
+struct Noted {
+    is_kept: bool,
+    failure: Option<Error>,
+}
+
+impl<O: Record> Emit<O> for Noted {
+    #[inline(always)]
+    fn emit(&mut self, _: O::View<'_>) {
+        self.is_kept = true;
+    }
+
+    #[cold]
+    fn fail(&mut self, error: Error) {
+        self.failure.get_or_insert(error);
+    }
+}
+
+/// A stage run over batches. One that only drops rows closes the gaps in the batch that it was given and sends it on, for as
+/// long as it lets half of the bytes pass.
 pub struct Fused<I, O: Record, S> {
     stage: S,
     writer: BatchWriter<O>,
     position: u64,
+    /// Whether the last batch lost most of its bytes: then what is left of the next ones is gathered.
+    is_sparse: bool,
     input: PhantomData<fn(I)>,
 }
 
@@ -249,18 +281,51 @@ impl<I: Record, O: Record, S: Stage<I, O>> Fused<I, O, S> {
             stage,
             writer: BatchWriter::new(batches),
             position: 0,
+            is_sparse: false,
             input: PhantomData,
         }
+    }
+
+    fn thin_out(&mut self, mut batch: Batch, down: &mut Downstream<'_>) -> Result<()> {
+        let size = batch.bytes().len();
+        let mut noted = Noted {
+            is_kept: false,
+            failure: None,
+        };
+        let (stage, position) = (&mut self.stage, &mut self.position);
+        let failure = batch.retain::<I>(|row| {
+            *position += 1;
+            noted.is_kept = false;
+            stage.run(row, &mut noted);
+            match noted.failure.take() {
+                None => Ok(noted.is_kept),
+                Some(error) => Err(error),
+            }
+        });
+        failure?;
+        self.is_sparse = batch.bytes().len() < size / 2;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if let Some(before) = self.writer.take() {
+            down.send(before)?;
+        }
+        down.send(batch)
     }
 }
 
 impl<I: Record, O: Record, S: Stage<I, O>> Operator for Fused<I, O, S> {
     fn process(&mut self, batch: Batch, down: &mut Downstream<'_>) -> Result<()> {
+        if S::KEEPS_ROWS && !self.is_sparse {
+            return self.thin_out(batch, down);
+        }
         let mut emit = ToBatches {
             writer: &mut self.writer,
             down,
             failure: None,
+            kept: 0,
         };
+        let first = self.position;
         for row in batch.rows::<I>() {
             self.position += 1;
             self.stage.run(row, &mut emit);
@@ -268,6 +333,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Operator for Fused<I, O, S> {
                 return Err(error);
             }
         }
+        self.is_sparse = emit.kept * 2 < self.position - first;
         Ok(())
     }
 
