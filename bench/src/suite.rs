@@ -203,6 +203,7 @@ fn quick(arguments: &RunArguments) -> Vec<Row> {
     });
     suite.add("sort-u64", |_| ());
     suite.add("sort-u64", |options| options.managed = size(64 * MIB));
+    suite.add("topn", |_| ());
     suite.add("sort-presorted", |_| ());
     suite.add("sort-mixed", |options| {
         (options.managed, options.records) = (size(64 * MIB), Some(1_000_000));

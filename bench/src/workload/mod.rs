@@ -41,6 +41,7 @@ pub const WORKLOADS: &[Workload] = &[
     sort::RANDOM,
     sort::PRESORTED,
     sort::MIXED,
+    sort::TOPN,
     sort::GENSORT,
     tpch::Q1,
     tpch::Q3,

@@ -3,11 +3,13 @@
 mod ranked;
 mod numbers;
 mod mixed;
+mod topn;
 mod gensort;
 
 pub use gensort::WORKLOAD as GENSORT;
 pub use mixed::WORKLOAD as MIXED;
 pub use numbers::{PRESORTED, RANDOM};
+pub use topn::WORKLOAD as TOPN;
 
 use super::{Answer, Bare};
 use crate::limits::{MachineLimits, best_rate};

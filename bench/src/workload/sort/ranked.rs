@@ -109,6 +109,8 @@ impl<R: Record> RankedHashWriter<R> {
                     .ranks
                     .as_ref()
                     .and_then(|ranks| ranks.range(self.subtask.index));
+                // The only subtask has all records.
+                let range = range.or((self.subtask.parallelism == 1).then_some(0..0));
                 let range = range.ok_or_else(|| {
                     Error::config("a ranked hash: its records have no ranks; put it right behind a sort, with its parallelism")
                 })?;
