@@ -404,3 +404,21 @@ fn sides_that_come_sorted_are_joined_by_merging() {
         assert_eq!(sorted(by_hash.take()), sorted(alone.collect()));
     }
 }
+
+#[test]
+fn records_that_come_in_a_longer_order_are_merged_by_what_is_wanted_of_it() {
+    for parallelism in [2, 3] {
+        let environment = environment(400, parallelism);
+        let records = environment
+            .source("pairs", from_items(pairs(4000, 200, 11)))
+            .key_by(second())
+            .sort_within((first(), second().descending()))
+            .sort_by(first())
+            .collect();
+        let plan = run(&environment);
+        assert!(plan.explain().contains("which they come in"), "{}", plan.explain());
+        let records = records.take();
+        assert!(records.is_sorted_by_key(|(key, _)| *key), "parallelism {parallelism}");
+        assert_eq!(sorted(records), sorted(pairs(4000, 200, 11)), "parallelism {parallelism}");
+    }
+}

@@ -54,7 +54,8 @@ pub struct ItemMerge<I: Items> {
 }
 
 impl<I: Items> ItemMerge<I> {
-    /// A merge of pieces that are all in memory; nothing where one is not.
+    /// A merge of pieces that are all in memory; nothing where one is not, or where there are several and the items of one do not come
+    /// in their own order, by which they are merged.
     pub fn of<'a>(pieces: impl Iterator<Item = &'a Piece<I>>) -> Option<Self>
     where
         I: 'a,
@@ -71,6 +72,9 @@ impl<I: Items> ItemMerge<I> {
                 place,
                 left: piece.rows(),
             });
+        }
+        if inputs.len() > 1 && !inputs.iter().all(|input| input.run.are_items_sorted()) {
+            return None;
         }
         Some(ItemMerge {
             inputs,

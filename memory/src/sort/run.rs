@@ -146,11 +146,13 @@ pub struct MemoryRun<I: Items> {
     /// Sorted items, with the number of the first in each segment.
     chunks: Vec<(u64, Chunk)>,
     rows: u64,
+    /// Whether items come in their own order, which may decide more than that of rows.
+    are_items_sorted: bool,
 }
 
 impl<I: Items> MemoryRun<I> {
-    /// A run of sorted items.
-    pub fn new(items: I, mut sorted: Chunks<I::Item>) -> Self {
+    /// A run of items whose rows are sorted, and the items themselves where `are_items_sorted`.
+    pub fn new(items: I, mut sorted: Chunks<I::Item>, are_items_sorted: bool) -> Self {
         let mut chunks = Vec::with_capacity(sorted.segments());
         let mut rows = 0;
         while let Some(chunk) = sorted.pop_front() {
@@ -160,7 +162,17 @@ impl<I: Items> MemoryRun<I> {
                 chunks.push((row, chunk));
             }
         }
-        MemoryRun { items, chunks, rows }
+        MemoryRun {
+            items,
+            chunks,
+            rows,
+            are_items_sorted,
+        }
+    }
+
+    /// Whether items come in their own order.
+    pub fn are_items_sorted(&self) -> bool {
+        self.are_items_sorted
     }
 
     /// How many rows it has.

@@ -220,7 +220,7 @@ where
     /// Whether memory for the first rows will not be there if more are taken.
     #[inline]
     fn is_time_to_keep(&self, limit: u64, rows: u64) -> bool {
-        if !rows.is_multiple_of(ROWS_A_LOOK) || 4 * rows < 5 * limit {
+        if !rows.is_multiple_of(ROWS_A_LOOK) || 4 * rows < limit.saturating_mul(5) {
             return false;
         }
         let needed = self.revocable() as u64 * limit / rows + 2;
@@ -334,7 +334,7 @@ where
             )));
         }
         if let Some(limit) = self.limit
-            && 4 * self.filling.len() as u64 >= 5 * limit
+            && 4 * self.filling.len() as u64 >= limit.saturating_mul(5)
         {
             return self.keep_first(limit);
         }
@@ -495,7 +495,9 @@ where
                 reserved.truncate(kept);
                 budget.withdraw();
             }
-            runs.push(Run::Memory(Arc::new(MemoryRun::new(items, filling))));
+            // Rows that came in order may differ in what their order does not look at, and items in that, too.
+            let are_items_sorted = !is_in_order || I::Item::KEY_IS_ALL;
+            runs.push(Run::Memory(Arc::new(MemoryRun::new(items, filling, are_items_sorted))));
         }
         if runs.iter().any(|run| matches!(run, Run::Spilled(_))) {
             handle.flush()?;
