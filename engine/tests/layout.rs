@@ -416,9 +416,20 @@ fn records_that_come_in_a_longer_order_are_merged_by_what_is_wanted_of_it() {
             .sort_by(first())
             .collect();
         let plan = run(&environment);
-        assert!(plan.explain().contains("which they come in"), "{}", plan.explain());
+        assert!(
+            plan.explain().contains("which they come in"),
+            "{}",
+            plan.explain()
+        );
         let records = records.take();
-        assert!(records.is_sorted_by_key(|(key, _)| *key), "parallelism {parallelism}");
-        assert_eq!(sorted(records), sorted(pairs(4000, 200, 11)), "parallelism {parallelism}");
+        assert!(
+            records.is_sorted_by_key(|(key, _)| *key),
+            "parallelism {parallelism}"
+        );
+        assert_eq!(
+            sorted(records),
+            sorted(pairs(4000, 200, 11)),
+            "parallelism {parallelism}"
+        );
     }
 }

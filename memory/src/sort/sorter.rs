@@ -497,7 +497,11 @@ where
             }
             // Rows that came in order may differ in what their order does not look at, and items in that, too.
             let are_items_sorted = !is_in_order || I::Item::KEY_IS_ALL;
-            runs.push(Run::Memory(Arc::new(MemoryRun::new(items, filling, are_items_sorted))));
+            runs.push(Run::Memory(Arc::new(MemoryRun::new(
+                items,
+                filling,
+                are_items_sorted,
+            ))));
         }
         if runs.iter().any(|run| matches!(run, Run::Spilled(_))) {
             handle.flush()?;
