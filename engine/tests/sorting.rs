@@ -4,9 +4,10 @@ use forebay::record::{Record, SortFields, first, fourth, itself, second, third};
 use forebay::simulator::Random;
 use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, from_items};
 use forebay::{Environment, ErrorKind, Mode, Result, Runtime};
-use forebay_memory::Plan;
+use forebay_memory::{Plan, SegmentSource};
 use std::cmp::Reverse;
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn environment(managed: usize, record_size: usize) -> Environment {
     let plan =
@@ -508,4 +509,36 @@ fn a_panic_in_a_key_function_leaves_nothing() {
     let error = environment.execute("sort").expect_err("a key is refused");
     assert_eq!(error.kind(), ErrorKind::User, "{error}");
     check_returned(&environment);
+}
+
+#[test]
+fn memory_that_others_take_and_give_back_while_runs_are_merged_does_not_fail_the_job() {
+    let records = pairs(40_000, 1 << 40);
+    for round in 0..20 {
+        let environment = environment(120, 2 * 4096).with_parallelism(4);
+        let sorted = environment
+            .source("records", from_items(records.clone()))
+            .rebalance()
+            .sort_by((first(), second()))
+            .collect();
+        let rival = environment.runtime().manager().budget("rival", 1, 110);
+        let rival = rival.expect("one segment is to be had");
+        let is_over = AtomicBool::new(false);
+        let result = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let taken: Vec<_> = std::iter::from_fn(|| rival.try_take()).collect();
+                    rival.withdraw();
+                    drop(taken);
+                }
+            });
+            let result = environment.execute("sort");
+            is_over.store(true, Ordering::Relaxed);
+            result
+        });
+        result.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert!(sorted.take().is_sorted(), "round {round}");
+        drop(rival);
+        check_returned(&environment);
+    }
 }

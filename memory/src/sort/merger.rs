@@ -159,8 +159,9 @@ where
     fn start(&mut self, order: &I::Order, budget: &Budget, handle: &mut SpillHandle) -> Result<Running<I>> {
         let size = budget.segment_size();
         let segments = |input: &Input<I>| input.piece.segments(size);
-        let available = self.pool.len() + budget.available();
         let all: usize = self.inputs.iter().map(segments).sum();
+        self.draw(all, budget);
+        let available = self.pool.len();
         if all <= available {
             let inputs = std::mem::take(&mut self.inputs);
             if I::ARE_ROWS
@@ -168,7 +169,7 @@ where
             {
                 return Ok(Running::Items(merge));
             }
-            let merge = self.open(inputs, order, budget, handle)?;
+            let merge = self.open(inputs, order, size, handle)?;
             return Ok(Running::Last(merge));
         }
         // The smallest first. Among equals the order of rows does not matter any more than among all: rows of equal
@@ -197,9 +198,9 @@ where
                 needed + self.inputs.iter().map(segments).take(2).sum::<usize>()
             )));
         }
-        let staging = self.take(1, budget)?.pop().expect("one was asked for");
+        let staging = self.pool.pop().expect("there is memory for it");
         let inputs = self.inputs.drain(..count).collect();
-        let merge = self.open(inputs, order, budget, handle)?;
+        let merge = self.open(inputs, order, size, handle)?;
         Ok(Running::Run(merge, RunWriter::new(staging)))
     }
 
@@ -207,12 +208,13 @@ where
         &mut self,
         inputs: Vec<Input<I>>,
         order: &I::Order,
-        budget: &Budget,
+        segment_size: usize,
         handle: &mut SpillHandle,
     ) -> Result<Merge<I>> {
         let mut memory = Vec::with_capacity(inputs.len());
         for Input { piece, .. } in &inputs {
-            memory.push(self.take(piece.segments(budget.segment_size()), budget)?);
+            let rest = self.pool.len() - piece.segments(segment_size);
+            memory.push(self.pool.split_off(rest));
         }
         let pieces = inputs.iter().map(|input| &input.piece);
         let mut ahead = ReadAhead::new(pieces, std::mem::take(&mut self.pool));
@@ -231,11 +233,21 @@ where
         Ok(Merge::new(cursors, ahead, order))
     }
 
-    fn take(&mut self, count: usize, budget: &Budget) -> Result<Vec<Segment>> {
-        let pooled = self.pool.len().min(count);
-        let mut segments = self.pool.split_off(self.pool.len() - pooled);
-        let mut reservation = budget.reserve(count - pooled)?;
-        segments.extend(std::iter::from_fn(|| reservation.take()));
-        Ok(segments)
+    /// Takes memory until it has `wanted` segments, as far as there is any. What can be had may be had by others when it is asked for,
+    /// so nothing is counted on that is not here.
+    fn draw(&mut self, wanted: usize, budget: &Budget) {
+        let mut more = wanted.saturating_sub(self.pool.len()).min(budget.available());
+        while more > 0 {
+            match budget.reserve(more) {
+                Ok(mut reservation) => {
+                    self.pool.extend(std::iter::from_fn(|| reservation.take()));
+                    return;
+                }
+                Err(_) => {
+                    budget.withdraw();
+                    more = budget.available().min(more / 2);
+                }
+            }
+        }
     }
 }
