@@ -514,7 +514,7 @@ fn a_panic_in_a_key_function_leaves_nothing() {
 #[test]
 fn memory_that_others_take_and_give_back_while_runs_are_merged_does_not_fail_the_job() {
     let records = pairs(40_000, 1 << 40);
-    for round in 0..20 {
+    for round in 0..8 {
         let environment = environment(120, 2 * 4096).with_parallelism(4);
         let sorted = environment
             .source("records", from_items(records.clone()))
@@ -541,4 +541,35 @@ fn memory_that_others_take_and_give_back_while_runs_are_merged_does_not_fail_the
         drop(rival);
         check_returned(&environment);
     }
+}
+
+#[test]
+fn runs_are_merged_with_the_minimum_where_others_keep_the_rest() {
+    let records = pairs(40_000, 1 << 40);
+    let environment = environment(2000, 2 * 4096).with_parallelism(2);
+    let sorted = environment
+        .source("records", from_items(records.clone()))
+        .rebalance()
+        .sort_by((first(), second()))
+        .collect();
+    let rival = environment.runtime().manager().budget("rival", 1, 2000);
+    let rival = rival.expect("one segment is to be had");
+    let is_over = AtomicBool::new(false);
+    let mut taken: Vec<_> = std::iter::from_fn(|| rival.try_take()).take(1900).collect();
+    let result = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                taken.extend(rival.try_take());
+                rival.withdraw();
+            }
+        });
+        let result = environment.execute("sort");
+        is_over.store(true, Ordering::Relaxed);
+        result
+    });
+    result.expect("its minimum is enough");
+    let sorted = sorted.take();
+    assert!(sorted.len() == records.len() && sorted.is_sorted());
+    drop((taken, rival));
+    check_returned(&environment);
 }

@@ -436,7 +436,7 @@ where
         let least = 2 * each + 1;
         // What has left since the subtasks counted their runs makes one more.
         let wanted = (runs + 1) * each;
-        let needed = wanted.min(budget.maximum() / RESERVED_PART).max(least);
+        let mut needed = wanted.min(budget.maximum() / RESERVED_PART).max(least);
         // What is free is not needed for anything else any more; more than that is worth a small part of what was spilled.
         let useful = segments_for(runs, budget.segment_size()) + wanted.saturating_sub(needed);
         let spilled = self.handle.stats().raw_bytes_written as usize / budget.segment_size();
@@ -449,6 +449,9 @@ where
                 Err(error) if self.filling.is_empty() => {
                     if ahead > 0 {
                         ahead /= 2;
+                    } else if needed > least {
+                        // Others have the rest, and keep it: fewer runs are merged at a time.
+                        needed = (needed / 2).max(least);
                     } else if self.staging.take().is_none() {
                         return Err(error);
                     }
