@@ -3,9 +3,10 @@
 use forebay::record::{Record, first};
 use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, from_items};
 use forebay::{Environment, ErrorKind, JobSummary, JoinStrategy, Mode, Result, Runtime};
-use forebay_memory::Plan;
 use forebay_memory::hash::{hash_u64, unhash_u64};
+use forebay_memory::{Plan, SegmentSource};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The identities of a pair's records; of one alone, or of a left record that is sent as it is.
 type Ids = (Option<u64>, Option<u64>);
@@ -40,6 +41,16 @@ struct Way {
     strategy: JoinStrategy,
     mode: Mode,
     has_condition: bool,
+    rival: Option<Rival>,
+}
+
+/// Who takes all memory that is to be had while the job runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rival {
+    /// And gives it back at once.
+    Restless,
+    /// And keeps it.
+    Greedy,
 }
 
 const PLAIN: Way = Way {
@@ -51,6 +62,7 @@ const PLAIN: Way = Way {
     strategy: JoinStrategy::Hash,
     mode: Mode::Batch,
     has_condition: false,
+    rival: None,
 };
 
 /// A condition on a pair of records, by their identities.
@@ -137,14 +149,45 @@ fn joined<K: Record + Clone>(
         false => run!(join),
         true => run!(join.matching(|l, r| condition(l.1, r.1))),
     };
-    let summary = environment
-        .execute("join")
-        .unwrap_or_else(|error| panic!("{kind:?} {way:?}: {error}"));
+    let result = match way.rival {
+        None => environment.execute("join"),
+        Some(rival) => {
+            // With `Merge`, a budget for each side and one for logs.
+            let budgets = if way.strategy == JoinStrategy::Merge { 3 } else { 1 };
+            execute_beside(&environment, rival, budgets * way.parallelism)
+        }
+    };
+    let summary = result.unwrap_or_else(|error| panic!("{kind:?} {way:?}: {error}"));
     let mut found = found.take();
     found.sort_unstable();
     assert_eq!(environment.runtime().manager().outstanding(), 0);
     assert_eq!(environment.runtime().spill().used_bytes(), 0);
     (found, summary)
+}
+
+/// Runs a job of so many budgets beside a rival.
+fn execute_beside(environment: &Environment, rival: Rival, budgets: usize) -> Result<JobSummary> {
+    let manager = environment.runtime().manager();
+    let budget = manager.budget("rival", 1, usize::MAX)?;
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut taken = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                // Not before the job has its minimums.
+                if manager.budget_stats().len() > budgets {
+                    taken.extend(std::iter::from_fn(|| budget.try_take()));
+                    budget.withdraw();
+                }
+                if rival == Rival::Restless {
+                    taken.clear();
+                }
+            }
+        });
+        let result = environment.execute("join");
+        is_over.store(true, Ordering::Relaxed);
+        result
+    })
 }
 
 fn check<K: Record + Clone + PartialEq>(
@@ -806,6 +849,35 @@ fn merged_diamonds_and_panics_leave_nothing() {
                 let error = result.expect_err("a key is refused");
                 assert_eq!(error.kind(), ErrorKind::User, "{error}");
                 assert!(error.to_string().contains("\"merged\""), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_kind_while_others_take_the_memory() {
+    let (mut left, mut right) = (records(3_000, 1_500, 31), records(2_500, 1_500, 32));
+    left.extend((0..150).map(|id| (7, 10_000 + id)));
+    right.extend((0..120).map(|id| (7, 20_000 + id)));
+    let texts = |records: &[(u64, u64)]| with_keys(records, |bits| format!("{bits:40}"));
+    for rival in [Rival::Restless, Rival::Greedy] {
+        for strategy in [JoinStrategy::Hash, JoinStrategy::Merge] {
+            for kind in KINDS {
+                for (has_condition, parallelism) in [(false, 2), (true, 3)] {
+                    let way = Way {
+                        segments: 200,
+                        parallelism,
+                        strategy,
+                        has_condition,
+                        rival: Some(rival),
+                        ..PLAIN
+                    };
+                    let expected = expected_of_many(&left, &right, kind, way);
+                    let (found, _) = joined(&left, &right, kind, way);
+                    assert!(found == expected, "{kind:?} {way:?}");
+                    let (found, _) = joined(&texts(&left), &texts(&right), kind, way);
+                    assert!(found == expected, "{kind:?} {way:?}, texts");
+                }
             }
         }
     }

@@ -64,7 +64,10 @@ pub fn split<I: Items>(
             Some((run, candidate)) => search.cut(run, candidate)?,
             None => vec![0; runs.len()],
         };
-        cuts.push(cut);
+        // Ranks that are near enough need not be in the order of their candidates.
+        let before = &cuts[part as usize - 1];
+        let is_behind = cut.iter().sum::<u64>() >= before.iter().sum();
+        cuts.push(if is_behind { cut } else { before.clone() });
     }
     Ok(cuts)
 }
