@@ -433,3 +433,23 @@ fn records_that_come_in_a_longer_order_are_merged_by_what_is_wanted_of_it() {
         );
     }
 }
+
+#[test]
+fn records_that_go_everywhere_are_nowhere_by_their_key() {
+    for parallelism in [1, 2, 3] {
+        let environment = environment(400, parallelism);
+        let once = source(&environment, 15).key_by(first()).sum(second());
+        let everywhere = source(&environment, 16).broadcast();
+        let again = once.union(everywhere).key_by(first()).sum(second()).collect();
+        run(&environment);
+        let mut expected = sums(&pairs(4000, 300, 15));
+        for (key, sum) in sums(&pairs(4000, 300, 16)) {
+            *expected.entry(key).or_default() += sum * parallelism as i64;
+        }
+        assert_eq!(
+            sorted(again.take()),
+            expected.into_iter().collect::<Vec<_>>(),
+            "parallelism {parallelism}"
+        );
+    }
+}
