@@ -571,7 +571,11 @@ impl Prober {
             let probe = P::read_row(probe_aligned.of::<P>(row));
             let mut walk = std::mem::take(&mut self.walk);
             if !walk.has_begun {
-                walk.position = found.start;
+                // What another way of finding matches has left there is of another row.
+                walk = Walk {
+                    position: found.start,
+                    ..Walk::default()
+                };
             }
             while walk.position != found.end {
                 let table = partitions.table(partition);
