@@ -12,6 +12,8 @@ use forebay::source::{ParquetSource, from_items, generate, parquet};
 use record_samples::{Bid, Couple, Random, Sale, Sample};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A record of everything that has a column.
 #[derive(Debug, Clone, PartialEq, Record)]
@@ -737,6 +739,33 @@ fn files_that_vanish_or_are_cut_are_errors_or_passed_over() {
     );
     let error = read(parquet::<(u64,)>(scratch.pattern("none*.parquet")), 1).expect_err("nothing matches");
     assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[test]
+fn files_that_are_replaced_while_they_are_read_are_errors() {
+    let scratch = Scratch::new("parquet-replaced");
+    let put = move |path: &Path, rows: u64, of_group: usize| {
+        let rows: Vec<(u64,)> = (0..rows).map(|row| (row * 0x9e37_79b9,)).collect();
+        let sink = ParquetSink::file(path).row_group_rows(of_group).overwrite();
+        write(&rows, sink, 1).expect("the file is written");
+    };
+    let paths: Vec<PathBuf> = (10..22)
+        .map(|number| scratch.path(&format!("{number}.parquet")))
+        .collect();
+    paths.iter().for_each(|path| put(path, 300, 100));
+    let environment = environment(1);
+    let source = parquet::<(u64,)>(scratch.pattern("*.parquet")).split_size(1);
+    let (is_first, others) = (AtomicBool::new(true), paths[1..].to_vec());
+    let (is_first, others) = (Arc::new(is_first), Arc::new(others));
+    let numbers = environment.source("numbers", source).inspect(move |_| {
+        if is_first.swap(false, Ordering::Relaxed) {
+            others.iter().for_each(|path| put(path, 5000, 10_000));
+        }
+    });
+    let _ = numbers.collect();
+    let error = environment.execute("replaced").expect_err("row groups are gone");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains("row group 1 is gone"), "{error}");
 }
 
 #[test]

@@ -84,6 +84,13 @@ impl<R: Record> ParquetReader<R> {
             }
         };
         let path = &self.split.file.path;
+        let groups = file.metadata.metadata().num_row_groups();
+        if number >= groups {
+            return Err(Error::corrupt(format!(
+                "\"{}\": row group {number} is gone, there are {groups}; the file was replaced while the job read it",
+                path.display()
+            )));
+        }
         let rows = file.group_rows(number);
         let width = R::SIZE as u64 + 1 + file.group_bytes(number).1 / rows.max(1);
         let builder =
