@@ -7,13 +7,17 @@ use forebay_memory::{MemoryManager, Plan, SpillStore};
 use forebay_tests::jobs::RandomJob;
 
 /// Managed segments: enough for the minimums of a job of ten operators with memory of their own, four subtasks each.
-const MANAGED: usize = 1600;
+const MANAGED: usize = 2400;
+
+/// The largest record, in segments: minimums have room for several.
+const RECORD: usize = 50;
 
 /// Runs the job of a seed with as few network buffers as it starts with, or with many.
 fn run(seed: u64, network: usize) -> bool {
     let mut random = Random::new(seed);
     let segment_size = 4096 << random.below(2);
-    let plan = Plan::with_segments(MANAGED, network, segment_size).expect("the sizes make a plan");
+    let plan = Plan::with_segments_for(MANAGED, network, segment_size, RECORD * segment_size)
+        .expect("the sizes make a plan");
     let manager = MemoryManager::with_segments(MANAGED, network, segment_size).expect("it is little memory");
     let config = SpillConfig {
         handles: 32,
