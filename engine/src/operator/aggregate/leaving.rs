@@ -84,7 +84,8 @@ where
         log: Log,
         fold: &mut impl FnMut(&mut F, usize, &mut G::State, bool),
     ) -> Result<usize> {
-        if matches!(self.hot, Hot::NotYet) {
+        // Rows that are put aside have new keys, and there is memory for them.
+        if matches!(self.hot, Hot::NotYet) && !matches!(self.deferral, Deferral::On) {
             self.count_hot_keys();
         }
         let mut chunk = std::mem::take(self.groups.chunk());
