@@ -556,8 +556,13 @@ fn runs_are_merged_with_the_minimum_where_others_keep_the_rest() {
     let rival = rival.expect("one segment is to be had");
     let is_over = AtomicBool::new(false);
     let mut taken: Vec<_> = std::iter::from_fn(|| rival.try_take()).take(1900).collect();
+    let manager = environment.runtime().manager().clone();
     let result = std::thread::scope(|scope| {
         scope.spawn(|| {
+            // What it takes before the sort has its budgets, the job would have to wait for in vain.
+            while manager.budget_stats().len() < 3 && !is_over.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
             while !is_over.load(Ordering::Relaxed) {
                 taken.extend(rival.try_take());
                 rival.withdraw();
