@@ -79,6 +79,21 @@ pub enum ProgressForm {
     Off,
 }
 
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What went wrong.
+    Error,
+    /// What a user should know of.
+    Warn,
+    /// Plans of jobs and memory too.
+    Info,
+    /// What else there is.
+    Debug,
+}
+
 /// Options of `run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunArguments {
@@ -137,7 +152,7 @@ pub struct RunArguments {
     /// Measure no limits of this machine: for runs whose time or memory is somebody else's, as in comparisons.
     #[arg(long)]
     pub no_limits: bool,
-    /// Compare every result with a plain computation in a process of its own.
+    /// Compare every result with a plain computation in a process of its own, and resident memory with the plan.
     #[arg(long)]
     pub verify: bool,
     /// Write the results as JSON.
@@ -164,6 +179,9 @@ pub struct RunArguments {
     /// How progress is shown on standard error while rows are measured.
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: ProgressForm,
+    /// What the engine logs on standard error: plans at info, polls that took long at warn.
+    #[arg(long, value_enum, default_value = "off")]
+    pub log: LogLevel,
     /// No progress, only the table.
     #[arg(long, conflicts_with = "progress")]
     pub quiet: bool,

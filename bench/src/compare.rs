@@ -10,8 +10,7 @@ use std::path::Path;
 /// # Errors
 /// Where a file is unreadable or no file of results, or the two have no setting in common.
 pub fn compare(first: &Path, second: &Path) -> Result<()> {
-    print!("{}", report(&result::read(first)?, &result::read(second)?)?);
-    Ok(())
+    table::show(&report(&result::read(first)?, &result::read(second)?)?)
 }
 
 /// The comparison as text.

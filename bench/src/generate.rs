@@ -6,6 +6,7 @@ use crate::data::{
     GensortCheck, GensortForm, Keyed, KeyedData, TextData, TpchData, TpchTable, fill_gensort, parquet_files,
     write_rows,
 };
+use crate::table;
 use forebay_memory::{Error, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -145,9 +146,9 @@ pub fn validate(files: &[PathBuf]) -> Result<()> {
     for path in files {
         let check = GensortCheck::of(path, threads)?;
         if files.len() > 1 {
-            println!("{}", path.display());
+            table::show(&format!("{}\n", path.display()))?;
         }
-        println!("{}", check.describe());
+        table::show(&format!("{}\n", check.describe()))?;
         check.in_order(path)?;
     }
     Ok(())

@@ -24,10 +24,7 @@ fn execute(cli: Cli) -> Result<()> {
     match cli.command {
         None => run::run(&RunArguments::default()),
         Some(Command::Run(arguments)) => run::run(&arguments),
-        Some(Command::List) => {
-            run::list();
-            Ok(())
-        }
+        Some(Command::List) => run::list(),
         Some(Command::Generate(arguments)) => generate::generate(&arguments),
         Some(Command::Validate { files }) => generate::validate(&files),
         Some(Command::Compare { first, second }) => compare::compare(&first, &second),

@@ -5,7 +5,7 @@
 //! For each row: write its input; make a runtime of its plan; run once unmeasured, then as often as asked for, with the
 //! peak of resident memory reset before; then, outside of every figure, the oracle and the loops that give the limits.
 
-use crate::cli::{ProgressForm, RunArguments};
+use crate::cli::{LogLevel, ProgressForm, RunArguments};
 use crate::limits::MachineLimits;
 use crate::oracle;
 use crate::process;
@@ -19,6 +19,7 @@ use forebay::Runtime;
 use forebay_memory::spill::{DiskBandwidth, SpillConfig, probe};
 use forebay_memory::{Error, Plan, Result, account};
 use std::time::Instant;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Runs what the command line asks for.
 ///
@@ -26,6 +27,7 @@ use std::time::Instant;
 /// Where a row cannot be run, or, after the table, where a result is not the oracle's.
 pub fn run(arguments: &RunArguments) -> Result<()> {
     let rows = suite::rows(arguments)?;
+    log_to_standard_error(arguments.log);
     let start = Instant::now();
     let mut progress = Progress::new(rows.len() + 1, arguments.progress());
     progress.begin("measuring this machine");
@@ -50,35 +52,69 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         }
     }
     drop(progress);
-    if let Some(machine) = &machine {
-        print!("{}", machine.describe());
-    }
-    print!("{}", table_of(&results));
-    println!(
-        "{} {} in {}",
+    let mut text = machine.as_ref().map(Machine::describe).unwrap_or_default();
+    text += &table_of(&results);
+    text += &format!(
+        "{} {} in {}\n",
         results.len(),
         if results.len() == 1 { "row" } else { "rows" },
         table::seconds(start.elapsed().as_secs_f64())
     );
-    match results.iter().find(|result| result.verified == Some(false)) {
-        Some(wrong) => Err(Error::corrupt(format!(
+    table::show(&text)?;
+    check(&results, arguments.verify)
+}
+
+/// Has the engine's log written to standard error, from that level on.
+fn log_to_standard_error(level: LogLevel) {
+    let level = match level {
+        LogLevel::Off => return,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr);
+    // A program that has set another log before keeps it.
+    let _ = log.with_target(false).without_time().try_init();
+}
+
+/// Fails where a result is not the oracle's and, where everything is to be verified, where memory was not what the plan says.
+fn check(results: &[RunResult], verify: bool) -> Result<()> {
+    if let Some(wrong) = results.iter().find(|result| result.verified == Some(false)) {
+        return Err(Error::corrupt(format!(
             "{}: the result is not the oracle's",
             wrong.identity()
+        )));
+    }
+    let over = |result: &&RunResult| result.peak_rss_bytes > result.process_budget_bytes;
+    match results.iter().find(over).filter(|_| verify) {
+        Some(over) => Err(Error::memory(format!(
+            "{}: {} were resident, the plan gives the process {}",
+            over.identity(),
+            table::bytes(over.peak_rss_bytes),
+            table::bytes(over.process_budget_bytes)
         ))),
         None => Ok(()),
     }
 }
 
 /// Prints the table of workloads.
-pub fn list() {
+///
+/// # Errors
+/// As [`table::show`].
+pub fn list() -> Result<()> {
     let names = workload::WORKLOADS.iter().map(|workload| workload.name.len());
     let width = names.max().unwrap_or(0) + 2;
+    let mut text = String::new();
     for workload in workload::WORKLOADS {
-        println!("{:<width$}{}", workload.name, workload.about);
+        text += &format!("{:<width$}{}\n", workload.name, workload.about);
         for line in workload.help.lines() {
-            println!("{:<width$}  {line}", "");
+            text += &format!("{:<width$}  {line}\n", "");
         }
     }
+    table::show(&text)
 }
 
 /// What `start` does: everything that a job's process does before its first job.
@@ -574,7 +610,25 @@ mod tests {
     }
 
     #[test]
-    fn ten_records_take_no_time_to_speak_of() {
-        assert!(small_job().expect("it runs") > 0.0);
+    fn verified_runs_fail_over_a_wrong_result_or_too_much_memory() {
+        let result = |verified, peak_rss_bytes| RunResult {
+            workload: "sum".into(),
+            verified,
+            peak_rss_bytes,
+            process_budget_bytes: 100,
+            ..RunResult::default()
+        };
+        let check = |result, verify| check(&[result], verify).map_err(|error| error.to_string());
+        assert_eq!(check(result(Some(true), 100), true), Ok(()));
+        assert_eq!(check(result(None, 101), false), Ok(()), "the table has a note");
+        let wrong = check(result(Some(false), 1), false).expect_err("it is wrong");
+        assert!(wrong.contains("not the oracle's"), "{wrong}");
+        let over = check(result(Some(true), 101), true).expect_err("it is over the plan");
+        assert!(over.contains("101 B were resident"), "{over}");
+    }
+
+    #[test]
+    fn a_job_of_ten_records_runs_on_the_default_plan() {
+        assert!(small_job().expect("it runs").is_finite());
     }
 }

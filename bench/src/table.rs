@@ -1,5 +1,8 @@
 //! Plain text tables and the numbers in them.
 
+use forebay_memory::{Error, Result};
+use std::io::{self, Write};
+
 /// How a column's cells are set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
@@ -7,6 +10,20 @@ pub enum Align {
     Left,
     /// Numbers.
     Right,
+}
+
+/// Writes what was asked for to standard output. Who reads it may stop early: `forebay-bench list | head`.
+///
+/// # Errors
+/// `Io` where it cannot be written, to a full disk say.
+pub fn show(text: &str) -> Result<()> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::io("cannot write to standard output", error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The table as text: a header, a rule, a line per row, columns two spaces apart.

@@ -1,4 +1,5 @@
 //! The harness is interrupted in the middle of a job that spills: it exits as interrupted programs do, and leaves nothing.
+//! And what reads its output may stop early.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -75,4 +76,17 @@ fn an_interrupted_run_cancels_its_job_and_leaves_no_file() {
         "{rest}"
     );
     assert_eq!((names(&scratch), names(&spill)), (Vec::new(), Vec::new()));
+}
+
+/// As in `forebay-bench list | head`.
+#[test]
+fn a_reader_that_stops_early_is_no_failure() {
+    let (reader, writer) = std::io::pipe().expect("the system has pipes");
+    drop(reader);
+    let status = Command::new(env!("CARGO_BIN_EXE_forebay-bench"))
+        .arg("list")
+        .stdout(writer)
+        .status()
+        .expect("the harness is built");
+    assert!(status.success(), "{status}");
 }

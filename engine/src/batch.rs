@@ -13,12 +13,12 @@
 //! One segment a batch, from the writer's source. Where the source has none, and for a row that is larger than a segment,
 //! the batch is on the heap. What writers put there is in the job's [`HeapArea`], which bounds it; the task gets no new
 //! input until such batches have left it. Not in it are the copies that exchanges make, which the counting allocator
-//! alone sees: for further consumers where no segment is to be had, for each receiver of a broadcast of a batch
-//! that is on the heap itself, and of a row larger than a segment.
+//! alone sees: for further consumers where no segment is to be had, and of a row larger than a segment. The receivers of a
+//! broadcast share one batch.
 
 use crate::record::{Record, checked_row_size};
 use forebay_memory::scatter::SegmentWriter;
-use forebay_memory::{ByteSize, Error, Segment, SegmentSource};
+use forebay_memory::{ByteSize, Error, Segment, SegmentSource, SharedSegment};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +33,14 @@ const SHORT_ROW: usize = 32;
 enum Body {
     Segment(Segment),
     Heap(HeapBody),
+    Shared(SharedBody),
+}
+
+/// What several batches hold, and nobody writes to.
+#[derive(Clone)]
+enum SharedBody {
+    Segment(SharedSegment),
+    Heap(Arc<HeapBody>),
 }
 
 /// Rows on the heap.
@@ -50,6 +58,25 @@ impl HeapBody {
             words: vec![0; size.div_ceil(16)],
             area,
         }
+    }
+}
+
+impl HeapBody {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.words.as_slice().as_bytes()
+    }
+}
+
+impl SharedBody {
+    fn copy_on_heap(&self) -> Body {
+        let bytes: &[u8] = match self {
+            SharedBody::Segment(segment) => segment,
+            SharedBody::Heap(heap) => heap.bytes(),
+        };
+        let mut copy = Body::heap(bytes.len());
+        copy.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
+        copy
     }
 }
 
@@ -102,15 +129,21 @@ impl Body {
     fn bytes(&self) -> &[u8] {
         match self {
             Body::Segment(segment) => segment,
-            Body::Heap(heap) => heap.words.as_slice().as_bytes(),
+            Body::Heap(heap) => heap.bytes(),
+            Body::Shared(SharedBody::Segment(segment)) => segment,
+            Body::Shared(SharedBody::Heap(heap)) => heap.bytes(),
         }
     }
 
     #[inline]
     fn bytes_mut(&mut self) -> &mut [u8] {
+        if let Body::Shared(shared) = self {
+            *self = shared.copy_on_heap();
+        }
         match self {
             Body::Segment(segment) => segment,
             Body::Heap(heap) => heap.words.as_mut_slice().as_mut_bytes(),
+            Body::Shared(_) => unreachable!("it is a copy now"),
         }
     }
 }
@@ -165,7 +198,7 @@ impl Batch {
         &self.body.bytes()[BATCH_HEADER..self.end as usize]
     }
 
-    /// The rows' bytes, for changing them in place.
+    /// The rows' bytes, for changing them in place; of a shared batch a copy on the heap, which others do not see.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let end = self.end as usize;
         &mut self.body.bytes_mut()[BATCH_HEADER..end]
@@ -258,7 +291,35 @@ impl Batch {
         }
     }
 
-    /// Whether the rows are in a segment, not on the heap.
+    /// The same rows as a batch that can be had [again](Batch::again) without copying them, and that nobody writes to.
+    pub fn shared(self) -> Batch {
+        let Batch { body, rows, end } = self;
+        let body = Body::Shared(match body {
+            Body::Segment(segment) => SharedBody::Segment(segment.freeze()),
+            Body::Heap(heap) => SharedBody::Heap(Arc::new(heap)),
+            Body::Shared(shared) => shared,
+        });
+        Batch { body, rows, end }
+    }
+
+    /// Another batch of the rows of a shared batch; `None` where it is not shared.
+    pub fn again(&self) -> Option<Batch> {
+        match &self.body {
+            Body::Shared(shared) => Some(Batch {
+                body: Body::Shared(shared.clone()),
+                rows: self.rows,
+                end: self.end,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether others may hold the rows too.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.body, Body::Shared(_))
+    }
+
+    /// Whether the rows are in a segment of their own, neither shared nor on the heap.
     pub fn is_segment(&self) -> bool {
         matches!(self.body, Body::Segment(_))
     }
@@ -706,6 +767,28 @@ mod tests {
                 assert!(same(row, expected.view()), "{kept:b}");
             }
         }
+    }
+
+    #[test]
+    fn a_shared_batch_is_held_by_several_and_changed_by_none() {
+        let manager = forebay_memory::MemoryManager::with_segments(1, 0, 4096).expect("it is little memory");
+        let budget = manager.budget("batch", 1, 1).expect("there is one");
+        let numbers = [3u64, 1, 4];
+        let of_heap = batch(&numbers);
+        let of_segment = of_heap.duplicate(&budget);
+        assert!(of_segment.is_segment() && of_segment.again().is_none());
+        for whole in [of_heap, of_segment] {
+            let one = whole.shared();
+            let mut other = one.again().expect("it is shared");
+            assert_eq!(one.bytes().as_ptr(), other.bytes().as_ptr(), "nothing is copied");
+            other.bytes_mut()[0] = 9;
+            assert_eq!(one.rows::<u64>().collect::<Vec<_>>(), numbers);
+            assert_eq!(other.rows::<u64>().collect::<Vec<_>>(), [9, 1, 4]);
+            let last = one.again().expect("it is shared");
+            drop(one);
+            assert_eq!(last.rows::<u64>().collect::<Vec<_>>(), numbers);
+        }
+        assert_eq!(manager.outstanding(), 0);
     }
 
     #[test]

@@ -151,6 +151,7 @@ impl Environment {
             )));
         }
         graph.check_uids(name)?;
+        graph.check_weights(name)?;
         graph.check_ends(name)?;
         layout.check(graph, name)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -229,7 +230,7 @@ impl Environment {
         let plan = self.describe(&graph, &options);
         warn_about_uids(&graph, &options);
         tracing::info!(job = name, "{}", plan.explain());
-        tracing::debug!(job = name, "memory plan\n{}", self.inner.runtime.plan().explain());
+        tracing::info!(job = name, "memory plan\n{}", self.inner.runtime.plan().explain());
         launch(&graph, options, plan, self.inner.runtime.clone())
     }
 

@@ -121,6 +121,17 @@ pub(crate) enum Rows {
     Claimed(KeyIdentity),
 }
 
+/// What a node's managed memory is for: the kinds of `memory.weights`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Consumer {
+    /// Work on what is there: the memory is free again when the input has ended.
+    Operator,
+    /// What is kept of each key while records come and are answered.
+    State,
+    /// State in streaming mode, otherwise an operator's.
+    StateOfStreams,
+}
+
 /// An operator or source.
 pub(crate) struct Node {
     pub(crate) kind: &'static str,
@@ -138,6 +149,10 @@ pub(crate) struct Node {
     pub(crate) minimum_parts: Vec<usize>,
     /// Managed segments that more of would not help a subtask.
     pub(crate) maximum_segments: usize,
+    /// What that memory is for.
+    pub(crate) consumer: Consumer,
+    /// Its weight among the nodes of that kind; 1 unless it was told.
+    pub(crate) memory_weight: u32,
     /// Whether it takes the rows of all inputs as they come, and sends nothing before all have ended.
     pub(crate) takes_all: bool,
     /// Whether it needs as many subtasks as the node that it gets rows from.
@@ -179,6 +194,8 @@ impl Node {
             minimum_segments: 0,
             minimum_parts: Vec::new(),
             maximum_segments: 0,
+            consumer: Consumer::Operator,
+            memory_weight: 1,
             takes_all: false,
             is_bound: false,
             rows: Rows::New,
@@ -242,6 +259,23 @@ impl Graph {
             }
         }
         Ok(())
+    }
+
+    /// Checks that only nodes that share managed memory out have a weight in it.
+    ///
+    /// # Errors
+    /// `Config`, naming the node.
+    pub(crate) fn check_weights(&self, job: &str) -> Result<()> {
+        let weighed = |node: &Node| node.memory_weight != 1 && node.maximum_segments == 0;
+        match self.nodes.iter().position(weighed) {
+            None => Ok(()),
+            Some(id) => Err(Error::config(format!(
+                "job \"{job}\": \"{}\" has a memory weight of {} and takes no managed memory; give the weight to an aggregate, \
+                 a sort or a join",
+                self.names()[id],
+                self.nodes[id].memory_weight
+            ))),
+        }
     }
 
     /// Checks that no node needs the end of a stream that has none.

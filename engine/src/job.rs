@@ -11,7 +11,7 @@
 use crate::batch::{Batches, HeapArea};
 use crate::clock::{Clock, RealClock};
 use crate::exchange::{ChannelLimits, Exchange, Forward, Gate, Output, Rebalance, Router, Wake};
-use crate::graph::{Factory, Graph, Node, OperatorContext, SubtaskSourceFactory};
+use crate::graph::{Factory, Graph, OperatorContext, SubtaskSourceFactory};
 use crate::interrupt;
 use crate::layout::Layout;
 use crate::metrics::{TaskMetrics, TaskSnapshot};
@@ -20,6 +20,7 @@ use crate::plan::JobPlan;
 use crate::pressure_watch::PressureWatch;
 use crate::progress::{Progress, ProgressLine};
 use crate::runtime::Runtime;
+use crate::shares::{Share, shares};
 use crate::source::Subtask;
 use crate::summary::JobSummary;
 use crate::task::{JobControl, Parker, Task, TaskInput, TaskStatus, Worker, caught};
@@ -137,7 +138,9 @@ pub(crate) fn lower(
 
     let heap = usize::try_from(runtime.plan().heap_bytes()).unwrap_or(usize::MAX);
     let area = HeapArea::new(heap);
-    let shares = managed_shares(graph, &layout, runtime.manager().stats().managed_total);
+    let managed = runtime.manager().stats().managed_total;
+    let weights = &runtime.plan().weights;
+    let shares = shares(graph, &layout, options.is_streaming, weights, managed);
 
     let mut placed = Vec::new();
     for head in (0..count).filter(|id| chained[*id].is_none()) {
@@ -190,9 +193,12 @@ pub(crate) fn lower(
                     node.kind, names[*id], subtask.parallelism
                 );
                 let mut budgets = Vec::new();
-                for (minimum, most) in budget_parts(layout.minimum_parts(graph, *id), shares[*id]) {
+                for (minimum, share) in budget_parts(layout.minimum_parts(graph, *id), shares[*id]) {
                     let budget =
-                        (runtime.manager()).budget_within(&owner, minimum, most, options.patience)?;
+                        runtime
+                            .manager()
+                            .budget_within(&owner, minimum, share.segments, options.patience)?;
+                    budget.set_weight(share.weight);
                     let bell = wake(slot(head, index));
                     budget.set_when_asked(Some(Arc::new(move || bell.wake())));
                     budgets.push(budget);
@@ -218,6 +224,7 @@ pub(crate) fn lower(
                 ));
             }
             let operators = links.iter().map(|link| link.name.clone()).collect();
+            let heap_growth = links.iter().map(ChainLink::heap_growth).collect();
             let chain = Chain::new(links, Output::new(outputs.next().unwrap_or_default()));
             let metrics = TaskMetrics::new(title.clone(), index);
             let status = Arc::new(TaskStatus {
@@ -225,6 +232,7 @@ pub(crate) fn lower(
                 subtask: index,
                 source: source.is_some().then(|| names[head].clone()),
                 operators,
+                heap_growth,
                 active: chain.activity(),
                 metrics: metrics.clone(),
             });
@@ -241,41 +249,10 @@ pub(crate) fn lower(
     Ok(placed)
 }
 
-/// What a subtask of each node may have of `total` managed segments: nodes that can use only so many get that, or a
-/// small part; the others share the rest equally.
-fn managed_shares(graph: &Graph, layout: &Layout, total: usize) -> Vec<usize> {
-    let minimums: Vec<usize> = (0..graph.nodes.len())
-        .map(|id| layout.minimum_segments(graph, id))
-        .collect();
-    let nodes = || {
-        let nodes = graph.nodes.iter().zip(&layout.parallelism).zip(&minimums);
-        nodes.filter(|(_, minimum)| **minimum > 0)
-    };
-    let subtasks_of = |is_capped: bool| -> usize {
-        nodes()
-            .filter(|((node, _), _)| (node.maximum_segments < usize::MAX) == is_capped)
-            .map(|((_, count), _)| count)
-            .sum()
-    };
-    let (capped, uncapped) = (subtasks_of(true), subtasks_of(false));
-    let small_part = total / (8 * capped.max(1));
-    let cap = |node: &Node, minimum: usize| node.maximum_segments.min(small_part).max(minimum);
-    let used: usize = nodes()
-        .filter(|((node, _), _)| node.maximum_segments < usize::MAX)
-        .map(|((node, count), minimum)| cap(node, *minimum) * count)
-        .sum();
-    let share = total.saturating_sub(used) / uncapped.max(1);
-    let of = |(node, minimum): (&Node, &usize)| match node.maximum_segments {
-        usize::MAX => share.max(*minimum),
-        _ => cap(node, *minimum),
-    };
-    graph.nodes.iter().zip(&minimums).map(of).collect()
-}
-
-/// The budgets of a subtask that may have `share` segments, by their minimums: the least and the most of each.
-fn budget_parts(minimums: Vec<usize>, share: usize) -> impl Iterator<Item = (usize, usize)> {
+/// The budgets of a subtask that has `share`, by their minimums: the least of each, and its part of the share.
+fn budget_parts(minimums: Vec<usize>, share: Share) -> impl Iterator<Item = (usize, Share)> {
     let all: usize = minimums.iter().sum();
-    (minimums.into_iter()).map(move |minimum| (minimum, share * minimum / all))
+    (minimums.into_iter()).map(move |minimum| (minimum, share.part(minimum, all)))
 }
 
 /// Network buffers for one side of an exchange.

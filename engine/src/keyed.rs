@@ -8,7 +8,7 @@ use crate::aggregate::{
     Aggregate, Count, Fold, MOST_LANES, Max, Min, Sum, Summand, count, max, min, stateful, sum,
 };
 use crate::environment::Environment;
-use crate::graph::{Edge, Factory, Node, OperatorContext, Rows};
+use crate::graph::{Consumer, Edge, Factory, Node, OperatorContext, Rows};
 use crate::operator::{
     ByteGroups, Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups,
     LocalAggregate, LocalStates, MOST_LOCAL_SEGMENTS, MergePartials, MergeStates, Operator, Partial, Reduced,
@@ -142,7 +142,7 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
             let rows = keyed_by_first::<K::Key, A::Out>();
             return keyed_node(
                 &environment,
-                "aggregate",
+                ("aggregate", emission),
                 inputs,
                 detail,
                 rows,
@@ -180,7 +180,7 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
         let rows = keyed_by_first::<K::Key, A::Out>();
         keyed_node(
             &environment,
-            "aggregate",
+            ("aggregate", emission),
             inputs,
             detail,
             rows,
@@ -237,7 +237,7 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
         let rows = keyed_by_first::<K::Key, A::Out>();
         keyed_node(
             &environment,
-            "aggregate",
+            ("aggregate", emission),
             inputs,
             detail,
             rows,
@@ -280,7 +280,7 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
         let rows = Rows::Keyed(Some(keys.identity()));
         keyed_node(
             &environment,
-            "reduce",
+            ("reduce", None),
             inputs,
             detail,
             rows,
@@ -320,7 +320,7 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
         let rows = Rows::Keyed(Some(itself::<K::Key>().identity()));
         keyed_node(
             &environment,
-            "distinct",
+            ("distinct", Some(Emission::New)),
             inputs,
             detail,
             rows,
@@ -357,6 +357,16 @@ pub(crate) fn emission_in(context: &OperatorContext, emission: Option<Emission>)
         true => Emission::Updates,
         false => Emission::Final,
     })
+}
+
+/// What the memory of an aggregation is for.
+pub(crate) fn consumer_of(emission: Option<Emission>) -> Consumer {
+    match emission {
+        Some(Emission::Final) => Consumer::Operator,
+        Some(Emission::Updates) => Consumer::State,
+        // As the job's mode says; distinct answers while records come, and keeps its keys for as long as they do.
+        None | Some(Emission::New) => Consumer::StateOfStreams,
+    }
 }
 
 pub(crate) fn budget_of(context: &OperatorContext) -> Budget {
@@ -404,7 +414,7 @@ fn keyed_by_first<K: Record, O: Record>() -> Rows {
 /// Adds an operator over keyed rows that needs managed memory.
 pub(crate) fn keyed_node<O: Record>(
     environment: &Environment,
-    kind: &'static str,
+    (kind, emission): (&'static str, Option<Emission>),
     inputs: Vec<Edge>,
     detail: String,
     rows: Rows,
@@ -416,6 +426,7 @@ pub(crate) fn keyed_node<O: Record>(
         output: Some((O::schema(), O::STRIDE)),
         minimum_segments,
         maximum_segments: usize::MAX,
+        consumer: consumer_of(emission),
         rows,
         detail,
         ..Node::new(kind, Factory::Operator(Box::new(make)))

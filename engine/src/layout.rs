@@ -209,6 +209,7 @@ impl Layout {
             detail: self.detail(graph, id),
             parallelism: self.parallelism[id],
             minimum_segments: self.minimum_segments(graph, id),
+            memory_weight: node.memory_weight,
             chained_to: self.chained[id],
             output: node.output.map(|(schema, _)| schema.clone()),
         });

@@ -1,14 +1,15 @@
 //! The plan: a job as data, which a person reads, a tool exports and another host could run.
 //!
 //! # Interface
-//! [`JobPlan`] serializes with serde; [`JobPlan::explain`], [`JobPlan::to_dot`] and [`JobPlan::to_mermaid`] print it.
+//! [`JobPlan`] serializes with serde, both ways ([`JobPlan::to_json`], [`JobPlan::from_json`]); [`JobPlan::explain`], [`JobPlan::to_dot`] and [`JobPlan::to_mermaid`] print it.
 
 use crate::record::Schema;
-use serde::Serialize;
+use forebay_memory::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
 /// How rows get from one node's subtasks to the next one's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExchangeKind {
     /// To the subtask of the same index.
@@ -34,7 +35,7 @@ impl ExchangeKind {
 }
 
 /// A source, operator or sink.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanNode {
     /// Index of the node in the plan.
     pub id: usize,
@@ -52,6 +53,8 @@ pub struct PlanNode {
     pub parallelism: usize,
     /// Managed segments that a subtask cannot do without.
     pub minimum_segments: usize,
+    /// Its weight among those of its kind that share managed memory out.
+    pub memory_weight: u32,
     /// The node whose task it runs in, right after it.
     pub chained_to: Option<usize>,
     /// The rows it sends.
@@ -59,7 +62,7 @@ pub struct PlanNode {
 }
 
 /// Rows from one node to another.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanEdge {
     /// The sender's id.
     pub from: usize,
@@ -74,7 +77,7 @@ pub struct PlanEdge {
 }
 
 /// A job as data.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobPlan {
     /// The job's name.
     pub job: String,
@@ -118,6 +121,9 @@ impl JobPlan {
             }
             if node.minimum_segments > 0 {
                 let _ = write!(text, "; at least {} segments a subtask", node.minimum_segments);
+            }
+            if node.memory_weight != 1 {
+                let _ = write!(text, ", memory weight {}", node.memory_weight);
             }
             text.push('\n');
             for edge in self
@@ -184,6 +190,15 @@ impl JobPlan {
             );
         }
         text
+    }
+
+    /// A plan of what [`JobPlan::to_json`] has made.
+    ///
+    /// # Errors
+    /// `Config` for text that is no plan, saying where.
+    pub fn from_json(text: &str) -> Result<JobPlan> {
+        serde_json::from_str(text)
+            .map_err(|error| Error::config(format!("this is no plan of a job: {error}")))
     }
 
     /// The plan as JSON.

@@ -12,8 +12,8 @@ use crate::environment::Environment;
 use crate::exchange::{Broadcast, HashRouter, Rebalance};
 use crate::graph::{Edge, Factory, Node, Rows};
 use crate::operator::{
-    Collector, Filter, Fused, FusedFlatMap, Identity, Inspect, LEAST_MATERIALIZE_SEGMENTS, Map, Materialize,
-    Operator, Stage, StillKeyed,
+    Collector, Filter, FlatMap, Fused, FusedFlatMap, Identity, Inspect, LEAST_MATERIALIZE_SEGMENTS, Map,
+    Materialize, Operator, Stage, StillKeyed,
 };
 use crate::plan::ExchangeKind;
 use crate::record::{Field, KeyFields, Record, first};
@@ -143,12 +143,34 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     }
 
     /// Each record turned into any number of others, which `function` pushes into the collector.
-    pub fn flat_map<P, F>(mut self, function: F) -> Stream<P>
+    pub fn flat_map<P, F>(self, mut function: F) -> Stream<P>
     where
         P: Record,
         F: for<'a, 'b, 'c> FnMut(O::View<'a>, &'b mut Collector<'c, P>) + Clone + Send + 'static,
     {
-        self.label.push("flat_map");
+        self.expand(
+            "flat_map",
+            move |view: O::View<'_>, out: &mut Collector<'_, P>| {
+                function(view, out);
+                Ok(())
+            },
+        )
+    }
+
+    /// As [`Stream::flat_map`], by a function that may answer the error that the job fails with, as in [`Stream::try_map`].
+    pub fn try_flat_map<P, F>(self, function: F) -> Stream<P>
+    where
+        P: Record,
+        F: for<'a, 'b, 'c> FnMut(O::View<'a>, &'b mut Collector<'c, P>) -> Result<()>
+            + Clone
+            + Send
+            + 'static,
+    {
+        self.expand("try_flat_map", function)
+    }
+
+    fn expand<P: Record, F: FlatMap<O, P>>(mut self, kind: &'static str, function: F) -> Stream<P> {
+        self.label.push(kind);
         let Stream {
             environment,
             inputs,
@@ -156,7 +178,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             label,
             ..
         } = self;
-        let node = operator_node::<P>("flat_map", label, inputs, move |context| {
+        let node = operator_node::<P>(kind, label, inputs, move |context| {
             let (stage, function) = (stage.clone(), function.clone());
             Box::new(FusedFlatMap::<I, O, P, S, F>::new(
                 stage,
@@ -202,7 +224,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     }
 
     /// Changes the last node, which the stream's stage becomes.
-    fn with_node(self, change: impl FnOnce(&mut Node)) -> Stream<O> {
+    pub(crate) fn with_node(self, change: impl FnOnce(&mut Node)) -> Stream<O> {
         let (environment, edges) = self.into_forward_edges();
         let node = match &edges[..] {
             [edge] => edge.from,
@@ -233,6 +255,12 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
     /// remote service, without holding up the tasks of a slot.
     pub fn blocking(self) -> Stream<O> {
         self.with_node(|node| node.is_blocking = true)
+    }
+
+    /// Weighs the last operator, an aggregate, sort or join: among those of its kind it has so many times the share of managed memory
+    /// of one that is not weighed; 0 is taken as 1. `memory.weights` says what a kind has.
+    pub fn memory_weight(self, weight: u32) -> Stream<O> {
+        self.with_node(|node| node.memory_weight = weight.max(1))
     }
 
     /// Records of both streams.

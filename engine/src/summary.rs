@@ -22,6 +22,9 @@ pub struct JobSummary {
     pub memory: MemoryStats,
     /// The spill store at the job's end, since it was opened.
     pub spill: SpillStats,
+    /// Bytes that spill files take on disk, space to be used again included: they grow, and keep what they have until the
+    /// runtime is gone.
+    pub spill_files_bytes: u64,
     /// Bytes of a segment.
     pub segment_size: usize,
     /// The most bytes of the process that were resident, since it started or somebody set that back; `None` where the
@@ -49,6 +52,7 @@ impl JobSummary {
             tasks,
             memory: runtime.manager().stats(),
             spill: runtime.spill().stats(),
+            spill_files_bytes: runtime.spill().allocated_bytes(),
             segment_size: runtime.manager().segment_size(),
             peak_resident_bytes: account::peak_resident_bytes().map(|bytes| bytes as u64),
             heap_peak_bytes: account::user_heap_peak_bytes() as u64,
@@ -190,6 +194,9 @@ impl fmt::Display for JobSummary {
         }
         if let Some(resident) = self.peak_resident_bytes {
             write!(f, ", resident {}", bytes(resident))?;
+        }
+        if self.spill_files_bytes > 0 {
+            write!(f, "; spill files take {}", bytes(self.spill_files_bytes))?;
         }
         writeln!(f)?;
         for task in self.tasks.iter().filter(|task| task.long_polls > 0) {

@@ -76,7 +76,7 @@ impl<I: Record, R: Record, S: Stage<I, R>> Stream<I, R, S> {
         let least = least_segments(0, environment.runtime().plan());
         let totals = keyed_node(
             &environment,
-            "aggregate",
+            ("aggregate", emission),
             inputs,
             detail,
             Rows::New,

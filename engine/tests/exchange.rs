@@ -2,7 +2,8 @@
 
 use forebay::batch::{Batch, BatchWriter, Batches};
 use forebay::exchange::{
-    ChannelLimits, Exchange, Forward, Gate, GateRead, GateReader, HashRouter, Output, Router, SendState, Wake,
+    Broadcast, ChannelLimits, Exchange, Forward, Gate, GateRead, GateReader, HashRouter, Output, Router,
+    SendState, Wake,
 };
 use forebay::record::itself;
 use forebay_memory::{MemoryManager, NetworkPool, SegmentSource};
@@ -220,5 +221,70 @@ fn a_buffer_that_is_not_full_is_sent_when_its_time_has_come() {
             counts.push(arrived.len());
         }
         assert_eq!(counts, [after_1_ms, after_9_ms, after_11_ms], "{timeout:?}");
+    }
+}
+
+/// A buffer for all receivers, however many; each gives it back when it likes, and another exchange that gets it has a copy.
+#[test]
+fn the_receivers_of_a_broadcast_share_a_buffer() {
+    for channels in [1, 2, 5] {
+        let manager = MemoryManager::with_segments(1, 64, 4096).expect("it is little memory");
+        let network = manager.network();
+        let batches: Arc<dyn SegmentSource> = Arc::new(network.local("task", 8, 8).expect("there are 64"));
+        let limits = ChannelLimits {
+            exclusive: 2,
+            floating: 0,
+        };
+        let mut gates: Vec<Gate> = (0..channels)
+            .map(|_| Gate::new(limits, Arc::new(Nobody)))
+            .collect();
+        let lanes = gates
+            .iter_mut()
+            .map(|gate| gate.connect(Arc::new(Nobody)))
+            .collect();
+        let pool = Arc::new(network.local("broadcast", 2, 2).expect("there are more left"));
+        let mut output = Output::new(vec![Exchange::new(Box::new(Broadcast), 8, pool, lanes, 2, None)]);
+        let mut readers: Vec<GateReader> = gates.into_iter().map(Gate::into_reader).collect();
+        // What the first receiver sends on.
+        let mut further = Gate::new(limits, Arc::new(Nobody));
+        let mut on = Output::new(vec![exchange(network, &mut further, 1)]);
+        let mut further = further.into_reader();
+
+        // Two buffers, two batches, whatever the number of receivers.
+        output.send(batch(&batches, 1));
+        output.send(batch(&batches, 2));
+        assert_eq!(output.drain(), SendState::Clear);
+        output.send(batch(&batches, 3));
+        assert_eq!(
+            output.drain(),
+            SendState::Blocked,
+            "{channels} channels: both are out"
+        );
+
+        let GateRead::Batch(first, credit) = readers[0].read() else {
+            panic!("it was sent");
+        };
+        on.send(first);
+        readers[0].used(credit);
+        let mut rest = Vec::new();
+        for reader in &mut readers[1..] {
+            read(reader, &mut rest);
+        }
+        assert_eq!(rest, vec![1; channels - 1]);
+        // The copy that was sent on has not taken the buffer with it.
+        assert_eq!(
+            output.drain(),
+            SendState::Clear,
+            "{channels} channels: one is back"
+        );
+        let mut arrived = Vec::new();
+        read(&mut further, &mut arrived);
+        assert_eq!(arrived, [1]);
+        for reader in &mut readers {
+            let mut arrived = Vec::new();
+            read(reader, &mut arrived);
+            read(reader, &mut arrived);
+            assert_eq!(arrived, [2, 3], "{channels} channels");
+        }
     }
 }

@@ -40,6 +40,8 @@ fn hash_exchanges(plan: &JobPlan) -> usize {
 /// The plan of the job, which is then run, and has left nothing.
 fn run(environment: &Environment) -> JobPlan {
     let plan = environment.plan("layout").expect("the job has a plan");
+    let read_back = JobPlan::from_json(&plan.to_json()).expect("a plan is read back");
+    assert_eq!(read_back, plan);
     environment
         .execute("layout")
         .unwrap_or_else(|error| panic!("{error}\n{}", plan.explain()));

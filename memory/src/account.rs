@@ -2,7 +2,8 @@
 //!
 //! # Interface
 //! A binary opts in with `#[global_allocator] static HEAP: CountingAllocator = CountingAllocator;`. Then
-//! [`user_heap_bytes`] and [`user_heap_peak_bytes`] count live bytes; without it they answer 0.
+//! [`user_heap_bytes`] and [`user_heap_peak_bytes`] count live bytes, [`thread_heap_growth`] those of one thread; without it they
+//! answer 0.
 //! [`resident_bytes`], [`peak_resident_bytes`] and [`reset_peak_resident`] ask the kernel.
 //!
 //! # Algorithm
@@ -34,9 +35,17 @@ static TOTAL: CachePadded<AtomicIsize> = CachePadded::new(AtomicIsize::new(0));
 static PEAK: AtomicIsize = AtomicIsize::new(0);
 static NEXT_SHARD: AtomicUsize = AtomicUsize::new(0);
 
+/// What the allocator knows of a thread.
+struct Local {
+    /// This thread's counter; `SHARDS` until it has one.
+    shard: Cell<usize>,
+    /// What it has allocated less what it has freed.
+    grown: Cell<isize>,
+}
+
 thread_local! {
-    /// This thread's counter; `SHARDS` until it has one. Needs no allocation and no destructor.
-    static SHARD: Cell<usize> = const { Cell::new(SHARDS) };
+    /// Needs no allocation and no destructor.
+    static LOCAL: Local = const { Local { shard: Cell::new(SHARDS), grown: Cell::new(0) } };
 }
 
 /// The system's allocator, with its live bytes counted.
@@ -81,11 +90,12 @@ fn counted(place: *mut u8, size: usize) -> *mut u8 {
 #[inline]
 fn count(bytes: isize) {
     // A thread whose locals are gone still frees: it uses the first counter.
-    let shard = SHARD.try_with(|shard| {
-        if shard.get() == SHARDS {
-            shard.set(NEXT_SHARD.fetch_add(1, Relaxed) % SHARDS);
+    let shard = LOCAL.try_with(|local| {
+        local.grown.set(local.grown.get().wrapping_add(bytes));
+        if local.shard.get() == SHARDS {
+            local.shard.set(NEXT_SHARD.fetch_add(1, Relaxed) % SHARDS);
         }
-        shard.get()
+        local.shard.get()
     });
     let counter = &COUNTERS[shard.unwrap_or(0)];
     let drift = counter.fetch_add(bytes, Relaxed) + bytes;
@@ -104,6 +114,12 @@ pub fn user_heap_bytes() -> usize {
     let live = (TOTAL.load(Relaxed) + drift).max(0);
     PEAK.fetch_max(live, Relaxed);
     live as usize
+}
+
+/// What this thread has allocated less what it has freed, in bytes: what a function takes, by reading it before and after.
+#[inline]
+pub fn thread_heap_growth() -> isize {
+    LOCAL.try_with(|local| local.grown.get()).unwrap_or(0)
 }
 
 /// The most live bytes so far, to within 1 MiB.
@@ -169,13 +185,14 @@ mod tests {
     /// The only test that calls the allocator, so that the counts are its own.
     #[test]
     fn counts_live_bytes_and_their_peak_over_threads() {
-        let before = user_heap_bytes();
+        let (before, grown) = (user_heap_bytes(), thread_heap_growth());
         let layout = Layout::from_size_align(1 << 20, 64).unwrap();
         // SAFETY: each block is freed once, with the layout it was allocated with.
         unsafe {
             let first = CountingAllocator.alloc(layout);
             let address = first as usize;
             assert_eq!(user_heap_bytes() - before, 1 << 20);
+            assert_eq!(thread_heap_growth() - grown, 1 << 20);
             let second = CountingAllocator.alloc_zeroed(layout);
             assert_eq!(*second, 0);
             let second = CountingAllocator.realloc(second, layout, 3 << 20);
@@ -187,6 +204,11 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(user_heap_bytes(), before);
+        assert_eq!(
+            thread_heap_growth() - grown,
+            1 << 20,
+            "the other thread has freed it"
+        );
         assert!(user_heap_peak_bytes() >= before + (4 << 20));
         reset_user_heap_peak();
         assert!(user_heap_peak_bytes() < before + (4 << 20));

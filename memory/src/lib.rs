@@ -59,6 +59,6 @@ pub use manager::{Budget, BudgetStats, MemoryManager, MemoryStats, Reservation};
 pub use network::{LocalPool, NetworkPool};
 pub use plan::Plan;
 pub use pressure::{Pressure, PressureMonitor, PressureReading};
-pub use segment::{Block, Segment, SegmentHome, SegmentId, SegmentSource};
+pub use segment::{Block, Segment, SegmentHome, SegmentId, SegmentSource, SharedSegment};
 pub use size::ByteSize;
 pub use spill::{SpillHandle, SpillStats, SpillStore};

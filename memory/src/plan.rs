@@ -91,9 +91,9 @@ pub enum Prefault {
 /// How managed memory is shared out among the kinds of consumers that a job has. Not both are 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct WeightsPlan {
-    /// The weight of operators.
+    /// The weight of operators that answer when their input has ended: sorts, joins, aggregates of batch jobs.
     pub operator: u64,
-    /// The weight of keyed state, of which no job has any yet.
+    /// The weight of keyed state, which answers while records come.
     pub state: u64,
 }
 

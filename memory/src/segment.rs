@@ -2,7 +2,7 @@
 //!
 //! # Interface
 //! A [`SegmentSource`] hands out [`Segment`]s; dropping one returns its [`Block`] to its [`SegmentHome`].
-//! [`Segment::swap_blocks`] moves its bytes to another account.
+//! [`Segment::swap_blocks`] moves its bytes to another account; [`Segment::freeze`] makes it a [`SharedSegment`].
 //!
 //! # Invariants
 //! I1. A block is in exactly one place: in a segment, or with its home. The types forbid a second release:
@@ -146,6 +146,53 @@ impl Segment {
     }
 }
 
+impl Segment {
+    /// The segment as one that several may hold, and nobody writes to.
+    pub fn freeze(self) -> SharedSegment {
+        SharedSegment(Arc::new(self))
+    }
+}
+
+/// A filled segment that several hold: counted, read-only, and given back when the last of them drops it.
+///
+/// # Examples
+/// ```
+/// use forebay_memory::{MemoryManager, SegmentSource};
+///
+/// let manager = MemoryManager::with_segments(1, 0, 4096)?;
+/// let budget = manager.budget("broadcast", 1, 1)?;
+/// let mut segment = budget.try_take().expect("there is one");
+/// segment[0] = 7;
+/// let one = segment.freeze();
+/// let other = one.clone();
+/// drop(one);
+/// assert_eq!((other[0], manager.outstanding()), (7, 1));
+/// drop(other);
+/// assert_eq!(manager.outstanding(), 0);
+/// # Ok::<(), forebay_memory::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct SharedSegment(Arc<Segment>);
+
+impl SharedSegment {
+    /// The segment itself again, where nobody else holds it.
+    ///
+    /// # Errors
+    /// The shared segment, where somebody does.
+    pub fn thaw(self) -> Result<Segment, SharedSegment> {
+        Arc::try_unwrap(self.0).map_err(SharedSegment)
+    }
+}
+
+impl Deref for SharedSegment {
+    type Target = [u8];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Deref for Segment {
     type Target = [u8];
 
@@ -214,6 +261,31 @@ mod tests {
         assert!(segment.len() == 4096 && segment.iter().all(|&byte| byte == 7));
         drop(segment);
         assert_eq!((home.1.load(SeqCst), arena.out().0), (1, 0));
+    }
+
+    #[test]
+    fn a_shared_segment_goes_home_with_its_last_holder() {
+        let (arena, home, _) = homes();
+        for _ in 0..50 {
+            let before = home.1.load(SeqCst);
+            let mut segment = Segment::new(arena.take().unwrap(), home.clone());
+            segment.fill(7);
+            let shared = segment.freeze();
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    let held = shared.clone();
+                    scope.spawn(move || assert!(held.iter().all(|&byte| byte == 7)));
+                }
+            });
+            let other = shared.clone();
+            let shared = shared.thaw().expect_err("another one holds it");
+            assert_eq!(home.1.load(SeqCst), before);
+            drop(other);
+            let mut segment = shared.thaw().expect("nobody else does");
+            segment[0] = 8;
+            drop(segment);
+            assert_eq!((home.1.load(SeqCst), arena.out().0), (before + 1, 0));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! User functions that fail before the first record, after the last one, in a key, a reduction, a format or a destructor.
 
+use forebay::aggregate::{avg_of, sum_of};
 use forebay::operator::Collector;
 use forebay::record::{Record, first};
 use forebay::sink::{FileSink, Sink, SinkWriter};
@@ -93,6 +94,96 @@ fn a_format_panics() {
     numbers.sink("lines", sink);
     assert_fails(&environment, &["operator \"lines\", record 3001", "no line"]);
     assert!(!directory.exists(), "the sink has left its directory");
+}
+
+/// Panics at the number that is bad, and has nothing to say otherwise.
+fn check(number: u64, bad: u64) -> u64 {
+    assert!(number != bad, "not this one");
+    number
+}
+
+#[test]
+fn functions_of_joins_panic() {
+    // In memory, and over what was spilled.
+    for managed in [400, 24] {
+        for function in ["inner", "left", "right", "full", "condition", "cross"] {
+            let environment = environment(managed);
+            let records = if function == "cross" { 100 } else { 20_000 };
+            let bad = records / 2;
+            let side = |name: &str| environment.source(name, generate(records, |index| (index, index)));
+            let join = side("left").join(side("right"));
+            let of = move |left: Option<(u64, u64)>, right: Option<(u64, u64)>| {
+                check(left.or(right).expect("there is one of them").0, bad)
+            };
+            let pairs = match function {
+                "inner" => join
+                    .on(first(), first())
+                    .inner(move |left, right| of(Some(left), Some(right))),
+                "left" => join
+                    .on(first(), first())
+                    .left_outer(move |left, right| of(Some(left), right)),
+                "right" => join
+                    .on(first(), first())
+                    .right_outer(move |left, right| of(left, Some(right))),
+                "full" => join.on(first(), first()).full_outer(of),
+                "condition" => join
+                    .on(first(), first())
+                    .matching(move |left, _| check(left.0, bad) < bad)
+                    .inner(|left, _| left.0),
+                _ => join
+                    .on_nothing()
+                    .inner(move |left, right| of(Some(left), Some(right))),
+            };
+            pairs.name("paired").blackhole();
+            assert_fails(&environment, &["operator \"paired\"", "not this one"]);
+        }
+    }
+}
+
+#[test]
+fn functions_of_folds_and_sums_panic() {
+    for managed in [400, 48] {
+        for mode in [Mode::Batch, Mode::Streaming] {
+            for function in ["create", "add", "merge", "finish", "sum_of", "avg_of"] {
+                let environment = environment(managed).with_mode(mode);
+                let pairs = environment
+                    .source("pairs", generate(2 * RECORDS, |index| (index % RECORDS, index)))
+                    .key_by(first::<(u64, u64)>());
+                let fails = move |wanted: &str| assert!(function != wanted, "no {wanted}");
+                match function {
+                    "sum_of" => pairs
+                        .aggregate(sum_of(move |pair: (u64, u64)| check(pair.1, 3000)))
+                        .name("folded")
+                        .blackhole(),
+                    "avg_of" => pairs
+                        .aggregate(avg_of(move |pair: (u64, u64)| check(pair.1, 3000)))
+                        .name("folded")
+                        .blackhole(),
+                    _ => pairs
+                        .fold(
+                            move || (fails("create"), 0_u64).1,
+                            move |state, pair| {
+                                fails("add");
+                                *state += pair.1;
+                            },
+                            move |state, other| {
+                                fails("merge");
+                                *state += other;
+                            },
+                            move |state| (fails("finish"), state).1,
+                        )
+                        .name("folded")
+                        .blackhole(),
+                };
+                let message = match function {
+                    "sum_of" | "avg_of" => "not this one".to_string(),
+                    _ => format!("no {function}"),
+                };
+                // Folding begins in the operator before the exchange, which the plan calls a local aggregate.
+                assert_fails(&environment, &["operator \"", &message]);
+            }
+        }
+    }
 }
 
 #[test]

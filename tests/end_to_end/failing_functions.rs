@@ -98,6 +98,20 @@ fn try_map_answers_an_error() {
 }
 
 #[test]
+fn try_flat_map_answers_an_error() {
+    let environment = environment();
+    let picky = numbers(&environment).try_flat_map(|number, out: &mut Collector<'_, u64>| match number {
+        BAD => Err(Error::user("three thousand")),
+        _ => {
+            (0..number % 3).for_each(|_| out.push(number));
+            Ok(())
+        }
+    });
+    picky.name("picky").blackhole();
+    assert_says(&failure(&environment), &[PLACE, "three thousand"]);
+}
+
+#[test]
 fn a_panic_without_a_text_is_one_too() {
     let environment = environment();
     let picky = numbers(&environment).map(|number| match number {

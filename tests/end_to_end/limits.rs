@@ -510,4 +510,57 @@ fn the_summary_says_which_operator_spilled() {
     let (written, read) = spilled("many");
     assert!(written > 0 && read > 0, "{summary}");
     assert_eq!(spilled("few"), (0, 0), "{summary}");
+    let table = summary.to_string();
+    let lines: Vec<&str> = table.lines().collect();
+    let columns = "task|records in|records out|bytes out|busy|idle|backpr.|segments|spilled";
+    let header: Vec<&str> = lines[1].split("  ").filter(|word| !word.is_empty()).collect();
+    assert_eq!(
+        header
+            .iter()
+            .map(|word| word.trim())
+            .collect::<Vec<_>>()
+            .join("|"),
+        columns
+    );
+    let many = lines
+        .iter()
+        .find(|line| line.contains("many"))
+        .expect("it has a line");
+    assert!(!many.ends_with(" 0 B") && many.contains("30000"), "{table}");
+}
+
+/// Freeing gigabytes takes a file system its time: a job does not wait for that, and the next one writes where it has.
+#[test]
+fn the_space_of_spill_files_is_used_again_and_not_freed_by_a_job() {
+    let directory = std::env::temp_dir().join(format!("forebay-recycled-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
+    let config = SpillConfig {
+        directories: vec![directory.clone()],
+        workspace_bytes: 512 << 10,
+        write_bytes: 16 << 10,
+        extent_bytes: 128 << 10,
+        ..SpillConfig::default()
+    };
+    let runtime = runtime(
+        40,
+        256,
+        SpillStore::open(&config).expect("the directory is there"),
+    );
+    let mut sizes = Vec::new();
+    for job in 0..4 {
+        let environment = Environment::new(runtime.clone()).with_parallelism(1);
+        let counts = counts(&environment);
+        let summary = environment.execute("again").expect("the job runs");
+        assert_eq!(counts.take().len(), 15_000);
+        assert!(summary.spilled_bytes_written() > 0, "job {job}: {summary}");
+        assert_eq!(runtime.spill().used_bytes(), 0, "job {job}");
+        assert_eq!(summary.spill_files_bytes, runtime.spill().allocated_bytes());
+        assert!(summary.to_string().contains("; spill files take "), "{summary}");
+        sizes.push(summary.spill_files_bytes);
+    }
+    drop(runtime);
+    std::fs::remove_dir_all(&directory).expect("the test made it");
+    assert!(sizes.is_sorted(), "no job has freed anything: {sizes:?}");
+    // How well blocks compress, and so how many extents they take, is a matter of the disk's speed.
+    assert!(sizes[3] < 2 * sizes[0], "space is used again: {sizes:?}");
 }

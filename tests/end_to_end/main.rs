@@ -1,5 +1,6 @@
 //! Whole jobs on real threads: user functions that fail, jobs side by side, budgets, quotas and disks that are full.
 
+mod backpressure;
 mod failing_edges;
 mod endless;
 mod failing_functions;

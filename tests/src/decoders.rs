@@ -4,9 +4,10 @@
 //! [`DECODERS`]: a name, valid samples, and the function, which answers whether the bytes were accepted. The fuzz targets call
 //! the functions; the test target `model` calls them with mutated samples.
 
-use forebay::record::{Date, Decimal, Record, Timestamp, validate_row};
-use forebay::source::csv;
-use forebay::{Environment, ErrorKind, Runtime};
+use forebay::plan::JobPlan;
+use forebay::record::{Date, Decimal, KeyFields, Record, Timestamp, first, itself, validate_row};
+use forebay::source::{NotUtf8, csv, generate, text};
+use forebay::{Environment, ErrorKind, JobSummary, Result, Runtime};
 use forebay_memory::spill::{BlockRef, HEADER_BYTES, decode_block_fragment};
 use forebay_memory::{ByteSize, Config, Container, Plan, size::parse_duration};
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ pub struct Decoder {
 }
 
 /// All of them.
-pub const DECODERS: [Decoder; 5] = [
+pub const DECODERS: [Decoder; 9] = [
     Decoder {
         name: "config",
         samples: config_samples,
@@ -57,6 +58,30 @@ pub const DECODERS: [Decoder; 5] = [
         samples: csv_samples,
         decode: csv_file,
         mutations: 600,
+    },
+    Decoder {
+        name: "text",
+        samples: text_samples,
+        decode: text_file,
+        mutations: 600,
+    },
+    Decoder {
+        name: "compressed",
+        samples: compressed_samples,
+        decode: compressed_file,
+        mutations: 600,
+    },
+    Decoder {
+        name: "key",
+        samples: key_samples,
+        decode: key,
+        mutations: 20_000,
+    },
+    Decoder {
+        name: "plan",
+        samples: plan_samples,
+        decode: plan,
+        mutations: 2000,
     },
 ];
 
@@ -307,30 +332,201 @@ fn csv_samples() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-/// CSV files, by way of a job: refused with a `User` or `Config` error that names the file, or read.
-pub fn csv_file(bytes: &[u8]) -> bool {
-    static MEANS: LazyLock<Runtime> = LazyLock::new(|| {
-        let plan = Plan::with_segments(16, 64, 4096).expect("the sizes make a plan");
-        Runtime::new(plan).expect("the plan's memory is to be had")
-    });
-    let name = format!(
-        "forebay-csv-{}-{:?}.csv",
-        std::process::id(),
-        std::thread::current().id()
-    );
+/// What jobs over files run on.
+static MEANS: LazyLock<Runtime> = LazyLock::new(|| {
+    let plan = Plan::with_segments(16, 64, 4096).expect("the sizes make a plan");
+    Runtime::new(plan).expect("the plan's memory is to be had")
+});
+
+/// Calls `decode` with a job and the name of a file that has these bytes.
+fn with_file<T>(bytes: &[u8], ending: &str, decode: impl FnOnce(Environment, String) -> T) -> T {
+    let thread = std::thread::current().id();
+    let name = format!("forebay-decoder-{}-{thread:?}.{ending}", std::process::id());
     let path = std::env::temp_dir().join(name);
     std::fs::write(&path, bytes).expect("the temporary directory is writable");
     let environment = Environment::new(MEANS.clone()).with_parallelism(1);
-    let source = csv::<Line>(path.display().to_string()).split_size(64);
-    environment.source("lines", source).blackhole();
-    let result = environment.execute("csv");
+    let decoded = decode(environment, path.display().to_string());
     std::fs::remove_file(&path).expect("it was written above");
-    match result {
-        Ok(_) => true,
+    decoded
+}
+
+/// Whether the job of a file was done; an error names the file.
+fn is_read(result: Result<JobSummary>) -> bool {
+    let Err(error) = result else {
+        return true;
+    };
+    let kinds = [
+        ErrorKind::User,
+        ErrorKind::Config,
+        ErrorKind::Corrupt,
+        ErrorKind::Io,
+    ];
+    let message = error.to_string();
+    let is_too_long = error.kind() == ErrorKind::Memory && message.contains("record.max_size");
+    assert!(kinds.contains(&error.kind()) || is_too_long, "{error:?}");
+    assert!(message.contains("forebay-decoder-"), "{error}");
+    false
+}
+
+/// CSV files, by way of a job: refused with an error that names the file, or read.
+pub fn csv_file(bytes: &[u8]) -> bool {
+    with_file(bytes, "csv", |environment, path| {
+        let source = csv::<Line>(path).split_size(64);
+        environment.source("lines", source).blackhole();
+        is_read(environment.execute("csv"))
+    })
+}
+
+fn text_samples() -> Vec<Vec<u8>> {
+    [
+        "one line\nanother\r\n\n\rlast",
+        "é\n日本\n🌊🌊🌊🌊\n",
+        "no line end, and longer than a split",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+/// Text files in splits of 16 bytes: read where they are UTF-8, and with replacements whatever they are, as `std` does.
+pub fn text_file(bytes: &[u8]) -> bool {
+    // Longer lines are over the largest record.
+    let bytes = &bytes[..bytes.len().min(2000)];
+    with_file(bytes, "txt", |environment, path| {
+        let source = text(path).split_size(16);
+        environment.source("lines", source.clone()).blackhole();
+        let is_accepted = is_read(environment.execute("text"));
+        assert_eq!(is_accepted, std::str::from_utf8(bytes).is_ok());
+        let lines = environment
+            .source("lines", source.not_utf8(NotUtf8::Replace))
+            .collect();
+        environment.execute("text").expect("any bytes are text");
+        let expected: Vec<String> = bytes
+            .split_inclusive(|byte| *byte == b'\n')
+            .map(|line| match line {
+                [line @ .., b'\r', b'\n'] | [line @ .., b'\n'] | line => String::from_utf8_lossy(line).into(),
+            })
+            .collect();
+        assert_eq!(lines.take(), expected);
+        is_accepted
+    })
+}
+
+/// What a compressed sample says.
+const COMPRESSED: &str = "some lines\nthat were compressed\n";
+
+fn compressed_samples() -> Vec<Vec<u8>> {
+    let text = COMPRESSED.as_bytes();
+    let length = text.len() as u8;
+    let checksum = !text.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    });
+    // One block that is stored, in each of the two.
+    let gzip = [
+        &b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"[..],
+        &[1, length, 0, !length, 0xff],
+        text,
+        &checksum.to_le_bytes(),
+        &u32::from(length).to_le_bytes(),
+    ];
+    let header = (u32::from(length) << 3 | 1).to_le_bytes();
+    let zstd = [&[0x28, 0xb5, 0x2f, 0xfd, 0x20, length][..], &header[..3], text];
+    vec![
+        [&b"g"[..], &gzip.concat()].concat(),
+        [&b"g"[..], &gzip.concat(), &gzip.concat()].concat(),
+        [&b"z"[..], &zstd.concat()].concat(),
+    ]
+}
+
+/// Files by gzip (those that begin with `g`) and zstd: refused with an error that names the file, or read.
+pub fn compressed_file(bytes: &[u8]) -> bool {
+    let Some((form, bytes)) = bytes.split_first() else {
+        return false;
+    };
+    let ending = if *form == b'g' { "gz" } else { "zst" };
+    with_file(bytes, ending, |environment, path| {
+        let source = text(path).not_utf8(NotUtf8::Replace);
+        environment.source("lines", source).blackhole();
+        is_read(environment.execute("compressed"))
+    })
+}
+
+fn key_samples() -> Vec<Vec<u8>> {
+    fn sample<R: Record>(kind: u8, key: R) -> Vec<u8> {
+        let mut bytes = vec![kind];
+        itself::<R>().encode_key(key.view(), &mut bytes);
+        bytes
+    }
+    vec![
+        sample(0, "a text".to_string()),
+        sample(1, (7_u64, "a text".to_string())),
+        sample(2, Some(0.5_f64)),
+        sample(2, None::<f64>),
+        sample(3, mixed(5)),
+        sample(4, Event::Tick),
+        sample(4, Event::Mixed(mixed(3))),
+    ]
+}
+
+/// Canonical bytes of keys, as they lie in hash pages and spilled blocks: refused, or decoded to a key whose bytes decode to it.
+pub fn key(bytes: &[u8]) -> bool {
+    match bytes.split_first() {
+        Some((0, key)) => key_of::<String>(key),
+        Some((1, key)) => key_of::<(u64, String)>(key),
+        Some((2, key)) => key_of::<Option<f64>>(key),
+        Some((3, key)) => key_of::<Mixed>(key),
+        Some((4, key)) => key_of::<Event>(key),
+        _ => false,
+    }
+}
+
+fn key_of<R: Record + std::fmt::Debug>(bytes: &[u8]) -> bool {
+    let field = itself::<R>();
+    let Some(decoded) = field.decode_key(bytes) else {
+        assert!(field.with_key(bytes, |_| ()).is_none());
+        return false;
+    };
+    let encoded = |key: &R| {
+        let mut bytes = Vec::new();
+        field.encode_key(key.view(), &mut bytes);
+        bytes
+    };
+    let again = encoded(&decoded);
+    let read = field.decode_key(&again).expect("what was encoded here is a key");
+    // Keys that are equal are encoded alike: −0.0 as 0.0.
+    assert_eq!(encoded(&read), again, "{read:?} {decoded:?}");
+    true
+}
+
+fn plan_samples() -> Vec<Vec<u8>> {
+    let environment = Environment::new(MEANS.clone()).with_parallelism(2);
+    environment
+        .source("pairs", generate(10, |index| (index, index.to_string())))
+        .filter(|pair| pair.0 > 3)
+        .key_by(first())
+        .count()
+        .uid("counts")
+        .blackhole();
+    let plan = environment.plan("sample").expect("the job has a plan");
+    vec![plan.to_json().into_bytes()]
+}
+
+/// Plans of jobs as JSON: refused with a `Config` error, or read, and written so that they are read back.
+pub fn plan(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    match JobPlan::from_json(text) {
+        Ok(plan) => {
+            let again = JobPlan::from_json(&plan.to_json()).expect("it was written here");
+            assert_eq!(again, plan);
+            assert!(plan.explain().starts_with("job \""));
+            assert!(plan.to_dot().ends_with("}\n") && plan.to_mermaid().starts_with("flowchart"));
+            true
+        }
         Err(error) => {
-            let kinds = [ErrorKind::User, ErrorKind::Config, ErrorKind::Corrupt];
-            assert!(kinds.contains(&error.kind()), "{error:?}");
-            assert!(error.to_string().contains("forebay-csv-"), "{error}");
+            assert_eq!(error.kind(), ErrorKind::Config, "{error}");
             false
         }
     }

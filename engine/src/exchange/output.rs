@@ -7,8 +7,8 @@
 //!
 //! # Algorithm
 //! 1. The router says where a batch's rows go. A batch for one channel is handed over whole: its bytes change
-//!    places with an empty buffer of the exchange's pool, so that each stays on its account. Otherwise rows
-//!    are copied into the buffer of their channel.
+//!    places with an empty buffer of the exchange's pool, so that each stays on its account. So is a batch for all channels:
+//!    they share it. Otherwise rows are copied into the buffer of their channel.
 //! 2. A full buffer is pushed if its channel has a credit, else it joins the channel's backlog.
 //! 3. Where the pool is dry, the rest of the batch is parked, with the row it has reached, and goes first
 //!    when a receiver gives a buffer back.
@@ -97,7 +97,6 @@ struct Parked {
     is_own: bool,
     row: usize,
     byte: usize,
-    lane: usize,
 }
 
 /// One outgoing edge of a task: its channels, its router and its buffers.
@@ -187,7 +186,6 @@ impl Exchange {
             is_own,
             row: 0,
             byte: 0,
-            lane: 0,
         };
         if !self.parked.is_empty() || !self.advance(&mut parked) {
             self.parked.push_back(parked);
@@ -203,49 +201,61 @@ impl Exchange {
         // for the turn of a rebalance, which does not matter as none of its rows has left.
         match self.router.route(&parked.batch, &mut self.targets) {
             Route::One(lane) => self.hand_over(lane, parked),
-            Route::All => {
-                while parked.lane < self.lanes.len() {
-                    if !self.copy_whole(parked.lane, &parked.batch) {
-                        return false;
-                    }
-                    parked.lane += 1;
-                }
-                true
-            }
+            Route::All => self.share(parked),
             Route::Each => self.scatter(parked),
         }
     }
 
     /// Hands a whole batch to one channel, without copying its rows.
     fn hand_over(&mut self, lane: usize, parked: &mut Parked) -> bool {
-        let (lane, writer) = (&mut self.lanes[lane], &mut self.writers[lane]);
-        let batch = &mut parked.batch;
-        if batch.is_segment() && !parked.is_own {
-            let Some(mut segment) = self.pool.try_take() else {
-                return false;
-            };
-            if segment.len() == batch.segment_size() {
-                batch.swap_segment(&mut segment);
-            }
+        if !self.make_own(parked) {
+            return false;
         }
+        let (lane, writer) = (&mut self.lanes[lane], &mut self.writers[lane]);
         ship_filling(lane, writer);
-        lane.ship(std::mem::replace(batch, Batch::empty()));
+        lane.ship(std::mem::replace(&mut parked.batch, Batch::empty()));
         true
     }
 
-    fn copy_whole(&mut self, lane: usize, batch: &Batch) -> bool {
-        let lane = &mut self.lanes[lane];
-        let bytes = batch.bytes();
-        if batch.is_segment() {
-            let Some(mut segment) = self.pool.try_take() else {
-                return false;
-            };
-            let end = BATCH_HEADER + bytes.len();
-            segment[BATCH_HEADER..end].copy_from_slice(bytes);
-            lane.ship(Batch::from_segment(segment, batch.len(), end));
-        } else {
-            lane.ship(Batch::from_rows_on_heap(bytes, batch.len()));
+    /// Hands a whole batch to every channel: one buffer, which all receivers read.
+    fn share(&mut self, parked: &mut Parked) -> bool {
+        if !self.make_own(parked) {
+            return false;
         }
+        let mut batch = std::mem::replace(&mut parked.batch, Batch::empty());
+        let (last, others) = self.lanes.split_last_mut().expect("an exchange has channels");
+        if !others.is_empty() {
+            batch = batch.shared();
+        }
+        for lane in others {
+            lane.ship(batch.again().expect("it is shared"));
+        }
+        last.ship(batch);
+        true
+    }
+
+    /// Puts a batch on the exchange's account: its memory changes places with a buffer of the pool. Rows that others hold too
+    /// are copied into one, so that whoever has broadcast them gets its buffer back. False where the pool is dry.
+    fn make_own(&mut self, parked: &mut Parked) -> bool {
+        let batch = &mut parked.batch;
+        let end = BATCH_HEADER + batch.bytes().len();
+        if parked.is_own || !(batch.is_segment() || batch.is_shared()) {
+            return true;
+        }
+        if batch.is_shared() && end > self.pool.segment_size() {
+            *batch = Batch::from_rows_on_heap(batch.bytes(), batch.len());
+            return true;
+        }
+        let Some(mut segment) = self.pool.try_take() else {
+            return false;
+        };
+        if batch.is_shared() {
+            segment[BATCH_HEADER..end].copy_from_slice(batch.bytes());
+            *batch = Batch::from_segment(segment, batch.len(), end);
+        } else if segment.len() == batch.segment_size() {
+            batch.swap_segment(&mut segment);
+        }
+        parked.is_own = true;
         true
     }
 

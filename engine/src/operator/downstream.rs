@@ -15,10 +15,11 @@ use crate::batch::Batch;
 use crate::exchange::{Direct, Output};
 use crate::metrics::OperatorMetrics;
 use crate::record::{IntegerColumn, Record};
+use forebay_memory::account::thread_heap_growth;
 use forebay_memory::{ErrorKind, Result};
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 /// Whether an operator has sent everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +135,8 @@ pub struct ChainLink {
     pub name: Arc<str>,
     /// Records that it was given.
     pub records_in: u64,
+    /// Bytes that its steps have added to the counted heap, those of the operators after it left out.
+    heap_growth: Arc<AtomicI64>,
     finished: bool,
 }
 
@@ -144,8 +147,14 @@ impl ChainLink {
             operator,
             name,
             records_in: 0,
+            heap_growth: Arc::default(),
             finished: false,
         }
+    }
+
+    /// Bytes that the operator has added to the counted heap, for whoever watches the task.
+    pub fn heap_growth(&self) -> Arc<AtomicI64> {
+        self.heap_growth.clone()
     }
 }
 
@@ -176,6 +185,7 @@ impl Chain {
             output: &mut self.output,
             index: 0,
             active: &self.active,
+            grown: 0,
         }
     }
 
@@ -226,8 +236,9 @@ impl Chain {
             output: down.output,
             index: first + 1,
             active: down.active,
+            grown: 0,
         };
-        located(head, |operator| operator.catch_up(&mut after))
+        run(head, &mut after, |operator, after| operator.catch_up(after))
     }
 
     /// Whether an operator has left input because what it becomes had no room.
@@ -274,8 +285,9 @@ impl Chain {
                 output: down.output,
                 index: first + 1,
                 active: down.active,
+                grown: 0,
             };
-            match located(head, |operator| operator.finish(&mut after))? {
+            match run(head, &mut after, |operator, after| operator.finish(after))? {
                 Finish::Done => head.finished = true,
                 unfinished => return Ok(unfinished),
             }
@@ -292,9 +304,18 @@ impl Chain {
     }
 }
 
-/// Runs a step of an operator, and says in a user's error where it happened.
-fn located<T>(link: &mut ChainLink, step: impl FnOnce(&mut dyn Operator) -> Result<T>) -> Result<T> {
-    step(link.operator.as_mut()).map_err(|error| {
+/// Runs a step of an operator; says in a user's error where it happened, and counts what the step added to the heap.
+fn run<T>(
+    link: &mut ChainLink,
+    down: &mut Downstream<'_>,
+    step: impl FnOnce(&mut dyn Operator, &mut Downstream<'_>) -> Result<T>,
+) -> Result<T> {
+    let before = thread_heap_growth();
+    let result = step(link.operator.as_mut(), down);
+    let own = thread_heap_growth() - before - down.grown;
+    let sum = link.heap_growth.load(Ordering::Relaxed) + own as i64;
+    link.heap_growth.store(sum, Ordering::Relaxed);
+    result.map_err(|error| {
         if error.kind() == ErrorKind::User && !error.is_located() {
             let position = link.operator.position();
             error
@@ -313,6 +334,8 @@ pub struct Downstream<'a> {
     /// Of the first link in `links`.
     index: usize,
     active: &'a AtomicUsize,
+    /// What steps of its operators have added to the heap.
+    grown: isize,
 }
 
 impl Downstream<'_> {
@@ -361,8 +384,11 @@ impl Downstream<'_> {
             output: self.output,
             index: self.index + 1,
             active: self.active,
+            grown: 0,
         };
-        let result = located(link, |operator| step(operator, &mut down));
+        let before = thread_heap_growth();
+        let result = run(link, &mut down, step);
+        self.grown += thread_heap_growth() - before;
         if result.is_ok() {
             self.active.store(caller, Ordering::Relaxed);
         }
@@ -408,8 +434,9 @@ impl Downstream<'_> {
                 output: self.output,
                 index,
                 active: self.active,
+                grown: 0,
             };
-            located(head, |operator| operator.resume(&mut down))?;
+            run(head, &mut down, |operator, down| operator.resume(down))?;
         }
         Ok(!self.links.iter().any(|link| link.operator.has_pending()))
     }
@@ -422,8 +449,9 @@ impl Downstream<'_> {
                 output: self.output,
                 index: self.index + 1,
                 active: self.active,
+                grown: 0,
             };
-            located(link, |operator| operator.flush(&mut down))?;
+            run(link, &mut down, |operator, down| operator.flush(down))?;
             down.flush_all()?;
         }
         Ok(())

@@ -316,7 +316,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Fused<I, O, S> {
 
 impl<I: Record, O: Record, S: Stage<I, O>> Operator for Fused<I, O, S> {
     fn process(&mut self, batch: Batch, down: &mut Downstream<'_>) -> Result<()> {
-        if S::KEEPS_ROWS && !self.is_sparse {
+        if S::KEEPS_ROWS && !self.is_sparse && !batch.is_shared() {
             return self.thin_out(batch, down);
         }
         let mut emit = ToBatches {
@@ -379,18 +379,21 @@ impl<'a, O: Record> Collector<'a, O> {
 /// A function from a row to any number of rows.
 pub trait FlatMap<M: Record, O: Record>: Clone + Send + 'static {
     /// Emits the rows that `row` becomes.
-    fn run(&mut self, row: M::View<'_>, out: &mut Collector<'_, O>);
+    ///
+    /// # Errors
+    /// The function's own.
+    fn run(&mut self, row: M::View<'_>, out: &mut Collector<'_, O>) -> Result<()>;
 }
 
 impl<M, O, F> FlatMap<M, O> for F
 where
     M: Record,
     O: Record,
-    F: for<'a, 'b, 'c> FnMut(M::View<'a>, &'b mut Collector<'c, O>) + Clone + Send + 'static,
+    F: for<'a, 'b, 'c> FnMut(M::View<'a>, &'b mut Collector<'c, O>) -> Result<()> + Clone + Send + 'static,
 {
     #[inline(always)]
-    fn run(&mut self, row: M::View<'_>, out: &mut Collector<'_, O>) {
-        self(row, out);
+    fn run(&mut self, row: M::View<'_>, out: &mut Collector<'_, O>) -> Result<()> {
+        self(row, out)
     }
 }
 
@@ -449,7 +452,7 @@ impl<M: Record, O: Record, F: FlatMap<M, O>> Emit<M> for ToFlatMap<'_, '_, O, F>
                 *failure = down.send(batch).err();
             }
         };
-        self.function.run(
+        let done = self.function.run(
             row,
             &mut Collector {
                 writer: self.writer,
@@ -460,6 +463,9 @@ impl<M: Record, O: Record, F: FlatMap<M, O>> Emit<M> for ToFlatMap<'_, '_, O, F>
                     .map(|taker| taker as &mut dyn ViewTaker<O>),
             },
         );
+        if let Err(error) = done {
+            self.failure.get_or_insert(error);
+        }
     }
 
     #[cold]

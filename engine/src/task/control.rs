@@ -7,7 +7,7 @@
 use super::worker::Parker;
 use crate::metrics::TaskMetrics;
 use forebay_memory::{Error, Result};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub struct TaskStatus {
     pub source: Option<Arc<str>>,
     /// The operators of its chain.
     pub operators: Vec<Arc<str>>,
+    /// Bytes that each of them has added to the counted heap.
+    pub heap_growth: Vec<Arc<AtomicI64>>,
     /// Which of them is at work: index + 1, or 0 for the source.
     pub active: Arc<AtomicUsize>,
     /// The task's counters.
@@ -78,6 +80,16 @@ impl JobControl {
     #[inline]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The operator that has added most to the counted heap, `least` bytes or more, and how many.
+    pub fn most_heap_grown(&self, least: u64) -> Option<(String, u64)> {
+        let grown = self.tasks.iter().flat_map(|task| {
+            let operators = task.operators.iter().zip(&task.heap_growth);
+            operators.map(|(name, grown)| (grown.load(Ordering::Relaxed).max(0) as u64, name, task.subtask))
+        });
+        let (bytes, name, subtask) = grown.max_by_key(|(bytes, _, _)| *bytes)?;
+        (bytes >= least).then(|| (format!("operator \"{name}\", subtask {subtask}"), bytes))
     }
 
     /// Stops the job because of `error`; the first one counts. A job that is over has succeeded, and stays so.

@@ -134,8 +134,8 @@ impl Worker {
             }
             let (number, task) = &mut self.tasks[index];
             self.parker.current.store(*number + 1, Ordering::Relaxed);
-            let polled =
-                poll_caught(task).and_then(|polled| within_heap(self.heap_limit, task).map(|()| polled));
+            let polled = poll_caught(task)
+                .and_then(|polled| within_heap(self.heap_limit, task, &self.control).map(|()| polled));
             self.parker.current.store(0, Ordering::Relaxed);
             match polled {
                 Ok(Polled::Progress) => progress = true,
@@ -241,16 +241,20 @@ pub(crate) fn caught<T>(
     Err(error.located())
 }
 
-/// Refuses to go on where the heap has more than the plan gives it.
-fn within_heap(limit: u64, task: &Task) -> Result<(), Error> {
+/// Refuses to go on where the heap has more than the plan gives it: names the operator that has added most to it, where that is
+/// a good part, or else who is at work.
+fn within_heap(limit: u64, task: &Task, control: &JobControl) -> Result<(), Error> {
     let used = user_heap_bytes() as u64;
     if used <= limit {
         return Ok(());
     }
-    let (name, _) = task.at_work();
+    let (place, part) = match control.most_heap_grown(limit / 4) {
+        Some((place, bytes)) => (place, format!(", {} of it by that operator", ByteSize(bytes))),
+        None => (task.at_work().0, String::new()),
+    };
     Err(Error::memory(format!(
-        "{name}: the heap has {}, the plan gives it {} (memory.framework_size + memory.user_size); raise memory.user_size, or \
-         keep less in functions and sinks",
+        "{place}: the heap has {}{part}, the plan gives it {} (memory.framework_size + memory.user_size); raise memory.user_size, \
+         or keep less in functions and sinks",
         ByteSize(used),
         ByteSize(limit)
     )))

@@ -93,12 +93,17 @@ const fn same(left: &str, right: &str) -> bool {
 }
 
 /// The known key that looks most like `unknown`: by edits to the whole name, or to its last part alone where
-/// the section is missing or another one. `None` where more than two of five letters are wrong.
+/// the section is missing or another one, or to the words that it begins with. `None` where more than two of five letters are wrong.
 pub(super) fn nearest(unknown: &str) -> Option<Key> {
     let leaf = |name: &str| name.rsplit('.').next().unwrap_or_default().to_string();
     let distance = |key: Key| {
         let whole = edits(unknown, key.name());
-        whole.min(1 + edits(&leaf(unknown), &leaf(key.name())))
+        // Its beginning up to a word's end: `memory.managed` for `memory.managed_size`.
+        let ends = key.name().match_indices('_').map(|(end, _)| &key.name()[..end]);
+        let begun = ends.map(|begun| 1 + edits(unknown, begun)).min();
+        whole
+            .min(1 + edits(&leaf(unknown), &leaf(key.name())))
+            .min(begun.unwrap_or(whole))
     };
     keys()
         .min_by_key(|key| distance(*key))
@@ -323,7 +328,7 @@ const TABLE: &[KeyInfo] = &[
         word: None,
         default: "70",
         flink: Some("taskmanager.memory.managed.consumer-weights"),
-        doc: "The weight of sorts, aggregates and joins when managed memory is shared out; only kinds that a job has are counted. Checked, and not used yet: jobs have this kind only.",
+        doc: "The weight, where managed memory is shared out, of operators that answer when their input has ended: sorts, joins, aggregates in batch mode. Only kinds that a job has are counted; inside a kind operators share by their own weights (`.memory_weight()`).",
     },
     KeyInfo {
         name: "memory.weights.state",
@@ -335,7 +340,7 @@ const TABLE: &[KeyInfo] = &[
         word: None,
         default: "70",
         flink: Some("taskmanager.memory.managed.consumer-weights"),
-        doc: "The weight of keyed state when managed memory is shared out. Checked, and not used yet: jobs have none.",
+        doc: "The weight, likewise, of keyed state: what is kept of each key while records come and are answered, by aggregates that send updates, and by reduce and distinct in streaming mode.",
     },
     KeyInfo {
         name: "network.buffers_per_channel",
@@ -607,6 +612,7 @@ mod tests {
             ("job.paralellism", names::PARALLELISM),
             ("job.paralel", names::PARALLELISM),
             ("memory.managed", names::MANAGED_SIZE),
+            ("memory.manged", names::MANAGED_SIZE),
             ("memory.weight.state", names::STATE_WEIGHT),
         ] {
             assert_eq!(nearest(unknown), Some(meant), "{unknown}");

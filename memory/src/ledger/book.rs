@@ -30,6 +30,9 @@ use crossbeam_utils::CachePadded;
 
 use super::Wake;
 
+/// What an account weighs in the shares unless it is told: so much that shares of it can be told apart.
+pub(crate) const USUAL_WEIGHT: u32 = 1000;
+
 /// One pool's counts.
 pub(crate) struct Ledger {
     total: usize,
@@ -208,7 +211,7 @@ impl Ledger {
             minimum,
             maximum: terms.maximum,
             limit: terms.maximum.saturating_add(terms.overdraft),
-            weight: AtomicU32::new(1),
+            weight: AtomicU32::new(USUAL_WEIGHT),
             held: CachePadded::new(AtomicUsize::new(0)),
             peak: AtomicUsize::new(0),
             denied: AtomicU64::new(0),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::arena::Arena;
 use crate::error::{Error, Result};
-use crate::ledger::{Account, Ledger, Wake};
+use crate::ledger::{Account, Ledger, USUAL_WEIGHT, Wake};
 use crate::manager::reservation::Reservation;
 use crate::segment::{Block, Segment, SegmentHome, SegmentSource};
 use crate::size::ByteSize;
@@ -34,6 +34,9 @@ pub(super) struct Home {
 }
 
 impl Budget {
+    /// The weight of a budget that is not told another.
+    pub const USUAL_WEIGHT: u32 = USUAL_WEIGHT;
+
     pub(super) fn new(arena: Arc<Arena>, ledger: Arc<Ledger>, account: Arc<Account>) -> Budget {
         let home = Arc::new(Home {
             arena,
@@ -118,7 +121,7 @@ impl Budget {
         self.home.ledger.withdraw(&self.home.account);
     }
 
-    /// Its weight in the fair shares of the pool; 1 unless set.
+    /// Its weight in the fair shares of the pool, at least 1; [`Budget::USUAL_WEIGHT`] unless set.
     pub fn set_weight(&self, weight: u32) {
         self.home.ledger.weigh(&self.home.account, weight);
     }

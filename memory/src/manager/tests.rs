@@ -147,7 +147,7 @@ fn weights_shape_the_shares() {
     let light = manager.budget("light", 4, 100).unwrap();
     let heavy = manager.budget("heavy", 4, 100).unwrap();
     let fixed = manager.budget("fixed", 2, 2).unwrap();
-    heavy.set_weight(2);
+    heavy.set_weight(2 * Budget::USUAL_WEIGHT);
     assert_eq!(
         (light.fair_share(), heavy.fair_share(), fixed.fair_share()),
         (14, 24, 2)
