@@ -1,228 +1,13 @@
 //! Joins of every kind and key, in budgets from the smallest on, compared with nested loops.
 
-use forebay::record::{Record, first};
+mod join_support;
+
+use forebay::record::first;
 use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, from_items};
-use forebay::{Environment, ErrorKind, JobSummary, JoinStrategy, Mode, Result, Runtime};
-use forebay_memory::hash::{hash_u64, unhash_u64};
-use forebay_memory::{Plan, SegmentSource};
+use forebay::{ErrorKind, JoinStrategy, Mode, Result};
+use forebay_memory::hash::unhash_u64;
+use join_support::*;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// The identities of a pair's records; of one alone, or of a left record that is sent as it is.
-type Ids = (Option<u64>, Option<u64>);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Inner,
-    Left,
-    Right,
-    Full,
-    Semi,
-    Anti,
-}
-
-const KINDS: [Kind; 6] = [
-    Kind::Inner,
-    Kind::Left,
-    Kind::Right,
-    Kind::Full,
-    Kind::Semi,
-    Kind::Anti,
-];
-
-/// How a join is run.
-#[derive(Debug, Clone, Copy)]
-struct Way {
-    segments: usize,
-    segment_size: usize,
-    record_size: usize,
-    parallelism: usize,
-    build_left: bool,
-    strategy: JoinStrategy,
-    mode: Mode,
-    has_condition: bool,
-    rival: Option<Rival>,
-}
-
-/// Who takes all memory that is to be had while the job runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rival {
-    /// And gives it back at once.
-    Restless,
-    /// And keeps it.
-    Greedy,
-}
-
-const PLAIN: Way = Way {
-    segments: 16,
-    segment_size: 4096,
-    record_size: 4096,
-    parallelism: 1,
-    build_left: false,
-    strategy: JoinStrategy::Hash,
-    mode: Mode::Batch,
-    has_condition: false,
-    rival: None,
-};
-
-/// A condition on a pair of records, by their identities.
-fn condition(left: u64, right: u64) -> bool {
-    !(left ^ right).is_multiple_of(3)
-}
-
-fn environment(way: Way) -> Environment {
-    let plan = Plan::with_segments_for(way.segments.max(16), 512, way.segment_size, way.record_size)
-        .expect("the test's sizes make a plan");
-    Environment::new(Runtime::new(plan).expect("the plan's memory is to be had"))
-        .with_parallelism(way.parallelism)
-        .with_mode(way.mode)
-}
-
-/// What nested loops make of it.
-fn expected<K: PartialEq>(
-    left: &[(K, u64)],
-    right: &[(K, u64)],
-    kind: Kind,
-    way: Way,
-    is_null: impl Fn(&K) -> bool,
-) -> Vec<Ids> {
-    let mut ids = Vec::new();
-    let mut right_matched = vec![false; right.len()];
-    for (key, l) in left {
-        let mut has_match = false;
-        for (place, (other, r)) in right.iter().enumerate() {
-            if key == other && !is_null(key) && (!way.has_condition || condition(*l, *r)) {
-                has_match = true;
-                right_matched[place] = true;
-                if matches!(kind, Kind::Inner | Kind::Left | Kind::Right | Kind::Full) {
-                    ids.push((Some(*l), Some(*r)));
-                }
-            }
-        }
-        let alone = match kind {
-            Kind::Left | Kind::Full | Kind::Anti => !has_match,
-            Kind::Semi => has_match,
-            Kind::Inner | Kind::Right => false,
-        };
-        if alone {
-            ids.push((Some(*l), None));
-        }
-    }
-    if matches!(kind, Kind::Right | Kind::Full) {
-        let alone = right.iter().zip(right_matched).filter(|(_, matched)| !matched);
-        ids.extend(alone.map(|((_, r), _)| (None, Some(*r))));
-    }
-    ids.sort_unstable();
-    ids
-}
-
-fn joined<K: Record + Clone>(
-    left: &[(K, u64)],
-    right: &[(K, u64)],
-    kind: Kind,
-    way: Way,
-) -> (Vec<Ids>, JobSummary) {
-    let environment = environment(way);
-    let left = environment.source("left", from_items(left.to_vec()));
-    let right = environment.source("right", from_items(right.to_vec()));
-    let join = left.join(right).on(first(), first()).strategy(way.strategy);
-    let join = if way.build_left { join.build_left() } else { join };
-    macro_rules! run {
-        ($join:expr) => {
-            match kind {
-                Kind::Inner => $join.inner(|l, r| (Some(l.1), Some(r.1))).collect(),
-                Kind::Left => $join
-                    .left_outer(|l, r| (Some(l.1), r.map(|r| r.1)))
-                    .collect(),
-                Kind::Right => $join
-                    .right_outer(|l, r| (l.map(|l| l.1), Some(r.1)))
-                    .collect(),
-                Kind::Full => $join
-                    .full_outer(|l, r| (l.map(|l| l.1), r.map(|r| r.1)))
-                    .collect(),
-                Kind::Semi => $join.semi().map(|l| (Some(l.1), None::<u64>)).collect(),
-                Kind::Anti => $join.anti().map(|l| (Some(l.1), None::<u64>)).collect(),
-            }
-        };
-    }
-    let found = match way.has_condition {
-        false => run!(join),
-        true => run!(join.matching(|l, r| condition(l.1, r.1))),
-    };
-    let result = match way.rival {
-        None => environment.execute("join"),
-        Some(rival) => {
-            // With `Merge`, a budget for each side and one for logs.
-            let budgets = if way.strategy == JoinStrategy::Merge { 3 } else { 1 };
-            execute_beside(&environment, rival, budgets * way.parallelism)
-        }
-    };
-    let summary = result.unwrap_or_else(|error| panic!("{kind:?} {way:?}: {error}"));
-    let mut found = found.take();
-    found.sort_unstable();
-    assert_eq!(environment.runtime().manager().outstanding(), 0);
-    assert_eq!(environment.runtime().spill().used_bytes(), 0);
-    (found, summary)
-}
-
-/// Runs a job of so many budgets beside a rival.
-fn execute_beside(environment: &Environment, rival: Rival, budgets: usize) -> Result<JobSummary> {
-    let manager = environment.runtime().manager();
-    let budget = manager.budget("rival", 1, usize::MAX)?;
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut taken = Vec::new();
-            while !is_over.load(Ordering::Relaxed) {
-                // Not before the job has its minimums.
-                if manager.budget_stats().len() > budgets {
-                    taken.extend(std::iter::from_fn(|| budget.try_take()));
-                    budget.withdraw();
-                }
-                if rival == Rival::Restless {
-                    taken.clear();
-                }
-            }
-        });
-        let result = environment.execute("join");
-        is_over.store(true, Ordering::Relaxed);
-        result
-    })
-}
-
-fn check<K: Record + Clone + PartialEq>(
-    left: &[(K, u64)],
-    right: &[(K, u64)],
-    kind: Kind,
-    way: Way,
-    is_null: impl Fn(&K) -> bool,
-) -> JobSummary {
-    let (found, summary) = joined(left, right, kind, way);
-    let expected = expected(left, right, kind, way, is_null);
-    if found != expected {
-        let at = found.iter().zip(&expected).position(|(one, other)| one != other);
-        let at = at.unwrap_or(found.len().min(expected.len()));
-        panic!(
-            "{kind:?} {way:?}: {} pairs, and not {}; pair {at} is {:?}, and not {:?}",
-            found.len(),
-            expected.len(),
-            found.get(at),
-            expected.get(at)
-        );
-    }
-    summary
-}
-
-/// `count` records with keys below `keys`, from a place on.
-fn records(count: u64, keys: u64, salt: u64) -> Vec<(u64, u64)> {
-    (0..count)
-        .map(|index| (hash_u64(index + salt * 7919) % keys, index))
-        .collect()
-}
-
-fn with_keys<K>(records: &[(u64, u64)], key: impl Fn(u64) -> K) -> Vec<(K, u64)> {
-    records.iter().map(|(bits, id)| (key(*bits), *id)).collect()
-}
 
 #[test]
 fn every_kind_in_memory_and_spilled() {
@@ -252,24 +37,6 @@ fn every_kind_in_memory_and_spilled() {
             );
         }
     }
-}
-
-/// What a map makes of many pairs of integer keys, where nested loops take too long.
-fn expected_of_many(left: &[(u64, u64)], right: &[(u64, u64)], kind: Kind, way: Way) -> Vec<Ids> {
-    type Side = Vec<(u64, u64)>;
-    let mut by_key: BTreeMap<u64, (Side, Side)> = BTreeMap::new();
-    for pair in left {
-        by_key.entry(pair.0).or_default().0.push(*pair);
-    }
-    for pair in right {
-        by_key.entry(pair.0).or_default().1.push(*pair);
-    }
-    let ids = by_key
-        .values()
-        .flat_map(|(left, right)| expected(left, right, kind, way, |_| false));
-    let mut ids: Vec<Ids> = ids.collect();
-    ids.sort_unstable();
-    ids
 }
 
 /// Rows that are put aside by partition until there is no more memory for them, rows for which there is none, and rows of tables that
@@ -442,11 +209,6 @@ fn one_key_on_many_records_of_both_sides() {
             check(&with_payload(&left), &with_payload(&right), kind, way, |_| false);
         }
     }
-}
-
-/// The same records with keys that make them wide.
-fn with_payload(records: &[(u64, u64)]) -> Vec<((u64, [u64; 12]), u64)> {
-    with_keys(records, |bits| (bits, [bits; 12]))
 }
 
 /// Keys whose hashes agree in all the bits that partitions look at, and in those that slots do.

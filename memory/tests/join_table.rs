@@ -76,6 +76,28 @@ fn walk(table: &JoinTable, hash: u64, stride: usize) -> Vec<u64> {
     numbers
 }
 
+fn sorted(mut numbers: Vec<u64>) -> Vec<u64> {
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The numbers of the rows that are marked, or are not, sorted; and how many the table says that there are.
+fn numbers_of(table: &JoinTable, are_marked: bool, stride: usize) -> (Vec<u64>, usize) {
+    let (mut numbers, mut all) = (Vec::new(), 0);
+    for (parts, count) in table.pieces_marked(are_marked) {
+        all += count;
+        for part in parts {
+            let mut rest = part;
+            while !rest.is_empty() {
+                let (row, size) = table.shape().sizes(rest);
+                numbers.push(number_of(&rest[..row], stride));
+                rest = &rest[size..];
+            }
+        }
+    }
+    (sorted(numbers), all)
+}
+
 #[test]
 fn tables_find_what_a_map_finds() {
     let mut random = Random(1);
@@ -95,14 +117,19 @@ fn tables_find_what_a_map_finds() {
                 let hash = |number: u64| hash_u64(number % keys) >> skip_bits;
                 let numbers: Vec<u64> = (0..count).map(|_| random.next() % (1 << 40)).collect();
                 let source = TestSource::new(SEGMENT, 10_000);
-                let entries = pack(&numbers, stride, shape, &hash, &source);
+                // Where entries are marked, some are from the start.
+                let (unmarked, marked) = numbers.split_at(if is_marked { numbers.len() / 3 } else { numbers.len() });
+                let mut entries = pack(unmarked, stride, shape, &hash, &source);
+                let pieces = pack(marked, stride, shape, &hash, &source);
+                let marks = is_marked.then_some(pieces.len());
+                entries.extend(pieces);
                 let of_entry = |entry: &[u8]| hash(number_of(entry, stride));
                 let table = JoinTable::build(
                     shape,
                     entries,
                     numbers.len(),
                     skip_bits,
-                    is_marked,
+                    marks,
                     &*source,
                     of_entry,
                 );
@@ -117,10 +144,7 @@ fn tables_find_what_a_map_finds() {
                     let mut walked = walk(&table, *hash, stride);
                     walked.retain(|number| hash_u64(number % keys) >> skip_bits == *hash);
                     found += walked.len();
-                    walked.sort_unstable();
-                    let mut expected = numbers.clone();
-                    expected.sort_unstable();
-                    assert_eq!(walked, expected);
+                    assert_eq!(sorted(walked), sorted(numbers.clone()));
                 }
                 assert_eq!(found, numbers.len());
                 for miss in 0..1_000 {
@@ -147,16 +171,26 @@ fn tables_find_what_a_map_finds() {
                     }
                     table.warm();
                 }
+                for (of, expected) in [(false, unmarked), (true, marked)] {
+                    if is_marked {
+                        let (numbers, count) = numbers_of(&table, of, stride);
+                        assert_eq!(count, expected.len());
+                        assert_eq!(numbers, sorted(expected.to_vec()));
+                    }
+                }
                 let (mut position, end) = table.all();
                 let mut all = Vec::new();
                 while position != end {
                     position = table.settle(position);
                     let entry = table.entry(position);
                     let (row, size) = shape.sizes(entry);
-                    all.push(number_of(&entry[..row], stride));
+                    let number = number_of(&entry[..row], stride);
+                    all.push(number);
                     let after = table.after(position, size);
                     if is_marked {
-                        assert!(!table.is_marked(position) && !table.mark(position) && table.mark(position));
+                        let is_marked = table.is_marked(position);
+                        assert_eq!(is_marked, marked.contains(&number));
+                        assert!(table.mark(position) == is_marked && table.mark(position));
                     }
                     position = after;
                 }
@@ -166,10 +200,11 @@ fn tables_find_what_a_map_finds() {
                     .map(|number| shape.with_hash(row(*number, stride).len()))
                     .sum();
                 assert_eq!(pieces, bytes, "marks leave entries alone");
-                all.sort_unstable();
-                let mut expected = numbers.clone();
-                expected.sort_unstable();
-                assert_eq!(all, expected);
+                assert_eq!(sorted(all), sorted(numbers.clone()));
+                if is_marked {
+                    assert_eq!(numbers_of(&table, true, stride).0, sorted(numbers.clone()));
+                    assert_eq!(numbers_of(&table, false, stride), (vec![], 0));
+                }
                 drop(table);
                 assert_eq!(source.out(), 0);
             }
@@ -188,7 +223,7 @@ fn without_segments_enough_the_entries_come_back() {
             source.out(),
             entries.iter().map(|filled| filled.bytes).sum::<usize>(),
         );
-        let table = JoinTable::build(shape, entries, numbers.len(), 0, false, &*source, |entry| {
+        let table = JoinTable::build(shape, entries, numbers.len(), 0, None, &*source, |entry| {
             hash_u64(number_of(entry, 16))
         });
         match table {

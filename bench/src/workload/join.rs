@@ -174,10 +174,11 @@ macro_rules! joined {
     }};
 }
 
-fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
+/// The join, and how many probe records it has.
+fn results(environment: &Environment, setting: &Setting) -> Result<(Stream<Values>, u64)> {
     let data = Data::new(setting);
     let mut records = setting.records;
-    let results: Stream<Values> = if setting.join.wide {
+    let results = if setting.join.wide {
         let probe = side(environment, "probe", records, move |index| {
             widen(data.probe(index))
         });
@@ -196,6 +197,11 @@ fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
         let build = side(environment, "build", setting.keys, move |index| data.build(index));
         joined!(setting, probe.join(build).on(Keyed::key, Keyed::key))
     };
+    Ok((results, records))
+}
+
+fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
+    let (results, records) = results(environment, setting)?;
     let (sink, total) = HashSink::new();
     results.sink("hash", sink);
     let summary = environment.execute("join")?;
@@ -280,6 +286,8 @@ mod tests {
     use crate::setting::JoinOptions;
     use forebay::Runtime;
     use forebay_memory::Plan;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
 
     fn check(setting: &mut Setting) -> u64 {
         let _input = prepare(setting).expect("writable");
@@ -341,6 +349,35 @@ mod tests {
             };
             check(&mut setting);
         }
+    }
+
+    /// All of the published data, in 16 MiB, where `FOREBAY_HEAVY` is set: 60 M records, of use with `--release` alone.
+    #[test]
+    fn the_results_are_the_published_ones() {
+        if std::env::var_os("FOREBAY_HEAVY").is_none() {
+            return;
+        }
+        let setting = Setting {
+            records: 50_000_000,
+            keys: 10_000_000,
+            seed: 0,
+            ..super::super::tests::setting("join")
+        };
+        let plan = Plan::with_segments(512, 512, 32 << 10).expect("a plan for tests");
+        let runtime = Runtime::new(plan).expect("the plan's memory is to be had");
+        let environment = super::super::environment(&runtime, &setting);
+        let (results, _) = results(&environment, &setting).expect("the job is built");
+        let sums: [Arc<AtomicI64>; 3] = Default::default();
+        let [rows, build, probe] = sums.clone();
+        results.for_each(move |values: Values| {
+            rows.fetch_add(1, Ordering::Relaxed);
+            probe.fetch_add(values.0, Ordering::Relaxed);
+            build.fetch_add(values.1, Ordering::Relaxed);
+            Ok(())
+        });
+        environment.execute("join").expect("it runs");
+        let sums = sums.map(|sum| sum.load(Ordering::Relaxed));
+        assert_eq!(sums, [25_002_205, 209_674_348_011_547, 209_737_761_737_713]);
     }
 
     #[test]

@@ -143,8 +143,9 @@ fn take(source: &dyn SegmentSource, count: usize) -> Option<Vec<Segment>> {
 }
 
 impl JoinTable {
-    /// A table of `count` entries, whose hashes share their first `skip_bits` bits and are told by `hash`. Where `is_marked`,
-    /// each entry has a mark. Answers the entries where `source` has too few segments.
+    /// A table of `count` entries, whose hashes share their first `skip_bits` bits and are told by `hash`. With `marks` each
+    /// entry has one, and those of so many of the last pieces are marked from the start. Answers the entries where `source` has
+    /// too few segments.
     ///
     /// # Panics
     /// Where an entry is larger than a segment.
@@ -153,15 +154,15 @@ impl JoinTable {
         entries: Vec<Filled>,
         count: usize,
         skip_bits: u32,
-        is_marked: bool,
+        marks: Option<usize>,
         source: &dyn SegmentSource,
         hash: impl Fn(&[u8]) -> u64,
     ) -> Result<JoinTable, Vec<Filled>> {
         let segment_size = source.segment_size();
         let unit = shape.unit();
-        let units = match is_marked {
-            true => segment_size * 8 / (unit * 8 + 1),
-            false => segment_size / unit,
+        let units = match marks {
+            Some(_) => segment_size * 8 / (unit * 8 + 1),
+            None => segment_size / unit,
         };
         assert!(units > 0, "an entry is not larger than a segment");
         let unit_bits = usize::BITS - units.leading_zeros();
@@ -189,7 +190,7 @@ impl JoinTable {
             unit,
             unit_bits,
             units: units as u32,
-            marks_at: is_marked.then(|| segment_size - units.div_ceil(8)),
+            marks_at: marks.map(|_| segment_size - units.div_ceil(8)),
         };
         table.count(&entries, &hash);
         let needed = table.place();
@@ -201,8 +202,12 @@ impl JoinTable {
         if let Some(at) = table.marks_at {
             table.rows.iter_mut().for_each(|segment| segment[at..].fill(0));
         }
-        for filled in entries {
-            table.copy(filled.entries(), &hash);
+        let unmarked = entries.len() - marks.unwrap_or(0);
+        for (number, filled) in entries.into_iter().enumerate() {
+            match number < unmarked {
+                true => table.copy::<false>(filled.entries(), &hash),
+                false => table.copy::<true>(filled.entries(), &hash),
+            }
         }
         Ok(table)
     }
@@ -246,13 +251,14 @@ impl JoinTable {
         position.div_ceil(units) as usize
     }
 
-    /// Copies entries to their slots.
-    fn copy(&mut self, entries: &[u8], hash: &impl Fn(&[u8]) -> u64) {
+    /// Copies entries to their slots, and marks them where `MARKS`.
+    fn copy<const MARKS: bool>(&mut self, entries: &[u8], hash: &impl Fn(&[u8]) -> u64) {
         let (shape, unit, unit_bits) = (self.shape, self.unit, self.unit_bits);
         let (slots, skip_bits, units) = (self.slots, self.skip_bits, self.units as usize);
         let tag_shift = self.tag_shift();
         let position_mask = (1 << tag_shift) - 1;
         let unit_mask = (1u64 << unit_bits) - 1;
+        let marks_at = self.marks_at.unwrap_or(0);
         let mut words = Words {
             segments: &mut self.directory,
             shift: self.word_shift,
@@ -272,6 +278,9 @@ impl JoinTable {
                 (segment, at) = (segment + 1, 0);
             }
             self.rows[segment][at * unit..][..size].copy_from_slice(&rest[..size]);
+            if MARKS {
+                self.rows[segment][marks_at + at / 8] |= 1 << (at % 8);
+            }
             at += size_units;
             self.filled[segment] = self.filled[segment].max(at as u32);
             let tags = word & !position_mask | u64::from(tag(hash)) << tag_shift;
@@ -493,6 +502,34 @@ impl JoinTable {
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let pieces = self.rows.iter().zip(&self.filled);
         pieces.map(|(segment, filled)| &segment[..*filled as usize * self.unit])
+    }
+
+    /// Of each piece, the entries that were marked or those that were not, as few parts as they lie in, and how many there are.
+    ///
+    /// # Panics
+    /// Where entries have no marks.
+    pub fn pieces_marked(&self, is_marked: bool) -> impl Iterator<Item = (Vec<&[u8]>, usize)> {
+        let segments = 0..self.rows.len() as u64;
+        segments.zip(self.pieces()).map(move |(segment, piece)| {
+            let (mut parts, mut count) = (Vec::new(), 0);
+            let (mut at, mut start) = (0, 0);
+            while at < piece.len() {
+                let (_, size) = self.shape.sizes(&piece[at..]);
+                if self.is_marked(segment << self.unit_bits | (at / self.unit) as u64) == is_marked {
+                    count += 1;
+                } else {
+                    if start < at {
+                        parts.push(&piece[start..at]);
+                    }
+                    start = at + size;
+                }
+                at += size;
+            }
+            if start < at {
+                parts.push(&piece[start..at]);
+            }
+            (parts, count)
+        })
     }
 }
 

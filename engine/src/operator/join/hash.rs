@@ -11,9 +11,8 @@
 //!    them back could have stopped the build side, went to logs, and are read back now.)
 //! 4. After the last of them, build rows without a match are sent where the join keeps them.
 //! 5. Each pair of logs is joined in the same way, by the next bits of the hash, the smaller side being the build side
-//!    now. A pair that the bits do not divide is joined in passes: a chunk that fits in memory, against all of the other
-//!    side. The chunk is of a side whose rows are kept, so that its marks say which have no match; where both are,
-//!    passes over the other side's chunks follow, which look for its rows without a match alone.
+//!    now, or the one of which some rows have matched before they left. A pair that the bits do not divide is joined in
+//!    [passes](super::passes).
 //!
 //! # Memory
 //! Least [`LEAST_SEGMENTS`](super::LEAST_SEGMENTS), and room for a record of the largest size.
@@ -23,7 +22,8 @@
 
 use super::feed::Feed;
 use super::functions::{BuildLeft, BuildRight, JoinFunctions, Kind, Pairing, Pairs, Residual};
-use super::partitions::{NOWHERE, Partitions, Role, Spilled};
+use super::partitions::{Marks, NOWHERE, Partitions, Role};
+use super::passes::{Pair, Passes};
 use super::probing::{Around, Input, Prober, Rules, hash_input};
 use crate::batch::{Batch, BatchWriter, Batches};
 use crate::metrics::OperatorMetrics;
@@ -31,7 +31,6 @@ use crate::operator::{Downstream, Finish, Operator};
 use crate::record::{AlignedRow, KeyFields, Record, hash_rows};
 use forebay_memory::hash::{hash_bytes, hash_u64};
 use forebay_memory::join::EntryShape;
-use forebay_memory::spill::BlockRef;
 use forebay_memory::{Budget, Result, SegmentSource, SpillHandle};
 use std::marker::PhantomData;
 
@@ -59,9 +58,6 @@ const STEPS_A_CALL: usize = 8;
 /// Rows of a table that are looked at in one step for those without a match.
 const ROWS_A_STEP: usize = 1024;
 
-/// Segments that a pass needs beside its chunk: buffers of both sides, and of the blocks that are read.
-const PASS_SEGMENTS: usize = 6;
-
 /// What a join is made with.
 pub(crate) struct JoinSetting {
     pub(crate) budget: Budget,
@@ -72,15 +68,6 @@ pub(crate) struct JoinSetting {
     pub(crate) skip_bits: u32,
     /// Whether the rows of the left side are those that come first.
     pub(crate) build_is_left: bool,
-}
-
-/// Two logs whose rows are to be joined.
-struct Pair {
-    /// Left and right.
-    sides: [Spilled; 2],
-    skip_bits: u32,
-    /// Whether further bits of the hash do not divide it.
-    is_undivided: bool,
 }
 
 /// What follows when the tables are there.
@@ -101,30 +88,11 @@ struct Drain {
     large: usize,
 }
 
-/// A pair that is joined in passes.
-struct Passes {
-    /// Whose chunks are in memory, and whose rows are looked at in each pass.
-    chunk_is_left: bool,
-    chunks: Feed,
-    /// The piece at hand, and where its entries go on.
-    piece: Option<(Input, usize)>,
-    others: Vec<BlockRef>,
-    /// Whether the passes for the other side's rows without a match are to come.
-    has_second: bool,
-    /// The blocks of the chunks, to be given back, or to be the others of the second passes.
-    own: Vec<BlockRef>,
-    /// What a chunk may take, in bytes.
-    limit: usize,
-    skip_bits: u32,
-    kind: Kind,
-    feed: Feed,
-}
-
 enum Phase {
     /// Rows of the build side come from the gate.
     Building,
-    /// Rows of the build side are read.
-    Loading(Feed, Feed),
+    /// Rows of the build side are read: those without a match so far, and those that have had one; those of the probe side follow.
+    Loading(Box<[Feed; 2]>, Feed),
     /// The table of a partition is made, and then of the next.
     Finishing(usize, Then),
     /// Probe rows that came early are read: those of partitions from a number on.
@@ -218,7 +186,7 @@ where
             functions,
             residual,
             kind: F::KIND,
-            partitions: Partitions::new(0, 0, Self::shapes(false), false, setting.budget.clone()),
+            partitions: Partitions::new(0, 0, Self::shapes(false), Marks::None, setting.budget.clone()),
             budget: setting.budget,
             handle: setting.handle,
             writer: BatchWriter::new(setting.batches),
@@ -298,15 +266,19 @@ where
     }
 
     fn start_with(&mut self, skip_bits: u32, bits: u32) {
-        let is_marked = self.rules().marks_build;
+        let marks = match (self.rules().marks_build, self.kind.pairs) {
+            (false, _) => Marks::None,
+            (true, Pairs::All) => Marks::Kept,
+            (true, Pairs::LeftOnce | Pairs::None) => Marks::Once,
+        };
         let shapes = Self::shapes(self.build_is_left);
-        self.partitions = Partitions::new(skip_bits, bits, shapes, is_marked, self.budget.clone());
+        self.partitions = Partitions::new(skip_bits, bits, shapes, marks, self.budget.clone());
         self.build_bytes = 0;
     }
 
     /// Adds rows of one side to their partitions; those that have no match because their key is null are sent or dropped.
     fn append(&mut self, role: Role, input: &Input, down: &mut Downstream<'_>) -> Result<()> {
-        let is_left = (role == Role::Build) == self.build_is_left;
+        let is_left = (role != Role::Probe) == self.build_is_left;
         match is_left {
             true => self.append_side::<L, KL>(role, self.keys.0, input, self.kind.keeps_left, down),
             false => self.append_side::<R, KR>(role, self.keys.1, input, self.kind.keeps_right, down),
@@ -335,7 +307,7 @@ where
         );
         self.partitions.targets(&self.hashes, &mut self.targets);
         if K::NULLABLE && matches!(input, Input::Batch(_)) {
-            let is_left = (role == Role::Build) == self.build_is_left;
+            let is_left = (role != Role::Probe) == self.build_is_left;
             for (target, (offset, _)) in self.targets.iter_mut().zip(&self.rows) {
                 let row = self.aligned.of::<S>(&bytes[*offset as usize..]);
                 if key.has_null(S::read_row(row)) {
@@ -451,47 +423,31 @@ where
     fn end_probing(&mut self, passes: Option<Box<Passes>>) -> Result<Phase> {
         match (self.keeps().0, passes) {
             (true, passes) => Ok(Phase::Draining(Drain::default(), passes)),
-            (false, Some(passes)) => Ok(Phase::Chunk(passes)),
+            (false, Some(passes)) => Ok(self.next_chunk(passes)),
             (false, None) => self.close_level(),
         }
+    }
+
+    /// After a chunk, which nobody reads any more.
+    fn next_chunk(&mut self, passes: Box<Passes>) -> Phase {
+        self.partitions.clear();
+        Phase::Chunk(passes)
     }
 
     /// Turns what was spilled into pairs to be joined.
     fn close_level(&mut self) -> Result<Phase> {
         let skip_bits = self.partitions.used_bits();
-        let spilled = self.partitions.close(&mut self.handle)?;
-        for [build, probe] in spilled {
-            let sides = match self.build_is_left {
-                true => [build, probe],
-                false => [probe, build],
-            };
-            let least = sides[0].bytes.min(sides[1].bytes);
-            let is_undivided = !Self::has_key() || skip_bits >= LAST_BIT || 4 * least > 3 * self.build_bytes;
-            self.push_pair(Pair {
-                sides,
-                skip_bits,
-                is_undivided,
-            });
-        }
-        Ok(Phase::Next)
-    }
-
-    /// Keeps a pair of which rows can come.
-    fn push_pair(&mut self, pair: Pair) {
-        let [left, right] = &pair.sides;
-        let (has_left, has_right) = (left.rows > 0, right.rows > 0);
-        let is_needed = has_left && has_right && self.kind.pairs != Pairs::None
-            || has_left && self.kind.keeps_left
-            || has_right && self.kind.keeps_right;
-        match is_needed {
-            true => self.pairs.push(pair),
-            false => {
-                let [left, right] = pair.sides;
-                for block in left.blocks.into_iter().chain(right.blocks) {
-                    self.handle.free(block);
-                }
+        for left in self.partitions.close(&mut self.handle)? {
+            let mut pair = Pair::of(left, self.build_is_left, skip_bits);
+            let [left, right] = pair.bytes();
+            pair.is_undivided =
+                !Self::has_key() || skip_bits >= LAST_BIT || 4 * left.min(right) > 3 * self.build_bytes;
+            match pair.is_needed(self.kind) {
+                true => self.pairs.push(pair),
+                false => pair.free(&mut self.handle),
             }
         }
+        Ok(Phase::Next)
     }
 
     /// Starts the next pair.
@@ -499,56 +455,21 @@ where
         let Some(pair) = self.pairs.pop() else {
             return Phase::Done;
         };
-        let [left, right] = &pair.sides;
-        if pair.is_undivided && left.rows > 0 && right.rows > 0 {
-            let chunk_is_left = match (
-                F::KIND.keeps_left || F::KIND.pairs != Pairs::All,
-                F::KIND.keeps_right,
-            ) {
-                (false, false) => left.bytes <= right.bytes,
-                (keeps_left, _) => keeps_left,
-            };
-            let has_second = F::KIND.keeps_left && F::KIND.keeps_right;
-            let [left, right] = pair.sides;
-            let (own, others) = match chunk_is_left {
-                true => (left.blocks, right.blocks),
-                false => (right.blocks, left.blocks),
-            };
-            let kind = Kind {
-                keeps_right: F::KIND.keeps_right && !has_second,
-                ..F::KIND
-            };
-            return Phase::Chunk(Box::new(Passes {
-                chunk_is_left,
-                chunks: Feed::of_blocks(own.clone(), false, &mut self.handle),
-                piece: None,
-                others,
-                has_second,
-                own,
-                limit: self.chunk_limit(self.share()),
-                skip_bits: pair.skip_bits,
-                kind,
-                feed: Feed::default(),
-            }));
+        let (share, handle) = (self.share(), &mut self.handle);
+        if pair.is_undivided && pair.have_rows() == [true, true] {
+            return Phase::Chunk(Box::new(Passes::new(pair, F::KIND, share, &self.budget, handle)));
         }
-        self.build_is_left = left.bytes <= right.bytes;
-        let [build, probe] = match self.build_is_left {
-            true => pair.sides,
-            false => {
-                let [left, right] = pair.sides;
-                [right, left]
-            }
+        self.build_is_left = pair.builds_left();
+        let [left_bytes, right_bytes] = pair.bytes();
+        let ([left, right], [left_matched, right_matched]) = (pair.sides, pair.matched);
+        let (build, build_bytes, probe) = match self.build_is_left {
+            true => ([left, left_matched], left_bytes, right),
+            false => ([right, right_matched], right_bytes, left),
         };
-        self.start(pair.skip_bits, Some(build.bytes));
-        Phase::Loading(
-            Feed::of_blocks(build.blocks, true, &mut self.handle),
-            Feed::of_blocks(probe.blocks, true, &mut self.handle),
-        )
-    }
-
-    /// What a chunk may take of a budget of so many segments, in bytes.
-    fn chunk_limit(&self, segments: usize) -> usize {
-        segments.saturating_sub(PASS_SEGMENTS).max(1) * self.budget.segment_size()
+        let build = build.map(|log| Feed::of_blocks(log.blocks, true, handle));
+        let probe = Feed::of_blocks(probe.blocks, true, handle);
+        self.start(pair.skip_bits, Some(build_bytes));
+        Phase::Loading(Box::new(build), probe)
     }
 
     /// Puts the next chunk of a pass in memory.
@@ -556,47 +477,20 @@ where
         self.build_is_left = passes.chunk_is_left;
         self.kind = passes.kind;
         self.start_with(passes.skip_bits, 0);
-        let mut cost = 0;
         let [shape, _] = Self::shapes(self.build_is_left);
-        let mut has_rows = false;
-        'chunk: loop {
-            let (piece, mut offset) = match passes.piece.take() {
-                Some(piece) => piece,
-                None => match passes.chunks.next(None, &self.budget, &mut self.handle)? {
-                    Some(piece) => (piece, 0),
-                    None => break,
-                },
-            };
-            while offset < piece.bytes().len() {
-                let entry = &piece.bytes()[offset..];
-                let (row, size) = shape.sizes(entry);
-                // Twice while it is sorted, and a word of the directory.
-                cost += match size > self.budget.segment_size() / 2 {
-                    true => 2 * size.next_multiple_of(self.budget.segment_size()),
-                    false => 2 * size + 16,
-                };
-                if cost > passes.limit && has_rows {
-                    passes.piece = Some((piece, offset));
-                    break 'chunk;
-                }
-                let hash = self.hash_of_build(shape, entry);
-                (self.partitions).append(Role::Build, 0, &entry[..row], hash, &mut self.handle)?;
-                has_rows = true;
-                offset += size;
-            }
-            passes.chunks.take_back(piece);
-        }
-        if has_rows {
+        let ((left, right), is_left) = (self.keys, self.build_is_left);
+        let hash = |entry: &[u8]| match is_left {
+            true => hash_of::<L, KL>(left, shape, entry),
+            false => hash_of::<R, KR>(right, shape, entry),
+        };
+        if passes.load(&mut self.partitions, shape, &self.budget, &mut self.handle, hash)? {
             return Ok(Phase::Finishing(0, Then::Pass(passes)));
         }
-        self.end_passes(passes)
-    }
-
-    fn hash_of_build(&self, shape: EntryShape, entry: &[u8]) -> u64 {
-        match self.build_is_left {
-            true => hash_of::<L, KL>(self.keys.0, shape, entry),
-            false => hash_of::<R, KR>(self.keys.1, shape, entry),
+        if let Some(second) = passes.end(&mut self.handle) {
+            return Ok(Phase::Chunk(Box::new(second)));
         }
+        self.kind = F::KIND;
+        Ok(Phase::Next)
     }
 
     /// The probe rows of a partition that came before its table was there, or were put aside.
@@ -624,36 +518,6 @@ where
         }
     }
 
-    /// After the last chunk: the second passes, or the next pair.
-    fn end_passes(&mut self, mut passes: Box<Passes>) -> Result<Phase> {
-        passes.chunks.end(&mut self.handle);
-        if passes.has_second {
-            let own = std::mem::take(&mut passes.others);
-            let others = std::mem::take(&mut passes.own);
-            return Ok(Phase::Chunk(Box::new(Passes {
-                chunk_is_left: !passes.chunk_is_left,
-                chunks: Feed::of_blocks(own.clone(), false, &mut self.handle),
-                piece: None,
-                others,
-                has_second: false,
-                own,
-                limit: passes.limit,
-                skip_bits: passes.skip_bits,
-                kind: Kind {
-                    pairs: Pairs::None,
-                    keeps_left: !passes.chunk_is_left,
-                    keeps_right: passes.chunk_is_left,
-                },
-                feed: Feed::default(),
-            })));
-        }
-        for block in passes.own.drain(..).chain(passes.others.drain(..)) {
-            self.handle.free(block);
-        }
-        self.kind = F::KIND;
-        Ok(Phase::Next)
-    }
-
     /// After the tables were made.
     fn begin_probing(&mut self, then: Then) -> Result<Phase> {
         self.build_bytes = self.partitions.build_bytes();
@@ -666,9 +530,12 @@ where
             Then::Log(feed) => Phase::Reading(feed),
             Then::Pass(mut passes) => {
                 if self.partitions.is_spilled(0) {
-                    return self.retry_chunk(passes);
+                    for left in self.partitions.close(&mut self.handle)? {
+                        passes.retry(left, &self.budget, &mut self.handle);
+                    }
+                    return Ok(Phase::Chunk(passes));
                 }
-                passes.feed = Feed::of_blocks(passes.others.clone(), false, &mut self.handle);
+                passes.begin(&mut self.handle);
                 Phase::Pass(passes)
             }
         })
@@ -699,19 +566,6 @@ where
         Phase::Early(0, Feed::default())
     }
 
-    /// The chunk found no room after all: its rows are to be read again, fewer at a time. What is guaranteed is enough in
-    /// the end.
-    fn retry_chunk(&mut self, mut passes: Box<Passes>) -> Result<Phase> {
-        for [build, _] in self.partitions.close(&mut self.handle)? {
-            // Behind what is being read there is the rest of the chunks, so the chunk comes again at their end.
-            passes.chunks.add(build.blocks.clone(), &mut self.handle);
-            passes.own.extend(build.blocks);
-        }
-        let least = self.chunk_limit(self.budget.minimum());
-        passes.limit = (passes.limit / 2).max(least.min(passes.limit));
-        Ok(Phase::Chunk(passes))
-    }
-
     /// Does a piece of what is to be done.
     fn step(&mut self, down: &mut Downstream<'_>) -> Result<()> {
         if !self.probe(down)? {
@@ -721,15 +575,21 @@ where
         let (budget, handle) = (&self.budget, &mut self.handle);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Done) {
             Phase::Building => Phase::Finishing(0, Then::Gate),
-            Phase::Loading(mut build, probe) => match build.next(last, budget, handle)? {
-                Some(input) => {
-                    let appended = self.append(Role::Build, &input, down);
-                    build.take_back(input);
-                    appended?;
-                    Phase::Loading(build, probe)
+            Phase::Loading(mut build, probe) => {
+                let (mut role, mut next) = (Role::Build, build[0].next(None, budget, handle)?);
+                if next.is_none() {
+                    (role, next) = (Role::Matched, build[1].next(None, budget, handle)?);
                 }
-                None => Phase::Finishing(0, Then::Log(probe)),
-            },
+                match next {
+                    Some(input) => {
+                        let appended = self.append(role, &input, down);
+                        build[usize::from(role == Role::Matched)].take_back(input);
+                        appended?;
+                        Phase::Loading(build, probe)
+                    }
+                    None => Phase::Finishing(0, Then::Log(probe)),
+                }
+            }
             Phase::Finishing(partition, then) => {
                 self.finish_build(partition)?;
                 match partition + 1 == self.partitions.len() {
@@ -773,11 +633,11 @@ where
             },
             Phase::Draining(mut drain, passes) => match (self.drain(&mut drain, down)?, passes) {
                 (false, passes) => Phase::Draining(drain, passes),
-                (true, Some(passes)) => Phase::Chunk(passes),
+                (true, Some(passes)) => self.next_chunk(passes),
                 (true, None) => self.close_level()?,
             },
             Phase::Chunk(passes) => self.load_chunk(passes)?,
-            Phase::Pass(mut passes) => match passes.feed.next(last, budget, handle)? {
+            Phase::Pass(mut passes) => match passes.next(last, budget, handle)? {
                 Some(input) => {
                     self.input = Some(input);
                     Phase::Pass(passes)

@@ -2,13 +2,14 @@
 //!
 //! [`functions`] says what becomes of rows that match and of rows that do not, [`partitions`] keeps the rows of both sides in
 //! memory and in the spill store, [`probing`] finds matches, [`feed`] reads back what was kept
-//! or spilled, and [`hash`] is the operator over them.
+//! or spilled, [`passes`] joins what the bits of a hash do not divide, and [`hash`] is the operator over them.
 //! [`merge`] is the one over sorted sides, and [`row_log`] where it keeps the rows of a key.
 
 mod functions;
 mod partitions;
 mod probing;
 mod feed;
+mod passes;
 mod hash;
 mod row_log;
 mod merge;

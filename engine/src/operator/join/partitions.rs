@@ -11,6 +11,9 @@
 //! whose later rows then go to its log, or probe rows that came before the build side had ended. Where nothing is left
 //! but buffers, the fullest of them is written, and serves.
 //!
+//! Where build rows are marked that have matched, those that are leave by themselves: to a log of their own, from which their
+//! table has them marked again, or to nowhere where a row that has matched once is of no further use.
+//!
 //! # Memory
 //! A segment for each partition that has rows, and side; the rows; the tables, each with its partition's rows
 //! twice while it is made. References to blocks and segments are on the heap: 16 to 40 bytes for each segment of rows.
@@ -36,13 +39,27 @@ const LARGEST_ASIDE: usize = 64;
 /// Free segments for each partition that it takes: with fewer its table leaves the cache again before it has served.
 const LEAST_ASIDE: usize = if cfg!(debug_assertions) { 1 } else { 3 };
 
-/// The two sides of a join while a table is made of one of them.
+/// What rows of a side do while a table is made of one of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Its rows are in tables.
+    /// They are in tables.
     Build,
-    /// Its rows look for matches.
+    /// They look for matches.
     Probe,
+    /// They are in tables, too, and have had a match before they left memory.
+    Matched,
+}
+
+const ROLES: [Role; 3] = [Role::Build, Role::Probe, Role::Matched];
+
+/// Whether build rows are marked that have matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Marks {
+    None,
+    /// They are, and are of no further use then.
+    Once,
+    /// They are, and have matches all the same.
+    Kept,
 }
 
 /// An entry that no segment holds.
@@ -105,12 +122,26 @@ impl Side {
         }
         Ok(())
     }
+
+    /// Counts entries that it gets from another side, or, where that has no use for them, does not.
+    fn count(&mut self, rows: usize, bytes: usize) {
+        self.rows += rows;
+        self.bytes += bytes;
+    }
+
+    fn discount(&mut self, rows: usize, bytes: usize) {
+        self.rows -= rows;
+        self.bytes -= bytes;
+    }
 }
 
 #[derive(Default)]
 struct Partition {
+    /// Its large entries may have matched.
     build: Side,
     probe: Side,
+    /// Build rows that have matched, before there is a table, and in the spill store.
+    matched: Side,
     table: Option<JoinTable>,
     /// Whether the build side has left memory.
     is_spilled: bool,
@@ -121,16 +152,74 @@ impl Partition {
         match role {
             Role::Build => &mut self.build,
             Role::Probe => &mut self.probe,
+            Role::Matched => &mut self.matched,
         }
+    }
+
+    /// Writes the build side, and gives its segments back.
+    fn leave(&mut self, marks: Marks, handle: &mut SpillHandle) -> Result<()> {
+        if let Some(table) = self.table.take() {
+            if marks == Marks::None {
+                for piece in table.pieces() {
+                    self.build.blocks.push(handle.write(&[piece])?);
+                }
+            } else {
+                for (parts, rows) in table.pieces_marked(true) {
+                    let bytes = parts.iter().map(|part| part.len()).sum();
+                    self.build.discount(rows, bytes);
+                    if rows > 0 && marks == Marks::Kept {
+                        self.matched.blocks.push(handle.write(&parts)?);
+                        self.matched.count(rows, bytes);
+                    }
+                }
+                for (parts, rows) in table.pieces_marked(false) {
+                    if rows > 0 {
+                        self.build.blocks.push(handle.write(&parts)?);
+                    }
+                }
+            }
+        }
+        let (matched, large) = std::mem::take(&mut self.build.large)
+            .into_iter()
+            .partition(|large| large.is_marked);
+        self.build.large = large;
+        for large in matched {
+            let large: Large = large;
+            self.build.discount(1, large.size);
+            if marks == Marks::Kept {
+                self.matched.blocks.push(large.write(handle)?);
+                self.matched.count(1, large.size);
+            }
+        }
+        self.build.write(handle)?;
+        self.matched.write(handle)
     }
 }
 
-/// One side of what a partition has left in the spill store.
+/// Entries that a partition has left in the spill store.
 #[derive(Default)]
 pub(super) struct Spilled {
     pub(super) blocks: Vec<BlockRef>,
     pub(super) rows: usize,
     pub(super) bytes: usize,
+}
+
+impl Spilled {
+    fn of(side: Side) -> Spilled {
+        Spilled {
+            blocks: side.blocks,
+            rows: side.rows,
+            bytes: side.bytes,
+        }
+    }
+}
+
+/// What a partition has left there.
+pub(super) struct Left {
+    pub(super) build: Spilled,
+    /// Build rows that have matched.
+    pub(super) matched: Spilled,
+    pub(super) probe: Spilled,
 }
 
 /// The hash partitions of both sides.
@@ -139,12 +228,9 @@ pub(super) struct Partitions {
     bits: u32,
     shapes: [EntryShape; 2],
     list: Vec<Partition>,
-    writers: [Vec<SegmentWriter>; 2],
+    writers: [Vec<SegmentWriter>; 3],
     budget: Budget,
-    /// Whether entries are marked that have matched: once there are matches, they cannot leave, for marks would be forgotten.
-    is_marked: bool,
-    /// Whether all tables are there.
-    are_built: bool,
+    marks: Marks,
     /// Whether nothing has left memory since, and no entry is large.
     are_all_in_tables: bool,
     /// The partition whose table is being walked: it stays.
@@ -160,7 +246,7 @@ impl Partitions {
         skip_bits: u32,
         bits: u32,
         shapes: [EntryShape; 2],
-        is_marked: bool,
+        marks: Marks,
         budget: Budget,
     ) -> Self {
         let count = 1usize << bits;
@@ -174,10 +260,9 @@ impl Partitions {
             bits,
             shapes,
             list: (0..count).map(|_| Partition::default()).collect(),
-            writers: shapes.map(writers),
+            writers: [writers(shapes[0]), writers(shapes[1]), writers(shapes[0])],
             budget,
-            is_marked,
-            are_built: false,
+            marks,
             are_all_in_tables: false,
             walked: None,
             aside_limit: 0,
@@ -216,16 +301,19 @@ impl Partitions {
     }
 
     fn shape(&self, role: Role) -> EntryShape {
-        self.shapes[role as usize]
+        match role {
+            Role::Build | Role::Matched => self.shapes[0],
+            Role::Probe => self.shapes[1],
+        }
     }
 
     /// The largest entry that lies in a segment.
     fn payload(&self) -> usize {
         // A table's segments have marks where a buffer has its header.
         let segment = self.budget.segment_size();
-        match self.is_marked {
-            true => segment - SEGMENT_HEADER_SIZE - segment / 64,
-            false => segment - SEGMENT_HEADER_SIZE,
+        match self.marks {
+            Marks::None => segment - SEGMENT_HEADER_SIZE,
+            Marks::Once | Marks::Kept => segment - SEGMENT_HEADER_SIZE - segment / 64,
         }
     }
 
@@ -293,9 +381,6 @@ impl Partitions {
         let shape = self.shape(role);
         let mut entry = vec![0; shape.with_hash(row.len())];
         shape.write(row, hash, &mut entry);
-        let side = self.list[partition].side(role);
-        side.rows += 1;
-        side.bytes += entry.len();
         let mut segments = Vec::new();
         for part in entry.chunks(self.budget.segment_size()) {
             if self.list[partition].is_spilled {
@@ -309,20 +394,27 @@ impl Partitions {
         }
         let has_all = segments.len() * self.budget.segment_size() >= entry.len();
         if has_all && !self.list[partition].is_spilled {
-            self.list[partition].side(role).large.push(Large {
+            let side = match role {
+                Role::Probe => &mut self.list[partition].probe,
+                Role::Build | Role::Matched => &mut self.list[partition].build,
+            };
+            side.count(1, entry.len());
+            side.large.push(Large {
                 segments,
                 size: entry.len(),
                 hash,
-                is_marked: false,
+                is_marked: role == Role::Matched,
             });
             return Ok(());
         }
         drop(segments);
-        if role == Role::Build && !self.list[partition].is_spilled {
+        if role != Role::Probe && !self.list[partition].is_spilled {
             self.spill(partition, handle)?;
         }
         let block = handle.write(&[&entry])?;
-        self.list[partition].side(role).blocks.push(block);
+        let side = self.list[partition].side(role);
+        side.count(1, entry.len());
+        side.blocks.push(block);
         Ok(())
     }
 
@@ -352,8 +444,7 @@ impl Partitions {
         let side = self.list[partition].side(role);
         if rows > 0 {
             side.blocks.push(handle.write(&[writer.rows()])?);
-            side.rows += rows;
-            side.bytes += bytes;
+            side.count(rows, bytes);
         }
         Ok(writer.take().expect("a buffer that is written is there"))
     }
@@ -368,8 +459,7 @@ impl Partitions {
         if rows > 0 {
             let side = self.list[partition].side(role);
             side.kept.push(Filled { segment, bytes });
-            side.rows += rows;
-            side.bytes += bytes;
+            side.count(rows, bytes);
         }
     }
 
@@ -394,8 +484,8 @@ impl Partitions {
         match most {
             Some((segments, partition, role)) if segments > 0 => {
                 match role {
-                    Role::Build => self.spill(partition, handle)?,
                     Role::Probe => self.list[partition].probe.write(handle)?,
+                    Role::Build | Role::Matched => self.spill(partition, handle)?,
                 }
                 Ok(true)
             }
@@ -406,11 +496,13 @@ impl Partitions {
     /// How many segments would come back if one side of a partition left memory.
     fn sheddable(&self, partition: usize, role: Role) -> usize {
         let here = &self.list[partition];
-        let stays = self.are_built && self.is_marked || self.walked == Some(partition);
         match role {
             Role::Probe => here.probe.segments(),
-            Role::Build if stays => 0,
-            Role::Build => here.build.segments() + here.table.as_ref().map_or(0, JoinTable::segments),
+            Role::Build | Role::Matched if self.walked == Some(partition) => 0,
+            Role::Build | Role::Matched => {
+                let table = here.table.as_ref().map_or(0, JoinTable::segments);
+                here.build.segments() + here.matched.segments() + table
+            }
         }
     }
 
@@ -419,25 +511,20 @@ impl Partitions {
         self.are_all_in_tables = false;
         let here = &mut self.list[partition];
         here.is_spilled = true;
-        if let Some(table) = here.table.take() {
-            for piece in table.pieces() {
-                here.build.blocks.push(handle.write(&[piece])?);
-            }
-        }
-        here.build.write(handle)
+        here.leave(self.marks, handle)
     }
 
     /// The fullest buffer, its rows written.
     #[cold]
     fn steal(&mut self, handle: &mut SpillHandle) -> Result<Segment> {
         let fullest = (0..self.list.len())
-            .flat_map(|partition| [(partition, Role::Build), (partition, Role::Probe)])
+            .flat_map(|partition| ROLES.map(|role| (partition, role)))
             .filter(|(partition, role)| !self.writers[*role as usize][*partition].is_vacant())
             .max_by_key(|(partition, role)| self.writers[*role as usize][*partition].written());
         let Some((partition, role)) = fullest else {
             return Err(self.too_small());
         };
-        if role == Role::Build && !self.list[partition].is_spilled {
+        if role != Role::Probe && !self.list[partition].is_spilled {
             self.spill(partition, handle)?;
         }
         self.write_buffer(role, partition, handle)
@@ -469,26 +556,38 @@ impl Partitions {
         hash: impl Fn(&[u8]) -> u64,
     ) -> Result<()> {
         if self.list[partition].is_spilled {
-            if !self.writers[Role::Build as usize][partition].is_vacant() {
-                self.write_buffer(Role::Build, partition, handle)?;
+            for role in [Role::Build, Role::Matched] {
+                if !self.writers[role as usize][partition].is_vacant() {
+                    self.write_buffer(role, partition, handle)?;
+                }
             }
             return Ok(());
         }
         self.keep_buffer(Role::Build, partition);
-        let (shape, skip_bits, is_marked) = (self.shape(Role::Build), self.used_bits(), self.is_marked);
+        self.keep_buffer(Role::Matched, partition);
+        let (shape, skip_bits) = (self.shape(Role::Build), self.used_bits());
         loop {
-            let build = &mut self.list[partition].build;
-            if build.kept.is_empty() {
+            let here = &mut self.list[partition];
+            let mut kept = std::mem::take(&mut here.build.kept);
+            let unmarked = kept.len();
+            kept.append(&mut here.matched.kept);
+            if kept.is_empty() {
                 return Ok(());
             }
-            let rows = build.rows - build.large.len();
-            let kept = std::mem::take(&mut build.kept);
-            match JoinTable::build(shape, kept, rows, skip_bits, is_marked, &self.budget, &hash) {
+            let rows = here.build.rows - here.build.large.len() + here.matched.rows;
+            let marks = (self.marks != Marks::None).then(|| kept.len() - unmarked);
+            match JoinTable::build(shape, kept, rows, skip_bits, marks, &self.budget, &hash) {
                 Ok(table) => {
-                    self.list[partition].table = Some(table);
+                    // They are with the others now, and leave as these do.
+                    let matched = std::mem::take(&mut here.matched);
+                    here.build.count(matched.rows, matched.bytes);
+                    here.table = Some(table);
                     return Ok(());
                 }
-                Err(kept) => self.list[partition].build.kept = kept,
+                Err(mut kept) => {
+                    here.matched.kept = kept.split_off(unmarked);
+                    here.build.kept = kept;
+                }
             }
             // What leaves may be this partition: then it has nothing kept.
             self.shed(handle)?;
@@ -497,7 +596,6 @@ impl Partitions {
 
     /// Notes that all tables are there: from now on rows look for matches.
     pub(super) fn set_built(&mut self) {
-        self.are_built = true;
         let mut list = self.list.iter();
         self.are_all_in_tables = list.all(|here| !here.is_spilled && here.build.large.is_empty());
     }
@@ -624,31 +722,39 @@ impl Partitions {
 
     /// Bytes of the entries of the build side that are not in buffers.
     pub(super) fn build_bytes(&self) -> usize {
-        self.list.iter().map(|partition| partition.build.bytes).sum()
+        let sides = self.list.iter().flat_map(|here| [&here.build, &here.matched]);
+        sides.map(|side| side.bytes).sum()
     }
 
-    /// Hands over what was spilled, build side first, and gives everything else back. Everything is written then.
-    pub(super) fn close(&mut self, handle: &mut SpillHandle) -> Result<Vec<[Spilled; 2]>> {
-        let mut pairs = Vec::new();
+    /// Gives back all that is in memory, of which nothing is wanted any more.
+    pub(super) fn clear(&mut self) {
+        debug_assert!(self.list.iter().all(|here| !here.is_spilled), "what was spilled is wanted");
+        self.list.clear();
+        self.writers = Default::default();
+    }
+
+    /// Hands over what was spilled, and gives everything else back. Everything is written then.
+    pub(super) fn close(&mut self, handle: &mut SpillHandle) -> Result<Vec<Left>> {
+        let mut all = Vec::new();
         for partition in 0..self.list.len() {
             if !self.list[partition].is_spilled {
                 continue;
             }
-            for role in [Role::Build, Role::Probe] {
+            for role in ROLES {
                 if !self.writers[role as usize][partition].is_vacant() {
                     self.write_buffer(role, partition, handle)?;
                 }
                 self.list[partition].side(role).write(handle)?;
             }
             let here = std::mem::take(&mut self.list[partition]);
-            pairs.push([here.build, here.probe].map(|side| Spilled {
-                blocks: side.blocks,
-                rows: side.rows,
-                bytes: side.bytes,
-            }));
+            all.push(Left {
+                build: Spilled::of(here.build),
+                matched: Spilled::of(here.matched),
+                probe: Spilled::of(here.probe),
+            });
         }
         self.list.clear();
-        self.writers = [Vec::new(), Vec::new()];
-        Ok(pairs)
+        self.writers = Default::default();
+        Ok(all)
     }
 }
