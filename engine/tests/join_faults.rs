@@ -53,11 +53,27 @@ fn simulated(
     };
     let result = environment.simulate("join", &simulation);
     drop(environment);
-    assert_eq!(runtime.manager().outstanding(), 0, "segments are out: {kind:?} {way:?}");
-    assert_eq!(runtime.spill().used_bytes(), 0, "spill space is in use: {kind:?} {way:?}");
-    assert_eq!(disk.report().in_flight, 0, "transfers are in flight: {kind:?} {way:?}");
+    assert_eq!(
+        runtime.manager().outstanding(),
+        0,
+        "segments are out: {kind:?} {way:?}"
+    );
+    assert_eq!(
+        runtime.spill().used_bytes(),
+        0,
+        "spill space is in use: {kind:?} {way:?}"
+    );
+    assert_eq!(
+        disk.report().in_flight,
+        0,
+        "transfers are in flight: {kind:?} {way:?}"
+    );
     drop(runtime);
-    assert_eq!(disk.report().open_files, 0, "spill files are left: {kind:?} {way:?}");
+    assert_eq!(
+        disk.report().open_files,
+        0,
+        "spill files are left: {kind:?} {way:?}"
+    );
     let report = result?;
     let mut found = found.take();
     found.sort_unstable();
@@ -127,7 +143,9 @@ fn a_panic_in_any_phase_leaves_nothing() {
                 format_args!("{kind:?} {way:?}"),
             );
             for (which, calls) in [made.calls(), asked.calls()].into_iter().enumerate() {
-                let mut places: Vec<u64> = (0..=4).map(|place| 1 + calls.saturating_sub(1) * place / 4).collect();
+                let mut places: Vec<u64> = (0..=4)
+                    .map(|place| 1 + calls.saturating_sub(1) * place / 4)
+                    .collect();
                 places.dedup();
                 for place in places.into_iter().filter(|_| calls > 0) {
                     let mut meters = [Meter::default(), Meter::default()];
@@ -199,8 +217,12 @@ fn what_leaves_at_random_points_is_joined_all_the_same() {
     for seed in 0..200 {
         let mut random = Random::new(seed ^ 0xfeed);
         let parallelism = 1 + random.below(3);
-        let strategy =
-            [JoinStrategy::Hash, JoinStrategy::Hash, JoinStrategy::Merge, JoinStrategy::Broadcast][random.below(4)];
+        let strategy = [
+            JoinStrategy::Hash,
+            JoinStrategy::Hash,
+            JoinStrategy::Merge,
+            JoinStrategy::Broadcast,
+        ][random.below(4)];
         let least = if strategy == JoinStrategy::Merge { 20 } else { 16 };
         let kind = KINDS[random.below(KINDS.len())];
         let way = Way {

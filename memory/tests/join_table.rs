@@ -118,7 +118,11 @@ fn tables_find_what_a_map_finds() {
                 let numbers: Vec<u64> = (0..count).map(|_| random.next() % (1 << 40)).collect();
                 let source = TestSource::new(SEGMENT, 10_000);
                 // Where entries are marked, some are from the start.
-                let (unmarked, marked) = numbers.split_at(if is_marked { numbers.len() / 3 } else { numbers.len() });
+                let (unmarked, marked) = numbers.split_at(if is_marked {
+                    numbers.len() / 3
+                } else {
+                    numbers.len()
+                });
                 let mut entries = pack(unmarked, stride, shape, &hash, &source);
                 let pieces = pack(marked, stride, shape, &hash, &source);
                 let marks = is_marked.then_some(pieces.len());

@@ -318,4 +318,3 @@ pub fn with_payload(records: &[(u64, u64)]) -> Vec<((u64, [u64; 12]), u64)> {
         )
     })
 }
-

@@ -728,7 +728,10 @@ impl Partitions {
 
     /// Gives back all that is in memory, of which nothing is wanted any more.
     pub(super) fn clear(&mut self) {
-        debug_assert!(self.list.iter().all(|here| !here.is_spilled), "what was spilled is wanted");
+        debug_assert!(
+            self.list.iter().all(|here| !here.is_spilled),
+            "what was spilled is wanted"
+        );
         self.list.clear();
         self.writers = Default::default();
     }

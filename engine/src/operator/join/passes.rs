@@ -38,7 +38,11 @@ pub(super) struct Pair {
 impl Pair {
     /// The pair that a partition has left.
     pub(super) fn of(left: Left, build_is_left: bool, skip_bits: u32) -> Pair {
-        let Left { build, matched, probe } = left;
+        let Left {
+            build,
+            matched,
+            probe,
+        } = left;
         let (mut sides, mut matched) = ([build, probe], [matched, Spilled::default()]);
         if !build_is_left {
             sides.reverse();
@@ -84,7 +88,8 @@ impl Pair {
     /// Frees its blocks.
     pub(super) fn free(self, handle: &mut SpillHandle) {
         let logs = self.sides.into_iter().chain(self.matched);
-        logs.flat_map(|log| log.blocks).for_each(|block| handle.free(block));
+        logs.flat_map(|log| log.blocks)
+            .for_each(|block| handle.free(block));
     }
 }
 
@@ -116,7 +121,13 @@ fn chunk_limit(segments: usize, budget: &Budget) -> usize {
 
 impl Passes {
     /// Passes of a join of a kind, which may count on `share` segments.
-    pub(super) fn new(pair: Pair, kind: Kind, share: usize, budget: &Budget, handle: &mut SpillHandle) -> Self {
+    pub(super) fn new(
+        pair: Pair,
+        kind: Kind,
+        share: usize,
+        budget: &Budget,
+        handle: &mut SpillHandle,
+    ) -> Self {
         let [left_bytes, right_bytes] = pair.bytes();
         let chunk_is_left = match (kind.keeps_left || kind.pairs != Pairs::All, kind.keeps_right) {
             (false, false) => left_bytes <= right_bytes,
@@ -125,14 +136,19 @@ impl Passes {
         let has_second = kind.keeps_left && kind.keeps_right;
         let [left, right] = pair.sides;
         let [left_matched, right_matched] = pair.matched;
-        let (left, right) = ([left.blocks, left_matched.blocks], [right.blocks, right_matched.blocks]);
+        let (left, right) = (
+            [left.blocks, left_matched.blocks],
+            [right.blocks, right_matched.blocks],
+        );
         let (own, others) = match chunk_is_left {
             true => (left, right),
             false => (right, left),
         };
         Passes {
             chunk_is_left,
-            chunks: own.each_ref().map(|blocks| Feed::of_blocks(blocks.clone(), false, handle)),
+            chunks: own
+                .each_ref()
+                .map(|blocks| Feed::of_blocks(blocks.clone(), false, handle)),
             piece: None,
             others,
             has_second,
