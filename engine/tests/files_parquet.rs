@@ -9,6 +9,7 @@ use forebay::ErrorKind;
 use forebay::record::{Date, Decimal, List, Record, Timestamp};
 use forebay::sink::{FileSink, ParquetCodec, ParquetSink};
 use forebay::source::{ParquetSource, from_items, generate, parquet};
+use parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter, RowGroupMetaData};
 use record_samples::{Bid, Couple, Random, Sale, Sample};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,6 +100,8 @@ fn what_is_written_is_read_back_whatever_its_codec_groups_and_parallelism() {
         ParquetCodec::Snappy,
         ParquetCodec::Lz4,
         ParquetCodec::Gzip,
+        #[cfg(feature = "parquet-zstd")]
+        ParquetCodec::Zstd,
     ];
     for (seed, count, group_rows) in [(1, 0, 10), (2, 1, 1), (3, 700, 64), (4, 700, 100_000)] {
         let records = mixed(seed, count);
@@ -684,6 +687,120 @@ fn damaged_files_are_errors_and_never_a_panic() {
         }
     }
     assert!(refused > 100 && read_anyway > 20, "{refused} {read_anyway}");
+}
+
+/// The file `whole` with another footer; in it `-i64::MAX` stands for `i64::MAX`.
+fn with_footer(whole: &[u8], change: impl FnOnce(&mut Vec<RowGroupMetaData>)) -> Vec<u8> {
+    let bytes = bytes::Bytes::from(whole.to_vec());
+    let read = ParquetMetaDataReader::new().parse_and_finish(&bytes);
+    let mut footer = read.expect("the file has a footer").into_builder();
+    let mut groups = footer.take_row_groups();
+    change(&mut groups);
+    let length = u32::from_le_bytes(
+        whole[whole.len() - 8..whole.len() - 4]
+            .try_into()
+            .expect("4 bytes"),
+    );
+    let mut changed = whole[..whole.len() - 8 - length as usize].to_vec();
+    ParquetMetaDataWriter::new(&mut changed, &footer.set_row_groups(groups).build())
+        .finish()
+        .expect("a footer can be written");
+    // The library adds up rows as it writes them, and cannot write more than there can be.
+    let encoded = |last: u8| [&[last][..], &[0xff; 8], &[1]].concat();
+    let (least, most) = (encoded(0xfd), encoded(0xfe));
+    while let Some(at) = changed.windows(least.len()).position(|bytes| bytes == least) {
+        changed[at..at + most.len()].copy_from_slice(&most);
+    }
+    changed
+}
+
+#[test]
+fn sizes_that_overflow_or_cannot_be_are_damage() {
+    type Pair = (u64, String);
+    let scratch = Scratch::new("parquet");
+    let records: Vec<Pair> = (0..300).map(|n| (n, format!("text {n}"))).collect();
+    let whole = scratch.path("whole.parquet");
+    write(&records, ParquetSink::file(&whole).row_group_rows(100), 1).expect("the job runs");
+    let whole = fs::read(whole).expect("it was written");
+    let path = scratch.path("changed.parquet");
+    let put = |change: &dyn Fn(&mut Vec<RowGroupMetaData>)| {
+        fs::write(&path, with_footer(&whole, change)).expect("it can be written");
+    };
+    put(&|_| {});
+    assert_eq!(read(parquet::<Pair>(&*path), 1).expect("the job runs"), records);
+    let rows = |groups: &mut [RowGroupMetaData], rows: i64| {
+        for group in groups {
+            *group = (group.clone().into_builder().set_num_rows(rows).build()).expect("it was one before");
+        }
+    };
+    let bytes = |groups: &mut [RowGroupMetaData], compressed: Option<i64>, plain: Option<i64>| {
+        for column in groups.iter_mut().flat_map(RowGroupMetaData::columns_mut) {
+            let mut builder = column.clone().into_builder();
+            if let Some(size) = compressed {
+                builder = builder.set_total_compressed_size(size);
+            }
+            if let Some(size) = plain {
+                builder = builder.set_total_uncompressed_size(size);
+            }
+            *column = builder.build().expect("it was one before");
+        }
+    };
+    type Change<'a> = &'a dyn Fn(&mut Vec<RowGroupMetaData>);
+    let cases: [(Change<'_>, &str); 7] = [
+        (
+            &|groups| {
+                rows(groups, i64::MAX);
+                rows(&mut groups[1..2], -i64::MAX);
+            },
+            "row group 2 (of 3) has 9223372036854775807 rows by the footer",
+        ),
+        (
+            &|groups| rows(&mut groups[..1], -1),
+            "row group 0 (of 3) has -1 rows by the footer",
+        ),
+        (
+            &|groups| bytes(groups, None, Some(i64::MAX)),
+            "row group 1 (of 3) has 9223372036854775807 bytes of column \"0\" by the footer",
+        ),
+        (
+            &|groups| bytes(groups, Some(1 << 40), None),
+            "row group 0 (of 3) has 1099511627776 compressed bytes of column \"0\" by the footer",
+        ),
+        (
+            &|groups| bytes(groups, Some(-5), None),
+            "has -5 compressed bytes of column \"0\"",
+        ),
+        (
+            &|groups| bytes(groups, None, Some(i64::MIN)),
+            "has -9223372036854775808 bytes of column \"0\"",
+        ),
+        // More than there are, and no sum of them is too large.
+        (&|groups| rows(groups, 101), "it ends after 100 of 101 rows"),
+    ];
+    for (change, expected) in cases {
+        put(change);
+        let text = refusal::<Pair>(&path);
+        assert!(
+            text.starts_with("Corrupt: \"DIR/changed.parquet\"")
+                && text.contains(expected)
+                && text.contains("damaged"),
+            "{text}"
+        );
+    }
+    // Each file has as many as there may be; all together have not.
+    put(&|groups| rows(&mut groups[..1], i64::MAX - 1000));
+    for number in 0..3 {
+        fs::copy(&path, scratch.path(&format!("of-many-{number}.parquet"))).expect("it can be copied");
+    }
+    let error = parquet::<Pair>(scratch.pattern("of-many-*.parquet")).records();
+    let error = error.expect_err("they cannot be counted");
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(
+        error
+            .to_string()
+            .contains("of-many-2.parquet\": 9223372036854775007 records"),
+        "{error}"
+    );
 }
 
 #[derive(Debug, Clone, PartialEq, Record)]

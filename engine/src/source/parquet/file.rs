@@ -13,6 +13,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::{Compression, Type as PhysicalType};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -31,6 +32,7 @@ pub struct ParquetCounts {
     bytes: AtomicU64,
     groups_read: AtomicU64,
     groups_skipped: AtomicU64,
+    rows_skipped: AtomicU64,
 }
 
 impl ParquetCounts {
@@ -39,7 +41,7 @@ impl ParquetCounts {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Row groups that were opened.
+    /// Row groups that were opened: once, also where several subtasks share one.
     pub fn row_groups_read(&self) -> u64 {
         self.groups_read.load(Ordering::Relaxed)
     }
@@ -47,6 +49,15 @@ impl ParquetCounts {
     /// Row groups that were passed over, because their statistics say that none of their records is wanted.
     pub fn row_groups_skipped(&self) -> u64 {
         self.groups_skipped.load(Ordering::Relaxed)
+    }
+
+    /// Rows of row groups that were opened, or looked into, which the page index says are not wanted.
+    pub fn rows_skipped(&self) -> u64 {
+        self.rows_skipped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn rows_are_skipped(&self, count: u64) {
+        self.rows_skipped.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(super) fn group_is_read(&self) {
@@ -123,6 +134,8 @@ pub(super) struct OpenFile {
     pub(super) mask: ProjectionMask,
     /// The columns that are read.
     pub(super) leaves: Vec<Leaf>,
+    /// Of all row groups together.
+    pub(super) rows: u64,
 }
 
 impl OpenFile {
@@ -149,8 +162,6 @@ impl OpenFile {
                 path.display()
             )));
         }
-        // What other writers put beside the file's own schema is passed over: the file's types are what its values have.
-        let options = || ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let plain = guarded(path, || ArrowReaderMetadata::load(&chunks, options()))?;
         let within = |error: Error| error.within(format!("\"{}\"", path.display()));
         ArrowReader::<R>::of(plain.schema(), missing_are_null).map_err(within)?;
@@ -161,14 +172,55 @@ impl OpenFile {
             ArrowReaderMetadata::try_new(plain.metadata().clone(), options().with_schema(Arc::new(hinted)))
         })?;
         let mask = ProjectionMask::leaves(metadata.parquet_schema(), leaves.iter().map(|leaf| leaf.number));
-        let file = OpenFile {
+        let mut file = OpenFile {
             chunks,
             metadata,
             mask,
             leaves,
+            rows: 0,
         };
+        file.rows = file.check_sizes().map_err(within)?;
         file.check_nulls::<R>().map_err(within)?;
         Ok(file)
+    }
+
+    /// What the decoder needs of another footer for the same columns.
+    pub(super) fn with_footer(
+        &self,
+        footer: Arc<ParquetMetaData>,
+    ) -> parquet::errors::Result<ArrowReaderMetadata> {
+        ArrowReaderMetadata::try_new(footer, options().with_schema(self.metadata.schema().clone()))
+    }
+
+    /// Refuses sizes that no row group can have: those of what is read, and their sums over all row groups, are in range afterwards.
+    /// Answers how many rows there are.
+    fn check_sizes(&self) -> Result<u64> {
+        let mut sums = [0_u64; 3];
+        for (index, group) in self.metadata.metadata().row_groups().iter().enumerate() {
+            let wrong = |what: &str, found: i64| {
+                Error::corrupt(format!(
+                    "row group {index} (of {}) has {found} {what} by the footer, in a file of {} B; the footer is damaged, restore \
+                     the file",
+                    self.metadata.metadata().num_row_groups(),
+                    self.chunks.size
+                ))
+            };
+            let mut add = |sum: usize, what: &str, found: i64, most: u64| {
+                let size = u64::try_from(found).ok().filter(|size| *size <= most);
+                let added = size.and_then(|size| sums[sum].checked_add(size));
+                sums[sum] = added.ok_or_else(|| wrong(what, found))?;
+                Ok::<(), Error>(())
+            };
+            add(0, "rows", group.num_rows(), u64::MAX)?;
+            for leaf in &self.leaves {
+                let column = group.column(leaf.number);
+                let compressed = format!("compressed bytes of column \"{}\"", leaf.path);
+                add(1, &compressed, column.compressed_size(), self.chunks.size)?;
+                let plain = format!("bytes of column \"{}\"", leaf.path);
+                add(2, &plain, column.uncompressed_size(), u64::MAX)?;
+            }
+        }
+        Ok(sums[0])
     }
 
     /// Refuses nulls that statistics tell of, where the record cannot have them.
@@ -193,21 +245,37 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Bytes of the columns that are read, of one row group: compressed, and not.
+    /// Bytes of the columns that are read, of one row group: compressed, and not. The sums are in range ([`OpenFile::check_sizes`]).
     pub(super) fn group_bytes(&self, group: usize) -> (u64, u64) {
         let group = self.metadata.metadata().row_group(group);
         self.leaves.iter().fold((0, 0), |(compressed, plain), leaf| {
             let column = group.column(leaf.number);
             (
-                compressed + column.compressed_size().max(0) as u64,
-                plain + column.uncompressed_size().max(0) as u64,
+                compressed + column.compressed_size() as u64,
+                plain + column.uncompressed_size() as u64,
             )
         })
     }
 
-    pub(super) fn group_rows(&self, group: usize) -> u64 {
-        self.metadata.metadata().row_group(group).num_rows().max(0) as u64
+    /// Whether rows in the middle of a row group can be read without decoding those before them: the pages of nested columns
+    /// do not say how many rows they have, where no index does.
+    pub(super) fn can_be_divided(&self, group: usize) -> bool {
+        let schema = self.metadata.parquet_schema();
+        let group = self.metadata.metadata().row_group(group);
+        self.leaves.iter().all(|leaf| {
+            schema.column(leaf.number).max_rep_level() == 0
+                || group.column(leaf.number).offset_index_range().is_some()
+        })
     }
+
+    pub(super) fn group_rows(&self, group: usize) -> u64 {
+        self.metadata.metadata().row_group(group).num_rows() as u64
+    }
+}
+
+/// What other writers put beside the file's own schema is passed over: the file's types are what its values have.
+fn options() -> ArrowReaderOptions {
+    ArrowReaderOptions::new().with_skip_arrow_metadata(true)
 }
 
 /// Refuses columns that are compressed as this build cannot read.

@@ -1,4 +1,5 @@
-//! Parquet files as a source: only the columns of the record are read, and only row groups in which there may be what is wanted.
+//! Parquet files as a source: only the columns of the record are read, and only row groups and pages in which there may be what is
+//! wanted.
 //!
 //! # Interface
 //! [`parquet`] with a record type and patterns of files; [`ParquetSource::only`] with a [`Predicate`]; [`ParquetCounts`] say what
@@ -7,6 +8,7 @@
 mod predicate;
 mod file;
 mod pruning;
+mod page_index;
 mod split;
 mod parquet_reader;
 mod parquet_source;

@@ -1,24 +1,30 @@
 //! [`ParquetReader`]: the records of a split, row group by row group.
 //!
 //! # Algorithm
-//! 1. A row group's columns are decoded in step, page by page, to record batches of about [`BATCH`] bytes.
-//! 2. Their rows are made and emitted; those that are not wanted are not. A call decodes one batch at most.
+//! 1. Where a part of a row group is read, or what a predicate wants, the page index says which rows may be wanted and where their
+//!    pages are; others are passed over.
+//! 2. A row group's columns are decoded in step, page by page, to record batches of about [`BATCH`] bytes.
+//! 3. Their rows are made and emitted; those that are not wanted are not. A call decodes one batch at most.
 //!
 //! # Memory
 //! On the user's heap, where the counting allocator sees it: for each column its dictionary and a page, compressed and plain, and
 //! one batch. None of it grows with the row group. Strings are views of pages: a value that a dictionary has once is in memory once.
 
 use super::file::{OpenFile, ParquetCounts, guarded};
+use super::page_index::PageIndex;
 use super::parquet_source::ParquetOptions;
-use super::split::{OpenFiles, ParquetSplit};
+use super::split::{OpenFiles, ParquetSplit, Part};
 use crate::arrow::ArrowReader;
 use crate::record::Record;
 use crate::source::files::FileInput;
 use crate::source::{SourceOutput, SourceReader, SourceStatus};
 use arrow_schema::ArrowError;
 use forebay_memory::{Error, ErrorKind, Result};
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelectionPolicy,
+};
 use parquet::errors::ParquetError;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of a record batch: a few network buffers, which fit into the second-level cache.
@@ -41,7 +47,9 @@ pub struct ParquetReader<R: Record> {
 struct Group<R> {
     number: usize,
     batches: ParquetRecordBatchReader,
-    /// Rows of it before the batch that is being read, and up to its end.
+    /// The rows of it that are read.
+    wanted: Vec<Range<u64>>,
+    /// Of these rows, those before the batch that is being read, up to its end, and all.
     start: u64,
     end: u64,
     rows: u64,
@@ -68,50 +76,104 @@ impl<R: Record> ParquetReader<R> {
         }
     }
 
-    /// Opens the next row group: false after the last.
+    /// Opens the next row group of which something is wanted: false after the last.
     fn open_next(&mut self) -> Result<bool> {
-        let Some(number) = self.split.groups.pop_front() else {
-            return Ok(false);
-        };
-        let file = match &self.file {
-            Some(file) => file,
-            None => {
-                let missing_are_null = self.options.missing_are_null;
-                let file = self
-                    .files
-                    .open::<R>(&self.split.file, missing_are_null, &self.counts)?;
-                self.file.insert(file)
+        while let Some(part) = self.split.parts.pop_front() {
+            let file = match &self.file {
+                Some(file) => file.clone(),
+                None => {
+                    let missing_are_null = self.options.missing_are_null;
+                    let file = self
+                        .files
+                        .open::<R>(&self.split.file, missing_are_null, &self.counts)?;
+                    self.file.insert(file).clone()
+                }
+            };
+            self.group = self.open_part(&file, part)?;
+            if self.group.is_some() {
+                return Ok(true);
             }
-        };
+        }
+        Ok(false)
+    }
+
+    /// Opens a part of a row group, where something of it is wanted.
+    fn open_part(&self, file: &OpenFile, part: Part) -> Result<Option<Group<R>>> {
         let path = &self.split.file.path;
         let groups = file.metadata.metadata().num_row_groups();
+        let number = part.group;
+        let replaced = |what: String| {
+            let path = path.display();
+            Error::corrupt(format!(
+                "\"{path}\": {what}; the file was replaced while the job read it"
+            ))
+        };
         if number >= groups {
-            return Err(Error::corrupt(format!(
-                "\"{}\": row group {number} is gone, there are {groups}; the file was replaced while the job read it",
-                path.display()
+            return Err(replaced(format!(
+                "row group {number} is gone, there are {groups}"
             )));
         }
         let rows = file.group_rows(number);
-        let width = R::SIZE as u64 + 1 + file.group_bytes(number).1 / rows.max(1);
-        let builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file.chunks.clone(), file.metadata.clone())
-                .with_row_groups(vec![number])
-                .with_projection(file.mask.clone())
-                .with_batch_size((BATCH / width).clamp(1, MOST_ROWS) as usize);
+        if part.rows.end > rows {
+            let was = part.rows.end;
+            return Err(replaced(format!(
+                "row group {number} has {rows} rows, and had at least {was}"
+            )));
+        }
+        let is_whole = part.rows == (0..rows);
+        let predicate = self.options.predicate.as_ref();
+        let (mut wanted, mut footer) = (vec![part.rows.clone()], None);
+        if rows > 0 && (predicate.is_some() || !is_whole) {
+            let index = PageIndex::read(file, path, number, predicate)?;
+            if let Some(predicate) = predicate {
+                wanted = index.wanted_rows(file, path, number, predicate, part.rows.clone());
+            }
+            if !index.is_empty() {
+                footer = Some(index.of_group(file, path, number)?);
+            }
+        }
+        let count = wanted.iter().map(|rows| rows.end - rows.start).sum();
+        self.counts
+            .rows_are_skipped(part.rows.end - part.rows.start - count);
+        let is_empty = count == 0 && rows > 0;
+        if is_empty && is_whole {
+            self.counts.groups_are_skipped(1);
+        } else if part.rows.start == 0 {
+            // The first part counts for all.
+            self.counts.group_is_read();
+        }
+        if is_empty {
+            return Ok(None);
+        }
+        let width = (file.group_bytes(number).1 / rows.max(1)).saturating_add(R::SIZE as u64 + 1);
+        let (footer, number_there) = match footer {
+            Some(footer) => (footer, 0),
+            None => (file.metadata.clone(), number),
+        };
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.chunks.clone(), footer)
+            .with_row_groups(vec![number_there])
+            .with_projection(file.mask.clone())
+            .with_batch_size((BATCH / width).clamp(1, MOST_ROWS) as usize);
+        if count < rows {
+            let ranges = wanted.iter().map(|rows| rows.start as usize..rows.end as usize);
+            let selection = RowSelection::from_consecutive_ranges(ranges, rows as usize);
+            builder = builder
+                .with_row_selection(selection)
+                .with_row_selection_policy(RowSelectionPolicy::Selectors);
+        }
         let batches =
             guarded(path, || builder.build()).map_err(|error| error.within(format!("row group {number}")))?;
         let schema = arrow_array::RecordBatchReader::schema(&batches);
         let records = ArrowReader::<R>::of(&schema, self.options.missing_are_null)?;
-        self.counts.group_is_read();
-        self.group = Some(Group {
+        Ok(Some(Group {
             number,
             batches,
+            wanted,
             start: 0,
             end: 0,
-            rows,
+            rows: count,
             records,
-        });
-        Ok(true)
+        }))
     }
 
     /// Reads on: emits the rows of a batch, or decodes the next.
@@ -187,12 +249,25 @@ impl<R: Record> Group<R> {
         }
     }
 
+    /// The number in the row group of the row that is the `index`th wanted one.
+    fn number_of(&self, index: u64) -> u64 {
+        let mut before = 0;
+        for rows in &self.wanted {
+            let count = rows.end - rows.start;
+            if index - before < count {
+                return rows.start + (index - before);
+            }
+            before += count;
+        }
+        index
+    }
+
     #[cold]
     fn misfit(&self, split: &ParquetSplit, found: crate::arrow::RowMisfit) -> Error {
         Error::corrupt(format!(
             "{}, row {}, column \"{}\": {}",
             self.place(split),
-            self.start + found.row as u64,
+            self.number_of(self.start + found.row as u64),
             found.misfit.path,
             found.misfit.what
         ))
@@ -216,7 +291,7 @@ impl<R: Record> SourceReader for ParquetReader<R> {
             Err(error) if error.kind() == ErrorKind::Io => {
                 self.input.unreadable(error)?;
                 self.group = None;
-                self.split.groups.clear();
+                self.split.parts.clear();
                 Ok(SourceStatus::Done)
             }
             other => other,

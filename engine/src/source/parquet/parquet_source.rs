@@ -5,7 +5,7 @@
 //!
 //! # Algorithm
 //! Every footer is read and checked when the job is planned; row groups, as they come, are dealt out in splits of about one size.
-//! A row group is read by one subtask.
+//! A row group that is more than a subtask's share of the input is divided by rows.
 //!
 //! # Memory
 //! On the user's heap: the footers of eight files; for each subtask what `parquet_reader` says.
@@ -14,14 +14,18 @@ use super::file::ParquetCounts;
 use super::parquet_reader::ParquetReader;
 use super::predicate::Predicate;
 use super::pruning::wanted_groups;
-use super::split::{ListedFile, OpenFiles, ParquetSplit};
+use super::split::{ListedFile, OpenFiles, ParquetSplit, Part};
 use crate::record::Record;
 use crate::source::Source;
 use crate::source::files::{FileInput, Patterns};
-use forebay_memory::{ErrorKind, Result};
+use forebay_memory::{Error, ErrorKind, Result};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Parts of the input for each subtask, as far as row groups are divided for them: with three row groups of one size, two subtasks
+/// have as much to read.
+const PARTS_A_SUBTASK: u64 = 2;
 
 /// A source of records from Parquet files: their columns are found by the names of the record's fields, and no others are read.
 /// A directory stands for all files below it whose names end in `.parquet`.
@@ -65,6 +69,15 @@ pub struct ParquetSource<R: Record> {
     counts: Arc<ParquetCounts>,
 }
 
+/// A row group that may have wanted records.
+struct WantedGroup {
+    file: Arc<ListedFile>,
+    number: usize,
+    rows: u64,
+    bytes: u64,
+    can_be_divided: bool,
+}
+
 /// What is read.
 pub(super) struct ParquetOptions<R: Record> {
     pub(super) predicate: Option<Predicate<R>>,
@@ -99,7 +112,7 @@ impl<R: Record> ParquetSource<R> {
     }
 
     /// Emits only records for which the predicate holds (and, where it was called before, that one too). Row groups whose
-    /// statistics exclude it are not read.
+    /// statistics exclude it are not read, nor pages that the file's page index excludes.
     pub fn only(mut self, predicate: Predicate<R>) -> Self {
         self.options.predicate = Some(match self.options.predicate.take() {
             Some(before) => before.and(predicate),
@@ -121,7 +134,8 @@ impl<R: Record> ParquetSource<R> {
     }
 
     /// Bytes of the columns that are read, compressed, that one subtask reads at a time, at least a row group; by default 4 to
-    /// 64 MiB, by the size of the input.
+    /// 64 MiB, by the size of the input. A row group of more bytes than that is divided among subtasks where it is more than half of the
+    /// share of one.
     pub fn split_size(self, bytes: u64) -> Self {
         self.with_input(|input| input.split_size = Some(bytes))
     }
@@ -136,14 +150,12 @@ impl<R: Record> ParquetSource<R> {
     /// # Errors
     /// Where files cannot be listed, or one is no Parquet file with the record's columns.
     pub fn records(&self) -> Result<u64> {
-        let mut records = 0;
+        let mut records = 0_u64;
         for listed in self.list()? {
             let file = self
                 .files
                 .open::<R>(&listed, self.options.missing_are_null, &self.counts)?;
-            records += (0..file.metadata.metadata().num_row_groups())
-                .map(|group| file.group_rows(group))
-                .sum::<u64>();
+            records = add(records, file.rows, "records", &listed)?;
         }
         Ok(records)
     }
@@ -170,8 +182,9 @@ impl<R: Record> Source for ParquetSource<R> {
     type Reader = ParquetReader<R>;
 
     fn splits(&self, parallelism: usize) -> Result<Vec<ParquetSplit>> {
-        // Each row group with its bytes; a file's are next to each other.
-        let mut groups: Vec<(Arc<ListedFile>, usize, u64)> = Vec::new();
+        // Each row group with its rows and bytes; a file's are next to each other.
+        let mut groups: Vec<WantedGroup> = Vec::new();
+        let mut total = 0_u64;
         for listed in self.list()? {
             let opened = self
                 .files
@@ -190,28 +203,57 @@ impl<R: Record> Source for ParquetSource<R> {
                 None => (0..all).collect(),
             };
             self.counts.groups_are_skipped((all - wanted.len()) as u64);
-            groups.extend(
-                wanted
-                    .into_iter()
-                    .map(|group| (listed.clone(), group, file.group_bytes(group).0)),
-            );
+            for group in wanted {
+                let bytes = file.group_bytes(group).0;
+                total = add(total, bytes, "bytes", &listed)?;
+                groups.push(WantedGroup {
+                    file: listed.clone(),
+                    number: group,
+                    rows: file.group_rows(group),
+                    bytes,
+                    can_be_divided: parallelism > 1 && file.can_be_divided(group),
+                });
+            }
         }
-        let total = groups.iter().map(|(_, _, bytes)| bytes).sum();
         let split_size = self.input.split_size(total, parallelism);
+        let part_size = split_size.max(total.div_ceil(parallelism as u64 * PARTS_A_SUBTASK));
         let mut splits: Vec<ParquetSplit> = Vec::new();
         let mut size = 0;
-        for (file, group, bytes) in groups {
+        for group in groups {
+            let count = match group.can_be_divided {
+                // To the nearest: parts are of two thirds of the size to one and a third.
+                true => group.bytes.saturating_add(part_size / 2) / part_size.max(1),
+                false => 1,
+            };
+            if count > 1 {
+                splits.extend(
+                    Part::divide(group.number, group.rows, count).map(|part| ParquetSplit {
+                        file: group.file.clone(),
+                        parts: VecDeque::from([part]),
+                    }),
+                );
+                // Nothing is added to a part.
+                size = u64::MAX;
+                continue;
+            }
+            let part = Part {
+                group: group.number,
+                rows: 0..group.rows,
+            };
             match splits.last_mut() {
-                Some(split) if Arc::ptr_eq(&split.file, &file) && size + bytes <= split_size => {
-                    split.groups.push_back(group);
-                    size += bytes;
+                Some(split)
+                    if Arc::ptr_eq(&split.file, &group.file)
+                        && size.saturating_add(group.bytes) <= split_size =>
+                {
+                    split.parts.push_back(part);
+                    size += group.bytes;
                 }
                 _ => {
                     splits.push(ParquetSplit {
-                        file,
-                        groups: VecDeque::from([group]),
+                        file: group.file,
+                        parts: VecDeque::from([part]),
                     });
-                    size = bytes;
+                    size = group.bytes;
                 }
             }
         }
@@ -227,4 +269,15 @@ impl<R: Record> Source for ParquetSource<R> {
             split,
         ))
     }
+}
+
+/// Adds what a file has to what the files before it have.
+fn add(before: u64, of_file: u64, what: &str, file: &ListedFile) -> Result<u64> {
+    before.checked_add(of_file).ok_or_else(|| {
+        Error::corrupt(format!(
+            "\"{}\": {of_file} {what} by its footer, with {before} of the files before it, are more than can be; a footer is damaged, \
+             restore the file",
+            file.path.display()
+        ))
+    })
 }

@@ -93,6 +93,14 @@ impl<R: Record> Predicate<R> {
             }
         }
     }
+
+    /// Calls `look` with each condition on a field.
+    pub(super) fn each_test(&self, look: &mut dyn FnMut(&dyn FieldTest<R>)) {
+        match &*self.0 {
+            Test::All(parts) | Test::Any(parts) => parts.iter().for_each(|part| part.each_test(look)),
+            Test::Field(test) => look(&**test),
+        }
+    }
 }
 
 impl<R: Record> fmt::Debug for Predicate<R> {

@@ -6,37 +6,35 @@
 
 use super::file::OpenFile;
 use super::predicate::{Bounds, FieldTest, Predicate};
-use crate::arrow::ArrowReader;
+use crate::arrow::{ArrowReader, Leaf};
 use crate::record::{DataType, Record};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{Field, Schema as ArrowSchema};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
-use parquet::file::metadata::RowGroupMetaData;
 use std::sync::Arc;
 
 /// The row groups of a file that may have records for which `predicate` holds.
 pub(super) fn wanted_groups<R: Record>(file: &OpenFile, predicate: &Predicate<R>) -> Vec<usize> {
-    let groups = file.metadata.metadata().row_groups();
-    (0..groups.len())
-        .filter(|index| {
-            let group = &groups[*index];
-            predicate.may_hold(&mut |test| bounds(file, group, test))
-        })
+    (0..file.metadata.metadata().num_row_groups())
+        .filter(|group| predicate.may_hold(&mut |test| group_bounds(file, *group, test)))
         .collect()
 }
 
+/// The leaf that a field is, where it is one.
+pub(super) fn leaf_of<'f, R: Record>(file: &'f OpenFile, test: &dyn FieldTest<R>) -> Option<&'f Leaf> {
+    let mut leaves = file.leaves.iter();
+    leaves.find(|leaf| leaf.is_top && leaf.path == test.name())
+}
+
 /// What is known of a field in a row group.
-fn bounds<R: Record>(file: &OpenFile, group: &RowGroupMetaData, test: &dyn FieldTest<R>) -> Bounds {
+pub(super) fn group_bounds<R: Record>(file: &OpenFile, group: usize, test: &dyn FieldTest<R>) -> Bounds {
+    let group = file.metadata.metadata().row_group(group);
     let rows = group.num_rows().max(0) as u64;
     let unknown = Bounds {
         rows,
         ..Bounds::default()
     };
-    let mut leaves = file
-        .leaves
-        .iter()
-        .filter(|leaf| leaf.is_top && leaf.path == test.name());
-    let Some(leaf) = leaves.next() else {
+    let Some(leaf) = leaf_of(file, test) else {
         // A column that is missing is null; one that is no leaf has no bounds.
         let is_there = file.leaves.iter().any(|leaf| leaf.root == test.name());
         return Bounds {

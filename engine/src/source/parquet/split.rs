@@ -1,19 +1,39 @@
-//! The row groups of one file that one reader reads, and files that readers have open in common.
+//! The row groups of one file, or the part of one, that one reader reads, and files that readers have open in common.
 
 use super::file::{OpenFile, ParquetCounts};
 use crate::record::Record;
 use forebay_memory::Result;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// Files whose footers are kept for the next split of the same file.
 const KEPT: usize = 8;
 
-/// Row groups of a [`ParquetSource`](super::ParquetSource) that one reader reads.
+/// Row groups of a [`ParquetSource`](super::ParquetSource), or a part of one, that one reader reads.
 pub struct ParquetSplit {
     pub(super) file: Arc<ListedFile>,
-    pub(super) groups: VecDeque<usize>,
+    pub(super) parts: VecDeque<Part>,
+}
+
+/// Rows of a row group.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) group: usize,
+    pub(super) rows: Range<u64>,
+}
+
+impl Part {
+    /// Divides a row group of `rows` rows into `count` parts of about the same number of rows, at least one in each.
+    pub(super) fn divide(group: usize, rows: u64, count: u64) -> impl Iterator<Item = Part> {
+        let count = count.clamp(1, rows.max(1));
+        let bound = move |part: u64| (u128::from(rows) * u128::from(part) / u128::from(count)) as u64;
+        (0..count).map(move |part| Part {
+            group,
+            rows: bound(part)..bound(part + 1),
+        })
+    }
 }
 
 /// A file as it was when it was listed.
