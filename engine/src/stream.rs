@@ -301,6 +301,7 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
             Ok(Box::new(Materialize::<O>::new(
                 budget.expect("an operator that asked for managed memory has a budget"),
                 context.spill.handle(&context.name)?,
+                context.wake.clone(),
             )))
         }));
         environment.add_stream(Node {

@@ -7,9 +7,11 @@
 //! 1. A batch that fills most of its segment is kept as it is: its block changes places with one of the budget's. Rows of
 //!    smaller batches are copied to the segment that is open, so that a trickle does not take a segment a row.
 //! 2. Where the budget has no segment for it, what came last is written to the spill store; what is in memory stays.
-//!    Somebody who needs memory gets that of the segments that came last, too.
+//!    Somebody who needs memory gets that of the segments that came last, too. Blocks lie in the subtask's extents in the order in
+//!    which they are written, and their references, which are the index of these, are read in that order, ahead.
 //! 3. After the last input everything is sent in the order in which it came. A block's segment is the operator's until the
-//!    rows are where they go.
+//!    rows are where they go. A block that no segment is to be had for gets that of the last piece in memory, which is
+//!    written; where all are on their way, the operator waits, and the one that comes back wakes it.
 //!
 //! # Memory
 //! Least [`LEAST_SEGMENTS`]: one open, one being read, and those on their way through the chain. References to segments and
@@ -24,12 +26,14 @@
 
 use super::{Downstream, Finish, Operator};
 use crate::batch::{BATCH_HEADER, Batch, variable_row_size};
+use crate::exchange::Wake;
 use crate::metrics::OperatorMetrics;
 use crate::record::Record;
 use forebay_memory::spill::{BlockReader, BlockRef};
 use forebay_memory::{Budget, Result, Segment, SegmentSource, SpillHandle};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// Managed segments that a subtask cannot do without.
 pub(crate) const LEAST_SEGMENTS: usize = 4;
@@ -87,6 +91,8 @@ pub(crate) struct Materialize<R> {
     open: Option<Open>,
     /// Blocks that are being read, which are no pieces any more.
     reading: Option<Reading>,
+    /// Wakes the task; the budget's, once everything is there: until then what is denied is written, and nothing waits.
+    wake: Option<Arc<dyn Wake>>,
     peak_segments: usize,
     record: PhantomData<fn(R)>,
 }
@@ -97,7 +103,8 @@ struct Reading {
 }
 
 impl<R: Record> Materialize<R> {
-    pub(crate) fn new(budget: Budget, handle: SpillHandle) -> Self {
+    /// `wake` wakes the operator's task.
+    pub(crate) fn new(budget: Budget, handle: SpillHandle, wake: Arc<dyn Wake>) -> Self {
         Materialize {
             budget,
             handle,
@@ -105,6 +112,7 @@ impl<R: Record> Materialize<R> {
             in_memory: 0,
             open: None,
             reading: None,
+            wake: Some(wake),
             peak_segments: 0,
             record: PhantomData,
         }
@@ -125,7 +133,7 @@ impl<R: Record> Materialize<R> {
         while fresh.is_none() && self.open.is_none() {
             // All that it may have is in pieces. What one gives back may be set aside for others, as long as it has more than
             // its minimum.
-            fresh = match self.write_last()? {
+            fresh = match self.write_last(1)? {
                 true => self.budget.try_take(),
                 false => self.budget.reserve(1)?.take(),
             };
@@ -145,15 +153,19 @@ impl<R: Record> Materialize<R> {
         Ok(())
     }
 
-    /// Writes the last piece that is in memory, whose segment goes back; false where there is none.
-    fn write_last(&mut self) -> Result<bool> {
-        let last = (self.pieces.iter_mut().rev()).find(|piece| matches!(piece, Piece::Kept(_)));
-        let Some(piece) = last else {
+    /// Writes the last `count` pieces that are in memory, in the order in which they are read, and their segments go back; false where
+    /// there are none.
+    fn write_last(&mut self, count: usize) -> Result<bool> {
+        let in_memory =
+            (self.pieces.iter().enumerate().rev()).filter(|(_, piece)| matches!(piece, Piece::Kept(_)));
+        let Some((first, _)) = in_memory.take(count).last() else {
             return Ok(false);
         };
-        if let Piece::Kept(batch) = piece {
-            *piece = Piece::Block(write(&mut self.handle, batch.len(), batch.bytes())?);
-            self.in_memory -= 1;
+        for piece in self.pieces.range_mut(first..) {
+            if let Piece::Kept(batch) = piece {
+                *piece = Piece::Block(write(&mut self.handle, batch.len(), batch.bytes())?);
+                self.in_memory -= 1;
+            }
         }
         Ok(true)
     }
@@ -178,6 +190,20 @@ impl<R: Record> Materialize<R> {
         Ok(())
     }
 
+    /// A segment for a block; `None` where all that it may have are on their way through the chain. It has its minimum, then, and
+    /// is woken when one comes back.
+    fn take_to_read(&mut self) -> Result<Option<Segment>> {
+        loop {
+            if let Some(segment) = self.budget.try_take() {
+                return Ok(Some(segment));
+            }
+            // What others hold may be theirs for as long as they wait for what is read here.
+            if !self.write_last(1)? {
+                return Ok(None);
+            }
+        }
+    }
+
     /// The next batch in order; `None` where all were sent, or where there is no segment for it now.
     fn next(&mut self) -> Result<Option<Batch>> {
         if self.reading.is_none() {
@@ -193,15 +219,20 @@ impl<R: Record> Materialize<R> {
                 Some(Piece::Block(_)) => self.start_reading(),
             }
         }
-        let Some(reading) = &mut self.reading else {
+        let Some(reading) = &self.reading else {
             return Ok(None);
         };
         let block = *reading.blocks.front().expect("a reading has blocks left");
         let size = block.raw_bytes();
-        let batch = if size <= self.budget.segment_size() {
-            let Some(mut segment) = self.budget.try_take() else {
-                return Ok(None);
-            };
+        let segment = match size <= self.budget.segment_size() {
+            true => match self.take_to_read()? {
+                Some(segment) => Some(segment),
+                None => return Ok(None),
+            },
+            false => None,
+        };
+        let reading = self.reading.as_mut().expect("it was looked at above");
+        let batch = if let Some(mut segment) = segment {
             reading.reader.next(&mut self.handle, &mut segment)?;
             let rows = rows_in(&segment);
             Batch::from_segment(segment, rows, size)
@@ -290,27 +321,30 @@ impl<R: Record> Operator for Materialize<R> {
 
     fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
         self.close();
+        if let Some(wake) = self.wake.take() {
+            self.budget.set_wake(Some(Arc::new(move || wake.wake())));
+        }
+        let mut finish = Finish::More;
         for _ in 0..BATCHES_A_FINISH {
             if !down.has_room() {
-                return Ok(Finish::More);
+                break;
             }
-            match self.next()? {
-                Some(batch) => down.send(batch)?,
-                None => break,
-            }
+            let Some(batch) = self.next()? else {
+                let is_over = self.reading.is_none() && self.pieces.is_empty();
+                finish = if is_over { Finish::Done } else { Finish::Waiting };
+                break;
+            };
+            down.send(batch)?;
         }
         self.account();
-        Ok(match self.reading.is_none() && self.pieces.is_empty() {
-            true => Finish::Done,
-            false => Finish::More,
-        })
+        Ok(finish)
     }
 
     fn yield_memory(&mut self) -> Result<()> {
         let wanted = self.budget.revocation_wanted();
         let target = self.held().saturating_sub(wanted);
         if wanted > 0 {
-            while self.held() > target && self.write_last()? {}
+            self.write_last(self.held() - target)?;
             if self.held() > target && self.open.as_ref().is_some_and(|open| open.rows == 0) {
                 self.open = None;
             }
@@ -325,5 +359,89 @@ impl<R: Record> Operator for Materialize<R> {
         metrics.segments_peak = self.peak_segments.max(self.held()) as u64;
         metrics.spilled_bytes_written = spill.bytes_written;
         metrics.spilled_bytes_read = spill.bytes_read;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::Output;
+    use crate::operator::{Chain, ChainLink};
+    use forebay_memory::spill::SimulatedFaults;
+    use forebay_memory::{MemoryManager, SpillStore};
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Keeps what it is sent, and its memory.
+    struct Keeper(Arc<Mutex<VecDeque<Batch>>>);
+
+    impl Operator for Keeper {
+        fn process(&mut self, batch: Batch, _: &mut Downstream<'_>) -> Result<()> {
+            self.0.lock().expect("nothing panics here").push_back(batch);
+            Ok(())
+        }
+
+        fn report(&self, _: &mut OperatorMetrics) {}
+    }
+
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    const SEGMENT: usize = 4096;
+    const ROWS: usize = (SEGMENT - BATCH_HEADER) / 8;
+
+    fn batch(number: u64) -> Batch {
+        let rows = (0..ROWS as u64).map(|row| number * ROWS as u64 + row);
+        let bytes: Vec<u8> = rows.flat_map(u64::to_le_bytes).collect();
+        Batch::from_rows_on_heap(&bytes, ROWS)
+    }
+
+    #[test]
+    fn it_waits_while_its_segments_are_on_their_way_and_is_woken() {
+        const BATCHES: u64 = 30;
+        let store = SpillStore::simulated(1, SimulatedFaults::default());
+        let handle = store.handle("materialize").expect("the store has handles");
+        let manager = MemoryManager::with_segments(LEAST_SEGMENTS, 0, SEGMENT).expect("a pool");
+        let budget = manager.budget("materialize", LEAST_SEGMENTS, LEAST_SEGMENTS);
+        let bell = Arc::new(Bell(AtomicUsize::new(0)));
+        let operator = Materialize::<u64>::new(budget.expect("segments"), handle, bell.clone());
+        let sent = Arc::new(Mutex::new(VecDeque::new()));
+        let links = vec![
+            ChainLink::new("materialize".into(), Box::new(operator)),
+            ChainLink::new("keeper".into(), Box::new(Keeper(sent.clone()))),
+        ];
+        let mut chain = Chain::new(links, Output::default());
+        for number in 0..BATCHES {
+            chain.send_input(0, batch(number)).expect("the disk works");
+        }
+        let (mut rows, mut waits) = (Vec::new(), 0);
+        for _ in 0..10 * BATCHES {
+            match chain.finish().expect("the disk works") {
+                Finish::Done => break,
+                Finish::More => continue,
+                Finish::Waiting => {}
+            }
+            waits += 1;
+            assert_eq!(sent.lock().expect("nothing panics").len(), LEAST_SEGMENTS);
+            assert!(matches!(chain.finish().expect("the disk works"), Finish::Waiting));
+            let rings = bell.0.load(Ordering::Relaxed);
+            let batch = sent.lock().expect("nothing panics").pop_front();
+            rows.extend(batch.iter().flat_map(Batch::rows::<u64>));
+            drop(batch);
+            assert_eq!(bell.0.load(Ordering::Relaxed), rings + 1, "who waits is woken");
+        }
+        rows.extend(
+            sent.lock()
+                .expect("nothing panics")
+                .iter()
+                .flat_map(Batch::rows::<u64>),
+        );
+        assert_eq!(rows, (0..BATCHES * ROWS as u64).collect::<Vec<_>>());
+        assert_eq!(waits, BATCHES as usize - LEAST_SEGMENTS);
     }
 }
