@@ -15,7 +15,7 @@
 
 use super::direct_file::DirectFile;
 use super::file::{FileSink, TextLines};
-use super::file_output::{Existing, PartFile};
+use super::file_output::{PartFile, output_option_methods};
 use super::target::{Place, Target};
 use super::{Sink, SinkWriter};
 use crate::batch::Batch;
@@ -78,29 +78,7 @@ impl<R: PlainRecord> BinarySink<R> {
         BinarySink::at(Place::file(path.into()))
     }
 
-    /// Writes everything to the device before it gets its name, so that it survives a loss of power.
-    pub fn sync(mut self) -> Self {
-        self.place.options.syncs = true;
-        self
-    }
-
-    /// Replaces the file that is there, or part files that the directory has, when the new ones are complete.
-    pub fn overwrite(mut self) -> Self {
-        self.place.options.existing = Existing::Replace;
-        self
-    }
-
-    /// Keeps what the directory has; the new files are numbered behind those that are there. A file is not appended to.
-    pub fn append(mut self) -> Self {
-        self.place.options.existing = Existing::Keep;
-        self
-    }
-
-    /// What names of part files end in: nothing by default.
-    pub fn suffix(mut self, suffix: impl Into<String>) -> Self {
-        self.place.options.suffix = suffix.into();
-        self
-    }
+    output_option_methods!(place.options);
 }
 
 impl<R: PlainRecord> Sink for BinarySink<R> {

@@ -11,7 +11,7 @@
 //! # Memory
 //! A buffer of one segment's size for a subtask, on the user's heap; one record more while it is formatted.
 
-use super::file_output::{Existing, Output, OutputOptions, PartFile};
+use super::file_output::{Output, OutputOptions, PartFile, output_option_methods};
 use super::{Sink, SinkWriter};
 use crate::record::Record;
 use crate::sink::csv::CsvRows;
@@ -109,12 +109,7 @@ impl<F> FileSink<F> {
     pub(super) fn new(directory: PathBuf, suffix: &str, format: F) -> Self {
         FileSink {
             format,
-            options: OutputOptions {
-                directory,
-                suffix: suffix.into(),
-                existing: Existing::default(),
-                syncs: false,
-            },
+            options: OutputOptions::of(directory, suffix),
             roll_size: u64::MAX,
             buffer_size: 32 << 10,
             output: OnceLock::new(),
@@ -127,30 +122,7 @@ impl<F> FileSink<F> {
         self
     }
 
-    /// Writes every file to the device before it gets its final name, so that it survives a loss of power. The sink then runs
-    /// on helper threads.
-    pub fn sync(mut self) -> Self {
-        self.options.syncs = true;
-        self
-    }
-
-    /// Replaces part files that the directory has, when the new ones are complete. Other files there are an error.
-    pub fn overwrite(mut self) -> Self {
-        self.options.existing = Existing::Replace;
-        self
-    }
-
-    /// Keeps what the directory has; the new files are numbered behind those that are there.
-    pub fn append(mut self) -> Self {
-        self.options.existing = Existing::Keep;
-        self
-    }
-
-    /// What file names end in: nothing by default for text, `.csv` for CSV.
-    pub fn suffix(mut self, suffix: impl Into<String>) -> Self {
-        self.options.suffix = suffix.into();
-        self
-    }
+    output_option_methods!(options);
 }
 
 impl FileSink<TextLines> {

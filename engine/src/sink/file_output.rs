@@ -41,6 +41,49 @@ pub(super) struct OutputOptions {
     pub(super) syncs: bool,
 }
 
+impl OutputOptions {
+    pub(super) fn of(directory: PathBuf, suffix: &str) -> OutputOptions {
+        OutputOptions {
+            directory,
+            suffix: suffix.into(),
+            existing: Existing::default(),
+            syncs: false,
+        }
+    }
+}
+
+/// The methods of a file sink that set its [`OutputOptions`], which `$options` leads to.
+macro_rules! output_option_methods {
+    ($($options:ident).+) => {
+        /// Writes everything to the device before it gets its name, so that it survives a loss of power. The sink then runs on
+        /// helper threads.
+        pub fn sync(mut self) -> Self {
+            self.$($options).+.syncs = true;
+            self
+        }
+
+        /// Replaces part files that the directory has, or the one file, when the new ones are complete. Other files in the directory
+        /// are an error.
+        pub fn overwrite(mut self) -> Self {
+            self.$($options).+.existing = $crate::sink::file_output::Existing::Replace;
+            self
+        }
+
+        /// Keeps what the directory has; the new files are numbered behind those that are there. One file is not appended to.
+        pub fn append(mut self) -> Self {
+            self.$($options).+.existing = $crate::sink::file_output::Existing::Keep;
+            self
+        }
+
+        /// What names of part files end in: by default `.csv` for CSV, `.parquet` for Parquet, nothing otherwise.
+        pub fn suffix(mut self, suffix: impl Into<String>) -> Self {
+            self.$($options).+.suffix = suffix.into();
+            self
+        }
+    };
+}
+pub(super) use output_option_methods;
+
 /// The files of one sink in one job.
 pub(super) struct Output {
     options: OutputOptions,

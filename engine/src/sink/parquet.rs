@@ -14,7 +14,7 @@
 //! How columns are made of rows (`arrow`); how files get their names (`file_output`, `single_file`).
 
 use super::file::{FileSink, TextLines};
-use super::file_output::{Existing, PartFile};
+use super::file_output::{PartFile, output_option_methods};
 use super::target::{Place, Target};
 use super::{Sink, SinkWriter};
 use crate::arrow::{ArrowOptions, ArrowWriter};
@@ -163,29 +163,7 @@ impl<R: Record> ParquetSink<R> {
         self
     }
 
-    /// Writes everything to the device before it gets its name, so that it survives a loss of power.
-    pub fn sync(mut self) -> Self {
-        self.place.options.syncs = true;
-        self
-    }
-
-    /// Replaces the file that is there, or part files that the directory has, when the new ones are complete.
-    pub fn overwrite(mut self) -> Self {
-        self.place.options.existing = Existing::Replace;
-        self
-    }
-
-    /// Keeps what the directory has; the new files are numbered behind those that are there. A file is not appended to.
-    pub fn append(mut self) -> Self {
-        self.place.options.existing = Existing::Keep;
-        self
-    }
-
-    /// What names of part files end in: `.parquet` by default.
-    pub fn suffix(mut self, suffix: impl Into<String>) -> Self {
-        self.place.options.suffix = suffix.into();
-        self
-    }
+    output_option_methods!(place.options);
 }
 
 impl<R: Record> Sink for ParquetSink<R> {

@@ -38,12 +38,7 @@ impl Place {
 
     fn new(directory: PathBuf, file: Option<PathBuf>, suffix: &str) -> Place {
         Place {
-            options: OutputOptions {
-                directory,
-                suffix: suffix.into(),
-                existing: Existing::default(),
-                syncs: false,
-            },
+            options: OutputOptions::of(directory, suffix),
             file,
             target: OnceLock::new(),
         }
