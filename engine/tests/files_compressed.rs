@@ -2,12 +2,13 @@
 
 mod files_support;
 
-use files_support::{Random, Scratch, read};
+use files_support::{Between, Random, Scratch, read};
 use flate2::write::GzEncoder;
 use forebay::record::Record;
-use forebay::source::{Compression, csv, text};
+use forebay::source::{Compression, NotUtf8, Source, csv, text};
 use forebay::{Error, ErrorKind};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use std::fs;
 use std::io::Write;
 
 fn gzip(text: &str) -> Vec<u8> {
@@ -187,4 +188,99 @@ fn lines_of_compressed_files_are_counted_for_messages() {
     let file = scratch.write("a.gz", encoder.finish().expect("a vector takes everything"));
     let error = read(text(&*file), 1).expect_err("it is no text");
     assert!(scratch.mask(&error.to_string()).contains("DIR/a.gz:3"), "{error}");
+}
+
+#[test]
+fn a_compressed_file_is_not_divided() {
+    let scratch = Scratch::new("compressed");
+    let content = "a line of some length\n".repeat(1000);
+    scratch.write("a.gz", gzip(&content));
+    scratch.write("a.zst", zstd(&content));
+    scratch.write("a.txt", &content);
+    let splits = |name: &str| {
+        let source = text(scratch.path(name)).split_size(10);
+        source.splits(4).expect("the file is there").len()
+    };
+    assert_eq!([splits("a.gz"), splits("a.zst")], [1, 1]);
+    assert!(splits("a.txt") > 1000);
+    // Each of several is one: subtasks share files.
+    let both = text(scratch.pattern("a.*z*")).split_size(10);
+    assert_eq!(both.splits(4).expect("the files are there").len(), 2);
+    assert_eq!(read(both, 4).expect("the job runs").len(), 2000);
+}
+
+#[test]
+fn compressed_files_that_vanish_or_are_cut_are_errors_or_passed_over() {
+    let scratch = Scratch::new("compressed");
+    for (compress, ending) in [(gzip as fn(&str) -> Vec<u8>, "gz"), (zstd, "zst")] {
+        let (kept, gone) = (format!("1.{ending}"), format!("2.{ending}"));
+        scratch.write(&kept, compress("one\n"));
+        let whole = compress(&"two\n".repeat(100));
+        let path = scratch.write(&gone, &whole);
+        let source = || text(scratch.pattern(&format!("*.{ending}"))).split_size(1);
+        let removing = |source| {
+            let path = path.clone();
+            Between(source, move || fs::remove_file(&path).expect("it is there"))
+        };
+        let error = read(removing(source()), 1).expect_err("a file has vanished");
+        assert_eq!(error.kind(), ErrorKind::Io);
+        let message = scratch.mask(&error.to_string());
+        assert!(message.contains(&format!("\"DIR/{gone}\"")), "{message}");
+        scratch.write(&gone, &whole);
+        let found = read(removing(source().skip_unreadable()), 1).expect("it is passed over");
+        assert_eq!(found, ["one"]);
+        // A cut file is damaged, whenever it was cut.
+        scratch.write(&gone, &whole);
+        let (cut, rest) = (path.clone(), whole[..whole.len() - 5].to_vec());
+        let between = move || fs::write(&cut, &rest).expect("it can be written");
+        let error = read(Between(source().skip_unreadable(), between), 1).expect_err("it was cut");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains(&gone), "{error}");
+        fs::remove_file(&path).expect("it is there");
+        fs::remove_file(scratch.path(&kept)).expect("it is there");
+    }
+}
+
+/// The policy is asked for what a file's text is, however it was compressed.
+#[test]
+fn compressed_text_that_is_not_utf8_is_an_error_replaced_or_skipped() {
+    #[derive(Debug, Clone, PartialEq, Record)]
+    struct Named {
+        id: u64,
+        name: String,
+    }
+    let scratch = Scratch::new("compressed");
+    let compress = |bytes: &[u8]| {
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).expect("a vector takes everything");
+        [
+            (encoder.finish().expect("a vector takes everything"), "gz"),
+            (compress_to_vec(bytes, CompressionLevel::Fastest), "zst"),
+        ]
+    };
+    for (bytes, ending) in compress(b"good\nb\xffd\nlast\n") {
+        let file = scratch.write(&format!("lines.{ending}"), bytes);
+        let error = read(text(&*file), 1).expect_err("it is no text");
+        assert!(
+            error.to_string().contains(&format!("lines.{ending}:2")),
+            "{error}"
+        );
+        let found = |policy| read(text(&*file).not_utf8(policy), 1).expect("the job runs");
+        assert_eq!(found(NotUtf8::Replace), ["good", "b\u{fffd}d", "last"]);
+        assert_eq!(found(NotUtf8::Skip), ["good", "last"]);
+    }
+    for (bytes, ending) in compress(b"id,name\n1,good\n2,b\xffd\n3,last\n") {
+        let file = scratch.write(&format!("rows.csv.{ending}"), bytes);
+        let error = read(csv::<Named>(&*file), 1).expect_err("it is no text");
+        assert!(
+            error.to_string().contains(&format!("rows.csv.{ending}:3")),
+            "{error}"
+        );
+        let found = |policy| -> Vec<String> {
+            let rows = read(csv::<Named>(&*file).not_utf8(policy), 1).expect("the job runs");
+            rows.into_iter().map(|row| row.name).collect()
+        };
+        assert_eq!(found(NotUtf8::Replace), ["good", "b\u{fffd}d", "last"]);
+        assert_eq!(found(NotUtf8::Skip), ["good", "last"]);
+    }
 }
