@@ -6,14 +6,14 @@
 
 use forebay::plan::JobPlan;
 use forebay::record::{Date, Decimal, KeyFields, Record, Timestamp, first, itself, validate_row};
-use forebay::source::{NotUtf8, csv, generate, text};
+use forebay::source::{NotUtf8, binary, csv, generate, text};
 use forebay::{Environment, ErrorKind, JobSummary, Result, Runtime};
 use forebay_memory::spill::{BlockRef, HEADER_BYTES, decode_block_fragment};
 use forebay_memory::{ByteSize, Config, Container, Plan, size::parse_duration};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A decoder under test.
 pub struct Decoder {
@@ -28,7 +28,7 @@ pub struct Decoder {
 }
 
 /// All of them.
-pub const DECODERS: [Decoder; 9] = [
+pub const DECODERS: &[Decoder] = &[
     Decoder {
         name: "config",
         samples: config_samples,
@@ -69,6 +69,19 @@ pub const DECODERS: [Decoder; 9] = [
         name: "compressed",
         samples: compressed_samples,
         decode: compressed_file,
+        mutations: 600,
+    },
+    Decoder {
+        name: "binary",
+        samples: binary_samples,
+        decode: binary_file,
+        mutations: 200,
+    },
+    #[cfg(feature = "parquet")]
+    Decoder {
+        name: "parquet",
+        samples: parquet::samples,
+        decode: parquet::file,
         mutations: 600,
     },
     Decoder {
@@ -451,6 +464,123 @@ pub fn compressed_file(bytes: &[u8]) -> bool {
         is_read(environment.execute("compressed"))
     })
 }
+
+fn binary_samples() -> Vec<Vec<u8>> {
+    [0, 1, 5, 700].map(|count| vec![7; count * 16]).to_vec()
+}
+
+/// A plain record.
+#[derive(Debug, Clone, Copy, PartialEq, Record, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[record(plain)]
+pub struct Pair {
+    left: u64,
+    right: i64,
+}
+
+/// Files of plain records: what is no whole number of them is refused, and every bit pattern is one.
+pub fn binary_file(bytes: &[u8]) -> bool {
+    with_file(bytes, "bin", |environment, path| {
+        let environment = environment.with_parallelism(2);
+        let source = binary::<Pair>(path).split_size(100);
+        let found = environment.source("pairs", source).collect();
+        let is_accepted = is_read(environment.execute("binary"));
+        assert_eq!(is_accepted, bytes.len().is_multiple_of(16));
+        if is_accepted {
+            let mut found: Vec<[u8; 16]> = (found.take().iter())
+                .map(|pair| *pair.as_bytes().first_chunk().expect("16 bytes"))
+                .collect();
+            let mut expected = bytes.as_chunks().0.to_vec();
+            found.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(found, expected);
+        }
+        is_accepted
+    })
+}
+
+#[cfg(feature = "parquet")]
+mod parquet {
+    use super::*;
+    use forebay::record::List;
+    use forebay::sink::{ParquetCodec, ParquetSink, Sink, SinkWriter};
+    use forebay::source::{ParquetSource, Subtask, parquet};
+
+    /// Columns with pages of each kind.
+    #[derive(Debug, Clone, PartialEq, Record)]
+    struct Columns {
+        id: u64,
+        level: Option<f64>,
+        name: String,
+        tags: List<Option<u32>>,
+        amount: Decimal,
+    }
+
+    pub(super) fn samples() -> Vec<Vec<u8>> {
+        let name = format!(
+            "forebay-sample-{}-{:?}.parquet",
+            std::process::id(),
+            std::thread::current().id()
+        );
+        let path = std::env::temp_dir().join(name);
+        let codecs = [
+            ParquetCodec::None,
+            ParquetCodec::Snappy,
+            ParquetCodec::Lz4,
+            ParquetCodec::Gzip,
+        ];
+        let mut samples = Vec::new();
+        for codec in codecs {
+            let sink = ParquetSink::<Columns>::file(&path)
+                .decimal_scale(2)
+                .codec(codec)
+                .row_group_rows(20);
+            let subtask = Subtask {
+                index: 0,
+                parallelism: 1,
+            };
+            let mut writer = sink.writer(subtask).expect("the file can be made");
+            for id in 0..50 {
+                let columns = Columns {
+                    id,
+                    level: (id % 3 > 0).then_some(id as f64 / 4.0),
+                    name: format!("name {}", id % 7),
+                    tags: (0..id % 4).map(|tag| (tag != 1).then_some(tag as u32)).collect(),
+                    amount: Decimal::new(i128::from(id) * 25, 2),
+                };
+                writer.write(columns.view()).expect("it can be written");
+            }
+            writer.finish().expect("it can be written");
+            samples.push(std::fs::read(&path).expect("it was written"));
+            std::fs::remove_file(&path).expect("it was written");
+        }
+        samples
+    }
+
+    /// Parquet files, whole, and what a predicate wants of them, by pages: refused, or read.
+    pub fn file(bytes: &[u8]) -> bool {
+        let records = |change: &dyn Fn(ParquetSource<Columns>) -> ParquetSource<Columns>| {
+            with_file(bytes, "parquet", |environment, path| {
+                let environment = environment.with_parallelism(2);
+                let source = change(parquet(path).split_size(1));
+                let found = environment.source("records", source).collect();
+                is_read(environment.execute("parquet")).then(|| found.take())
+            })
+        };
+        let all = records(&|source| source);
+        let wanted = Columns::id.lt(30).and(Columns::level.ge(Some(2.0)));
+        let some = records(&|source| source.only(wanted.clone()));
+        // Statistics may be damaged: then there are fewer than there should be.
+        if let (Some(all), Some(some)) = (&all, &some) {
+            let most = all.iter().filter(|record| wanted.holds(record.view())).count();
+            assert!(some.len() <= most, "{} of {most}", some.len());
+        }
+        all.is_some()
+    }
+}
+
+#[cfg(feature = "parquet")]
+pub use parquet::file as parquet_file;
 
 fn key_samples() -> Vec<Vec<u8>> {
     fn sample<R: Record>(kind: u8, key: R) -> Vec<u8> {
