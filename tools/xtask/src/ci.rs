@@ -31,8 +31,26 @@ const STEPS: &[Step] = &[
             "forebay",
             "--package",
             "forebay-bench",
+            "--package",
+            "forebay-tests",
             "--features",
             "parquet",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        variables: &[],
+    },
+    // The last of the features: it adds a codec, which needs a C compiler.
+    Step {
+        name: "clippy of Parquet with zstd",
+        arguments: &[
+            "clippy",
+            "--package",
+            "forebay",
+            "--features",
+            "parquet-zstd",
             "--all-targets",
             "--",
             "-D",
@@ -78,7 +96,7 @@ const STEPS: &[Step] = &[
     },
 ];
 
-const TESTS: [Step; 3] = [
+const TESTS: [Step; 5] = [
     Step {
         name: "tests",
         arguments: &["test", "--workspace"],
@@ -97,6 +115,32 @@ const TESTS: [Step; 3] = [
             "arrow",
             "--test",
             "files_parquet*",
+        ],
+        variables: &[],
+    },
+    Step {
+        name: "tests of Parquet with zstd",
+        arguments: &[
+            "test",
+            "--package",
+            "forebay",
+            "--features",
+            "parquet-zstd",
+            "--test",
+            "files_parquet",
+        ],
+        variables: &[],
+    },
+    Step {
+        name: "tests of decoders with Parquet",
+        arguments: &[
+            "test",
+            "--package",
+            "forebay-tests",
+            "--features",
+            "parquet",
+            "--test",
+            "model",
         ],
         variables: &[],
     },
