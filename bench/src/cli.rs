@@ -248,6 +248,9 @@ pub struct GenerateArguments {
     /// Gensort records as printable lines, for programs that sort lines.
     #[arg(long)]
     pub ascii: bool,
+    /// TPC-H tables as Parquet files, which queries read with --input DIRECTORY; as CSV without it.
+    #[arg(long)]
+    pub parquet: bool,
 }
 
 fn parse_size(text: &str) -> Result<ByteSize, String> {

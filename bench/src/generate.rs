@@ -26,7 +26,9 @@ pub fn generate(arguments: &GenerateArguments) -> Result<()> {
     only_what_applies(arguments)?;
     let path = &arguments.output;
     match (arguments.kind, arguments.records) {
-        (DataKind::Tpch, records) => write_tables(path, arguments.scale.or(records.map(scale_of))),
+        (DataKind::Tpch, records) => {
+            write_tables(path, arguments.scale.or(records.map(scale_of)), arguments.parquet)
+        }
         (kind, Some(records)) => write_data(arguments, kind, records),
         (_, None) => {
             unreachable!("--records is required unless --scale is given, which other data does not have")
@@ -40,11 +42,12 @@ fn only_what_applies(arguments: &GenerateArguments) -> Result<()> {
         DataKind::Gensort => ("gensort", &["--ascii"]),
         DataKind::Text => ("text", &["--keys", "--skew"]),
         DataKind::Keyed => ("keyed", &["--keys", "--skew"]),
-        DataKind::Tpch => ("tpch", &["--scale"]),
+        DataKind::Tpch => ("tpch", &["--scale", "--parquet"]),
     };
     if parquet_files::is_parquet(&arguments.output) && arguments.kind != DataKind::Keyed {
         return Err(Error::config(format!(
-            "generate {kind}: --output {}: only keyed records are written as Parquet; choose another name",
+            "generate {kind}: --output {}: only keyed records are written to one Parquet file, and TPC-H tables to a directory of \
+             them, with --parquet; choose another name",
             arguments.output.display()
         )));
     }
@@ -53,6 +56,7 @@ fn only_what_applies(arguments: &GenerateArguments) -> Result<()> {
         ("--skew", arguments.skew.is_some()),
         ("--scale", arguments.scale.is_some()),
         ("--ascii", arguments.ascii),
+        ("--parquet", arguments.parquet),
     ];
     match given
         .iter()
@@ -67,7 +71,7 @@ fn only_what_applies(arguments: &GenerateArguments) -> Result<()> {
 }
 
 /// Writes the tables at a scale factor into a directory.
-fn write_tables(directory: &Path, scale: Option<f64>) -> Result<()> {
+fn write_tables(directory: &Path, scale: Option<f64>, as_parquet: bool) -> Result<()> {
     let data = TpchData::new(scale.unwrap_or(1.0), Comments::Exact)?;
     std::fs::create_dir_all(directory).map_err(|error| {
         Error::io(
@@ -76,6 +80,11 @@ fn write_tables(directory: &Path, scale: Option<f64>) -> Result<()> {
         )
     })?;
     for table in TpchTable::ALL {
+        if as_parquet {
+            let path = directory.join(format!("{}.parquet", table.name()));
+            parquet_files::write_tpch(table, &data, &path)?;
+            continue;
+        }
         let path = directory.join(format!("{}.csv", table.name()));
         write_file(&path, |out| table.write_csv(&data, out))?;
     }
@@ -208,6 +217,7 @@ mod tests {
             "gensort --records 1 --skew 1",
             "gensort --records 1 --keys 5",
             "tpch --records 1 --keys 5",
+            "keyed --records 1 --parquet",
         ] {
             let error = run(&format!("forebay-bench generate {wrong} --output {path}")).expect_err(wrong);
             assert!(error.to_string().contains("does not apply"), "{error}");

@@ -10,6 +10,8 @@ pub mod gensort_check;
 pub mod rows;
 pub mod text;
 pub mod tpch;
+#[cfg(feature = "parquet")]
+pub mod tpch_parquet;
 
 pub use gensort::{GensortForm, GensortRow, fill_gensort, gensort_record};
 pub use gensort_check::GensortCheck;

@@ -1,6 +1,8 @@
 //! Keyed records in Parquet files: columns `key` (u64) and `value` (i64). Without the feature `parquet`, what says how to have it.
 
 use super::Keyed;
+#[cfg(not(feature = "parquet"))]
+use super::{TpchData, TpchTable};
 use forebay::{Environment, Stream};
 use forebay_memory::{Error, Result};
 use std::path::Path;
@@ -28,6 +30,8 @@ pub fn are_parquet(patterns: &[String]) -> Result<bool> {
     }
 }
 
+#[cfg(feature = "parquet")]
+pub use super::tpch_parquet::write_table as write_tpch;
 #[cfg(feature = "parquet")]
 pub use with_parquet::{for_each_keyed, keyed_stream, write_keyed};
 
@@ -110,13 +114,14 @@ mod with_parquet {
 }
 
 #[cfg(not(feature = "parquet"))]
-pub use without_parquet::{for_each_keyed, keyed_stream, write_keyed};
+pub use without_parquet::{for_each_keyed, keyed_stream, refused, write_keyed, write_tpch};
 
 #[cfg(not(feature = "parquet"))]
 mod without_parquet {
     use super::*;
 
-    fn refused<T>() -> Result<T> {
+    /// The error of everything that needs the feature.
+    pub fn refused<T>() -> Result<T> {
         Err(Error::config(
             "this harness does not read or write Parquet; build it with it: cargo run --release --features parquet -- …",
         ))
@@ -135,6 +140,14 @@ mod without_parquet {
     /// # Errors
     /// Always.
     pub fn for_each_keyed(_: &[String], _: usize, _: usize, _: u64, _: impl FnMut(Keyed)) -> Result<u64> {
+        refused()
+    }
+
+    /// An error that says how to have it.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn write_tpch(_: TpchTable, _: &TpchData, _: &Path) -> Result<u64> {
         refused()
     }
 

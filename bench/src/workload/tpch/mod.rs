@@ -12,6 +12,7 @@
 //! Money is a whole number of cents, or of their fractions once it was multiplied by a rate in hundredths, in 64 bits;
 //! results have it as `Decimal`.
 
+mod parquet_tables;
 pub mod tables;
 mod published;
 mod shared;
@@ -29,7 +30,7 @@ mod q18;
 
 use super::input::hash_of;
 use super::{Answer, Bare, Outcome, Workload, output};
-use crate::data::tpch::{Comments, LINE_ITEMS, TpchData, scale_of};
+use crate::data::tpch::{Comments, LINE_ITEMS, TpchData, TpchTable, scale_of};
 use crate::limits::{MachineLimits, best_rate};
 use crate::scratch::Scratch;
 use crate::setting::Setting;
@@ -40,7 +41,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Mutex;
-use tables::{TableFile, TableWriter, write_tables};
+use tables::{TableWriter, Tables, write_tables};
 
 /// See [`q01`].
 pub const Q1: Workload = workload::<q01::Q1>();
@@ -78,10 +79,13 @@ trait Query: 'static {
     /// A row of its result.
     type Row: Record;
 
-    /// Writes the columns that it reads.
+    /// The tables that it reads, each once.
+    const TABLES: &'static [TpchTable];
+
+    /// Writes the columns that it reads, table by table.
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()>;
     /// The job: its result in order.
-    fn job(environment: &Environment, tables: &TableFile) -> Stream<Self::Row>;
+    fn job(environment: &Environment, tables: &Tables) -> Stream<Self::Row>;
     /// The result, computed plainly.
     fn plain(data: &TpchData) -> Vec<Self::Row>;
     /// The values of a row, as the specification has them.
@@ -135,8 +139,9 @@ const fn workload<Q: Query>() -> Workload {
         name: Q::NAME,
         about: Q::ABOUT,
         help: "TPC-H data of the crate tpchgen, which equals dbgen's; --scale S is the scale factor (1: 6 M line items).\n\
-               The columns that the query reads are written to a scratch file beforehand. Parameters are those of the\n\
-               specification's validation run, and at --scale 1 every result is compared with the published answer.",
+               The columns that the query reads are written to a scratch file beforehand; --input DIR reads the files of\n\
+               generate tpch --parquet of the same scale instead. Parameters are those of the specification's validation run,\n\
+               and at --scale 1 every result is compared with the published answer.",
         records: LINE_ITEMS,
         keys: 0,
         emits_updates: false,
@@ -144,16 +149,22 @@ const fn workload<Q: Query>() -> Workload {
         prepare: prepare::<Q>,
         run: run::<Q>,
         oracle: oracle::<Q>,
-        bare,
+        bare: bare::<Q>,
         stall: None,
         read_back: None,
     }
 }
 
 fn prepare<Q: Query>(setting: &mut Setting) -> Result<Option<Scratch>> {
+    if let [directory] = &setting.input[..]
+        && Path::new(directory).is_dir()
+    {
+        return Tables::open(Path::new(directory), Q::TABLES).map(|_| None);
+    }
     if !setting.input.is_empty() {
         return Err(Error::config(format!(
-            "--input: {} generates its tables; choose their size by --scale",
+            "--input: {} reads one directory, of Parquet files that generate tpch --parquet has written; without it, tables of \
+             --scale are generated",
             Q::NAME
         )));
     }
@@ -163,16 +174,17 @@ fn prepare<Q: Query>(setting: &mut Setting) -> Result<Option<Scratch>> {
     Ok(Some(scratch))
 }
 
-fn tables_of(setting: &Setting) -> Result<TableFile> {
-    let path = setting
-        .input
-        .first()
-        .expect("tables are written before they are read");
-    TableFile::open(Path::new(path))
+fn tables_of<Q: Query>(setting: &Setting) -> Result<Tables> {
+    Tables::open(Path::new(input_of(setting)), Q::TABLES)
+}
+
+fn input_of(setting: &Setting) -> &str {
+    let input = setting.input.first();
+    input.expect("tables are written before they are read")
 }
 
 fn run<Q: Query>(environment: &Environment, setting: &Setting) -> Result<Outcome> {
-    let tables = tables_of(setting)?;
+    let tables = tables_of::<Q>(setting)?;
     let results = Q::job(environment, &tables);
     let (mut rows, summary);
     if setting.output.is_some() {
@@ -201,7 +213,12 @@ fn run<Q: Query>(environment: &Environment, setting: &Setting) -> Result<Outcome
 }
 
 fn oracle<Q: Query>(setting: &Setting) -> Result<Answer> {
-    let rows = Q::plain(&TpchData::new(scale(setting), Q::COMMENTS)?);
+    let comments = match Q::COMMENTS {
+        // Files have those that were generated.
+        Comments::Read if Path::new(input_of(setting)).is_dir() => Comments::Exact,
+        comments => comments,
+    };
+    let rows = Q::plain(&TpchData::new(scale(setting), comments)?);
     if scale(setting) == 1.0 {
         published::check(Q::NUMBER, rows.iter().map(|row| Q::values(row.view())))?;
     }
@@ -220,8 +237,8 @@ fn answer<R: Record>(rows: Vec<R>) -> Answer {
 }
 
 /// All threads read the tables, and do nothing else.
-fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
-    let tables = tables_of(setting)?;
+fn bare<Q: Query>(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
+    let tables = tables_of::<Q>(setting)?;
     let threads = setting.parallelism.min(limits.threads);
     let failure = Mutex::new(None);
     let rate = best_rate(
@@ -322,6 +339,41 @@ mod tests {
             }
         }
         assert!(spilled > 0, "the least memory is less than some query wants");
+    }
+
+    #[cfg(feature = "parquet")]
+    #[test]
+    fn every_query_finds_the_same_in_parquet_files() {
+        let directory = Scratch::name("tpch");
+        std::fs::create_dir_all(&directory).expect("a temporary directory");
+        let mut setting = super::super::tests::setting("tpch-q1");
+        let data = TpchData::new(scale(&setting), Comments::Exact).expect("large enough");
+        for table in TpchTable::ALL {
+            let path = directory.join(format!("{}.parquet", table.name()));
+            crate::data::parquet_files::write_tpch(table, &data, &path).expect("writable");
+        }
+        for workload in queries() {
+            setting.workload = workload.name.into();
+            setting.input = vec![directory.display().to_string()];
+            let input = (workload.prepare)(&mut setting).expect(workload.name);
+            assert!(input.is_none(), "nothing is generated");
+            let expected = (workload.oracle)(&setting).expect(workload.name);
+            assert!(expected.records > 0, "{} finds something", workload.name);
+            let runtime = Runtime::new(super::super::plan(&setting).expect("a plan")).expect("memory");
+            let outcome = (workload.run)(&environment(&runtime, &setting), &setting).expect(workload.name);
+            assert_eq!(outcome.answer, expected, "{}", workload.name);
+            assert!(outcome.records > 0 && outcome.bytes > 0);
+        }
+        std::fs::remove_file(directory.join("lineitem.parquet")).expect("it is there");
+        let q6 = queries()
+            .find(|workload| workload.name == "tpch-q6")
+            .expect("a query");
+        setting.input = vec![directory.display().to_string()];
+        let error = (q6.prepare)(&mut setting)
+            .map(|_| ())
+            .expect_err("a table is missing");
+        assert!(error.to_string().contains("lineitem.parquet"), "{error}");
+        std::fs::remove_dir_all(&directory).expect("removable");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Query 1, the pricing summary report: sums and averages of the line items shipped by a day, by return flag and line
 //! status.
 
-use super::tables::{TableFile, TableWriter};
+use super::tables::{TableWriter, Tables};
 use super::{Query, Value, day, mean_of_hundredths};
-use crate::data::tpch::{TablePart, TpchData, date};
+use crate::data::tpch::{TablePart, TpchData, TpchTable, date};
 use forebay::aggregate::{count, sum, sum_of};
 use forebay::record::{Date, Decimal, Record};
 use forebay::{Environment, Stream};
@@ -49,6 +49,7 @@ impl Query for Q1 {
     const NUMBER: i32 = 1;
     const NAME: &'static str = "tpch-q1";
     const ABOUT: &'static str = "TPC-H 1, pricing summary: 98 % of lineitem to 4 groups with 8 aggregates";
+    const TABLES: &'static [TpchTable] = &[TpchTable::LineItem];
     type Row = Summary;
 
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()> {
@@ -70,9 +71,9 @@ impl Query for Q1 {
         })
     }
 
-    fn job(environment: &Environment, tables: &TableFile) -> Stream<Summary> {
+    fn job(environment: &Environment, tables: &Tables) -> Stream<Summary> {
         environment
-            .source("lineitem", tables.table::<Line>(0))
+            .source("lineitem", tables.table::<Line>(TpchTable::LineItem))
             .filter(|line: LineView<'_>| line.shipped <= LAST_SHIPPED)
             .group_by((Line::return_flag, Line::status))
             .aggregate_final((

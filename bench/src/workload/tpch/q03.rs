@@ -1,9 +1,9 @@
 //! Query 3, shipping priority: the ten orders of a market segment that had not been shipped by a day and have the largest
 //! revenue.
 
-use super::tables::{TableFile, TableWriter};
+use super::tables::{TableWriter, Tables};
 use super::{Query, Value, day};
-use crate::data::tpch::{TablePart, TpchData, date};
+use crate::data::tpch::{TablePart, TpchData, TpchTable, date};
 use forebay::aggregate::{min, sum};
 use forebay::record::{Date, Decimal, Record, itself};
 use forebay::{Environment, JoinStrategy, Stream};
@@ -66,6 +66,7 @@ impl Query for Q3 {
     const NAME: &'static str = "tpch-q3";
     const ABOUT: &'static str =
         "TPC-H 3, shipping priority: customer, orders and lineitem joined, grouped by order, 10 best";
+    const TABLES: &'static [TpchTable] = &[TpchTable::Customer, TpchTable::Orders, TpchTable::LineItem];
     type Row = Unshipped;
 
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()> {
@@ -99,20 +100,20 @@ impl Query for Q3 {
         })
     }
 
-    fn job(environment: &Environment, tables: &TableFile) -> Stream<Unshipped> {
+    fn job(environment: &Environment, tables: &Tables) -> Stream<Unshipped> {
         let customers = environment
-            .source("customer", tables.table::<Customer>(0))
+            .source("customer", tables.table::<Customer>(TpchTable::Customer))
             .filter(|customer: CustomerView<'_>| customer.segment == SEGMENT)
             .map(|customer| customer.key);
         let orders = environment
-            .source("orders", tables.table::<Order>(1))
+            .source("orders", tables.table::<Order>(TpchTable::Orders))
             .filter(|order: OrderView<'_>| order.date < DAY)
             .join(customers)
             .on(Order::customer, itself())
             .strategy(JoinStrategy::Broadcast)
             .semi();
         environment
-            .source("lineitem", tables.table::<Line>(2))
+            .source("lineitem", tables.table::<Line>(TpchTable::LineItem))
             .filter(|line: LineView<'_>| line.shipped > DAY)
             .join(orders)
             .on(Line::order, Order::key)

@@ -1,8 +1,8 @@
 //! Query 4, order priority checking: how many orders of a quarter, by priority, have a line item that came late.
 
-use super::tables::{TableFile, TableWriter};
+use super::tables::{TableWriter, Tables};
 use super::{Query, Value, day};
-use crate::data::tpch::{TablePart, TpchData, date};
+use crate::data::tpch::{TablePart, TpchData, TpchTable, date};
 use forebay::aggregate::count;
 use forebay::record::{Date, Record, first, itself};
 use forebay::{Environment, Stream};
@@ -38,6 +38,7 @@ impl Query for Q4 {
     const NAME: &'static str = "tpch-q4";
     const ABOUT: &'static str =
         "TPC-H 4, order priorities: orders with a late line item (semi join) to 5 groups";
+    const TABLES: &'static [TpchTable] = &[TpchTable::Orders, TpchTable::LineItem];
     type Row = Counted;
 
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()> {
@@ -61,13 +62,13 @@ impl Query for Q4 {
         })
     }
 
-    fn job(environment: &Environment, tables: &TableFile) -> Stream<Counted> {
+    fn job(environment: &Environment, tables: &Tables) -> Stream<Counted> {
         let late = environment
-            .source("lineitem", tables.table::<Line>(1))
+            .source("lineitem", tables.table::<Line>(TpchTable::LineItem))
             .filter(|line: LineView<'_>| line.committed < line.received)
             .map(|line| line.order);
         environment
-            .source("orders", tables.table::<Order>(0))
+            .source("orders", tables.table::<Order>(TpchTable::Orders))
             .filter(|order: OrderView<'_>| order.date >= FIRST_ORDERED && order.date < ORDERED_BEFORE)
             .join(late)
             .on(Order::key, itself())

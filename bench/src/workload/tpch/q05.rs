@@ -5,9 +5,9 @@ use super::shared::{
     Nation, Order, OrderView, Party, Region, RegionView, write_customers, write_nations, write_orders,
     write_regions, write_suppliers,
 };
-use super::tables::{TableFile, TableWriter};
+use super::tables::{TableWriter, Tables};
 use super::{Query, Value, day};
-use crate::data::tpch::{TablePart, TpchData, date};
+use crate::data::tpch::{TablePart, TpchData, TpchTable, date};
 use forebay::aggregate::sum;
 use forebay::record::{Date, Decimal, Record, first, itself, second};
 use forebay::{Environment, JoinStrategy, Stream};
@@ -56,6 +56,14 @@ impl Query for Q5 {
     const NUMBER: i32 = 5;
     const NAME: &'static str = "tpch-q5";
     const ABOUT: &'static str = "TPC-H 5, local supplier volume: six tables joined, 5 groups";
+    const TABLES: &'static [TpchTable] = &[
+        TpchTable::Region,
+        TpchTable::Nation,
+        TpchTable::Supplier,
+        TpchTable::Customer,
+        TpchTable::Orders,
+        TpchTable::LineItem,
+    ];
     type Row = Volume;
 
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()> {
@@ -76,27 +84,27 @@ impl Query for Q5 {
         })
     }
 
-    fn job(environment: &Environment, tables: &TableFile) -> Stream<Volume> {
+    fn job(environment: &Environment, tables: &Tables) -> Stream<Volume> {
         let region = environment
-            .source("region", tables.table::<Region>(0))
+            .source("region", tables.table::<Region>(TpchTable::Region))
             .filter(|region: RegionView<'_>| region.name == REGION)
             .map(|region| region.key);
         let (nations, names) = environment
-            .source("nation", tables.table::<Nation>(1))
+            .source("nation", tables.table::<Nation>(TpchTable::Nation))
             .join(region)
             .on(Nation::region, itself())
             .strategy(JoinStrategy::Broadcast)
             .semi()
             .fork();
-        let suppliers = environment.source("supplier", tables.table::<Party>(2));
+        let suppliers = environment.source("supplier", tables.table::<Party>(TpchTable::Supplier));
         let customers = environment
-            .source("customer", tables.table::<Party>(3))
+            .source("customer", tables.table::<Party>(TpchTable::Customer))
             .join(nations)
             .on(Party::nation, Nation::key)
             .strategy(JoinStrategy::Broadcast)
             .semi();
         let orders = environment
-            .source("orders", tables.table::<Order>(4))
+            .source("orders", tables.table::<Order>(TpchTable::Orders))
             .filter(|order: OrderView<'_>| order.date >= FIRST_ORDERED && order.date < ORDERED_BEFORE)
             .join(customers)
             .on(Order::customer, Party::key)
@@ -106,7 +114,7 @@ impl Query for Q5 {
                 nation: customer.nation,
             });
         environment
-            .source("lineitem", tables.table::<Line>(5))
+            .source("lineitem", tables.table::<Line>(TpchTable::LineItem))
             .join(orders)
             .on(Line::order, Placed::order)
             .strategy(JoinStrategy::Broadcast)

@@ -1,9 +1,9 @@
 //! Query 6, the forecast of a change of revenue: the sum of the discounts of a year's line items with a given discount and
 //! small quantity.
 
-use super::tables::{TableFile, TableWriter};
+use super::tables::{TableWriter, Tables};
 use super::{Query, Value, day};
-use crate::data::tpch::{TablePart, TpchData, date};
+use crate::data::tpch::{TablePart, TpchData, TpchTable, date};
 use forebay::aggregate::sum_of;
 use forebay::record::{Date, Decimal, Record};
 use forebay::{Environment, Stream};
@@ -29,6 +29,7 @@ impl Query for Q6 {
     const NUMBER: i32 = 6;
     const NAME: &'static str = "tpch-q6";
     const ABOUT: &'static str = "TPC-H 6, revenue change: 2 % of lineitem to one sum";
+    const TABLES: &'static [TpchTable] = &[TpchTable::LineItem];
     type Row = (Decimal,);
 
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()> {
@@ -47,9 +48,9 @@ impl Query for Q6 {
         })
     }
 
-    fn job(environment: &Environment, tables: &TableFile) -> Stream<(Decimal,)> {
+    fn job(environment: &Environment, tables: &Tables) -> Stream<(Decimal,)> {
         environment
-            .source("lineitem", tables.table::<Line>(0))
+            .source("lineitem", tables.table::<Line>(TpchTable::LineItem))
             .filter(|line: LineView<'_>| {
                 line.shipped >= FIRST_SHIPPED
                     && line.shipped < SHIPPED_BEFORE

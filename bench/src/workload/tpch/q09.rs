@@ -1,9 +1,9 @@
 //! Query 9, product type profit: the profit on parts whose name has a word, by nation of the supplier and year of the order.
 
 use super::shared::{Nation, Party, write_nations, write_suppliers};
-use super::tables::{TableFile, TableWriter};
+use super::tables::{TableWriter, Tables};
 use super::{Query, Value};
-use crate::data::tpch::{TablePart, TpchData, date};
+use crate::data::tpch::{TablePart, TpchData, TpchTable, date};
 use forebay::aggregate::sum;
 use forebay::record::{Date, Decimal, Record, itself};
 use forebay::{Environment, JoinStrategy, Stream};
@@ -84,6 +84,14 @@ impl Query for Q9 {
     const NUMBER: i32 = 9;
     const NAME: &'static str = "tpch-q9";
     const ABOUT: &'static str = "TPC-H 9, product type profit: six tables joined, 175 groups";
+    const TABLES: &'static [TpchTable] = &[
+        TpchTable::Nation,
+        TpchTable::Part,
+        TpchTable::Supplier,
+        TpchTable::PartSupp,
+        TpchTable::LineItem,
+        TpchTable::Orders,
+    ];
     type Row = Profit;
 
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()> {
@@ -128,21 +136,21 @@ impl Query for Q9 {
         })
     }
 
-    fn job(environment: &Environment, tables: &TableFile) -> Stream<Profit> {
-        let nations = environment.source("nation", tables.table::<Nation>(0));
+    fn job(environment: &Environment, tables: &Tables) -> Stream<Profit> {
+        let nations = environment.source("nation", tables.table::<Nation>(TpchTable::Nation));
         let parts = environment
-            .source("part", tables.table::<Part>(1))
+            .source("part", tables.table::<Part>(TpchTable::Part))
             .filter(|part: PartView<'_>| part.name.contains(WORD))
             .map(|part| part.key);
-        let suppliers = environment.source("supplier", tables.table::<Party>(2));
+        let suppliers = environment.source("supplier", tables.table::<Party>(TpchTable::Supplier));
         let supplies = environment
-            .source("partsupp", tables.table::<Supply>(3))
+            .source("partsupp", tables.table::<Supply>(TpchTable::PartSupp))
             .join(parts)
             .on(Supply::part, itself())
             .strategy(JoinStrategy::Broadcast)
             .semi();
         environment
-            .source("lineitem", tables.table::<Line>(4))
+            .source("lineitem", tables.table::<Line>(TpchTable::LineItem))
             .join(supplies)
             .on((Line::part, Line::supplier), (Supply::part, Supply::supplier))
             .strategy(JoinStrategy::Broadcast)
@@ -152,7 +160,7 @@ impl Query for Q9 {
                     - supply.cost * i64::from(100 * line.quantity),
                 supplier: line.supplier,
             })
-            .join(environment.source("orders", tables.table::<Order>(5)))
+            .join(environment.source("orders", tables.table::<Order>(TpchTable::Orders)))
             .on(Sale::order, Order::key)
             .build_left()
             .inner(|sale, order| Dated {

@@ -1,9 +1,9 @@
 //! Query 10, returned items: the twenty customers whose returned orders of a quarter cost most.
 
 use super::shared::{Nation, Order, OrderView, write_nations, write_orders};
-use super::tables::{TableFile, TableWriter};
+use super::tables::{TableWriter, Tables};
 use super::{Query, Value, day};
-use crate::data::tpch::{Comments, TablePart, TpchData, date};
+use crate::data::tpch::{Comments, TablePart, TpchData, TpchTable, date};
 use forebay::aggregate::sum;
 use forebay::record::{Date, Decimal, Record, first, second};
 use forebay::{Environment, JoinStrategy, Stream};
@@ -63,6 +63,12 @@ impl Query for Q10 {
     const NAME: &'static str = "tpch-q10";
     const ABOUT: &'static str = "TPC-H 10, returned items: four tables joined, grouped by customer, 20 best";
     const COMMENTS: Comments = Comments::Read;
+    const TABLES: &'static [TpchTable] = &[
+        TpchTable::Nation,
+        TpchTable::Customer,
+        TpchTable::Orders,
+        TpchTable::LineItem,
+    ];
     type Row = Returned;
 
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()> {
@@ -93,14 +99,14 @@ impl Query for Q10 {
         })
     }
 
-    fn job(environment: &Environment, tables: &TableFile) -> Stream<Returned> {
-        let nations = environment.source("nation", tables.table::<Nation>(0));
-        let customers = environment.source("customer", tables.table::<Customer>(1));
+    fn job(environment: &Environment, tables: &Tables) -> Stream<Returned> {
+        let nations = environment.source("nation", tables.table::<Nation>(TpchTable::Nation));
+        let customers = environment.source("customer", tables.table::<Customer>(TpchTable::Customer));
         let orders = environment
-            .source("orders", tables.table::<Order>(2))
+            .source("orders", tables.table::<Order>(TpchTable::Orders))
             .filter(|order: OrderView<'_>| order.date >= FIRST_ORDERED && order.date < ORDERED_BEFORE);
         environment
-            .source("lineitem", tables.table::<Line>(3))
+            .source("lineitem", tables.table::<Line>(TpchTable::LineItem))
             .filter(|line: LineView<'_>| line.return_flag == RETURNED)
             .join(orders)
             .on(Line::order, Order::key)

@@ -1,9 +1,9 @@
 //! Query 12, shipping modes and order priority: how many line items of two modes came late in a year though they had been
 //! shipped in time, by whether their order was urgent.
 
-use super::tables::{TableFile, TableWriter};
+use super::tables::{TableWriter, Tables};
 use super::{Query, Value, day};
-use crate::data::tpch::{TablePart, TpchData, date};
+use crate::data::tpch::{TablePart, TpchData, TpchTable, date};
 use forebay::aggregate::sum;
 use forebay::record::{Date, Record, first};
 use forebay::{Environment, JoinStrategy, Stream};
@@ -49,6 +49,7 @@ impl Query for Q12 {
     const NUMBER: i32 = 12;
     const NAME: &'static str = "tpch-q12";
     const ABOUT: &'static str = "TPC-H 12, shipping modes: lineitem and orders joined, 2 groups";
+    const TABLES: &'static [TpchTable] = &[TpchTable::Orders, TpchTable::LineItem];
     type Row = Counted;
 
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()> {
@@ -73,10 +74,10 @@ impl Query for Q12 {
         })
     }
 
-    fn job(environment: &Environment, tables: &TableFile) -> Stream<Counted> {
-        let orders = environment.source("orders", tables.table::<Order>(0));
+    fn job(environment: &Environment, tables: &Tables) -> Stream<Counted> {
+        let orders = environment.source("orders", tables.table::<Order>(TpchTable::Orders));
         environment
-            .source("lineitem", tables.table::<Line>(1))
+            .source("lineitem", tables.table::<Line>(TpchTable::LineItem))
             .filter(|line: LineView<'_>| {
                 line.received >= FIRST_RECEIVED
                     && line.received < RECEIVED_BEFORE

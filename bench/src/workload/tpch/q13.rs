@@ -1,9 +1,9 @@
 //! Query 13, customer distribution: how many customers have how many orders whose comment does not speak of special
 //! requests.
 
-use super::tables::{TableFile, TableWriter};
+use super::tables::{TableWriter, Tables};
 use super::{Query, Value, has_in_order};
-use crate::data::tpch::{Comments, TablePart, TpchData};
+use crate::data::tpch::{Comments, TablePart, TpchData, TpchTable};
 use forebay::aggregate::count;
 use forebay::record::{Record, first, itself, second};
 use forebay::{Environment, Stream};
@@ -14,6 +14,12 @@ use std::io;
 pub struct Q13;
 
 const WORDS: [&str; 2] = ["special", "requests"];
+
+/// What is read of a customer.
+#[derive(Record)]
+pub struct Customer {
+    key: u32,
+}
 
 /// What is read of an order.
 #[derive(Record)]
@@ -31,12 +37,16 @@ impl Query for Q13 {
     const ABOUT: &'static str =
         "TPC-H 13, customer distribution: orders by customer, left join, grouped by their number";
     const COMMENTS: Comments = Comments::Read;
+    const TABLES: &'static [TpchTable] = &[TpchTable::Customer, TpchTable::Orders];
     type Row = Counted;
 
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()> {
-        tables.table::<u32>(|part, rows| {
-            data.customers(part)
-                .for_each(|customer| rows.push(customer.c_custkey as u32));
+        tables.table::<Customer>(|part, rows| {
+            data.customers(part).for_each(|customer| {
+                rows.push(CustomerView {
+                    key: customer.c_custkey as u32,
+                })
+            });
         })?;
         tables.table::<Order>(|part, rows| {
             for order in data.orders(part) {
@@ -48,17 +58,17 @@ impl Query for Q13 {
         })
     }
 
-    fn job(environment: &Environment, tables: &TableFile) -> Stream<Counted> {
+    fn job(environment: &Environment, tables: &Tables) -> Stream<Counted> {
         // A customer's orders are counted before the join: it has one row of each customer, not one of each order.
         let counts = environment
-            .source("orders", tables.table::<Order>(1))
+            .source("orders", tables.table::<Order>(TpchTable::Orders))
             .filter(|order: OrderView<'_>| !has_in_order(order.comment, WORDS))
             .group_by(Order::customer)
             .aggregate_final(count());
         environment
-            .source("customer", tables.table::<u32>(0))
+            .source("customer", tables.table::<Customer>(TpchTable::Customer))
             .join(counts)
-            .on(itself(), first::<(u32, u64)>())
+            .on(Customer::key, first::<(u32, u64)>())
             .left_outer(|_, counted| counted.map_or(0, |(_, orders)| orders))
             .group_by(itself::<u64>())
             .aggregate_final(count())

@@ -1,8 +1,8 @@
 //! Query 14, promotion effect: the share that promoted parts have of a month's revenue, in percent.
 
-use super::tables::{TableFile, TableWriter};
+use super::tables::{TableWriter, Tables};
 use super::{Query, Value, day};
-use crate::data::tpch::{TablePart, TpchData, date};
+use crate::data::tpch::{TablePart, TpchData, TpchTable, date};
 use forebay::aggregate::sum;
 use forebay::record::{Date, Record, first};
 use forebay::{Environment, Stream};
@@ -42,6 +42,7 @@ impl Query for Q14 {
     const NUMBER: i32 = 14;
     const NAME: &'static str = "tpch-q14";
     const ABOUT: &'static str = "TPC-H 14, promotion effect: a month of lineitem joined with part, two sums";
+    const TABLES: &'static [TpchTable] = &[TpchTable::Part, TpchTable::LineItem];
     type Row = (f64,);
 
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()> {
@@ -65,12 +66,12 @@ impl Query for Q14 {
         })
     }
 
-    fn job(environment: &Environment, tables: &TableFile) -> Stream<(f64,)> {
+    fn job(environment: &Environment, tables: &Tables) -> Stream<(f64,)> {
         let parts = environment
-            .source("part", tables.table::<Part>(0))
+            .source("part", tables.table::<Part>(TpchTable::Part))
             .map(|part: PartView<'_>| (part.key, part.kind.starts_with(PROMOTED)));
         environment
-            .source("lineitem", tables.table::<Line>(1))
+            .source("lineitem", tables.table::<Line>(TpchTable::LineItem))
             .filter(|line: LineView<'_>| line.shipped >= FIRST_SHIPPED && line.shipped < SHIPPED_BEFORE)
             .join(parts)
             .on(Line::part, first::<(u32, bool)>())

@@ -1,8 +1,8 @@
 //! Query 18, large volume customers: the hundred dearest orders of more than 300 pieces.
 
-use super::tables::{TableFile, TableWriter};
+use super::tables::{TableWriter, Tables};
 use super::{Query, Value};
-use crate::data::tpch::{TablePart, TpchData, date};
+use crate::data::tpch::{TablePart, TpchData, TpchTable, date};
 use forebay::aggregate::sum;
 use forebay::record::{Date, Decimal, Record, first};
 use forebay::{Environment, JoinStrategy, Stream};
@@ -57,6 +57,7 @@ impl Query for Q18 {
     const NAME: &'static str = "tpch-q18";
     const ABOUT: &'static str =
         "TPC-H 18, large volume customers: lineitem grouped by order, the large ones joined, 100 best";
+    const TABLES: &'static [TpchTable] = &[TpchTable::Customer, TpchTable::Orders, TpchTable::LineItem];
     type Row = Large;
 
     fn write(data: &TpchData, tables: &mut TableWriter<'_>) -> io::Result<()> {
@@ -88,11 +89,11 @@ impl Query for Q18 {
         })
     }
 
-    fn job(environment: &Environment, tables: &TableFile) -> Stream<Large> {
-        let customers = environment.source("customer", tables.table::<Customer>(0));
-        let orders = environment.source("orders", tables.table::<Order>(1));
+    fn job(environment: &Environment, tables: &Tables) -> Stream<Large> {
+        let customers = environment.source("customer", tables.table::<Customer>(TpchTable::Customer));
+        let orders = environment.source("orders", tables.table::<Order>(TpchTable::Orders));
         environment
-            .source("lineitem", tables.table::<Line>(2))
+            .source("lineitem", tables.table::<Line>(TpchTable::LineItem))
             .group_by(Line::order)
             .aggregate_final(sum(Line::quantity))
             .filter(|(_, quantity)| quantity > MORE_THAN)

@@ -1,8 +1,8 @@
 //! Files of tables: rows as the engine lays them out, and a source that reads them.
 //!
 //! # Interface
-//! [`write_tables`] makes a scratch file of what is pushed into its [`TableWriter`]; [`TableFile::open`] and
-//! [`TableFile::table`] give the source of a table, of the record type that it was written with.
+//! [`write_tables`] makes a scratch file of what is pushed into its [`TableWriter`]; [`Tables::open`] and [`Tables::table`] give the
+//! source of a table, of the record type that it was written with, or whose columns a Parquet file has.
 //!
 //! # Algorithm
 //! A table is generated in [`PARTS`] parts, whatever the number of threads; each part is a sequence of chunks of about
@@ -16,11 +16,12 @@
 //! u64                       bytes of the directory, little-endian
 //! ```
 
-use crate::data::tpch::TablePart;
+use super::parquet_tables::{ParquetTables, TableColumns};
+use crate::data::tpch::{TablePart, TpchTable};
 use crate::scratch::Scratch;
 use forebay::record::Record;
 use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus};
-use forebay_memory::{Error, Result};
+use forebay_memory::{Error, Plan, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Write};
@@ -279,6 +280,141 @@ impl TableFile {
     }
 }
 
+/// The tables of a query: in the engine's rows, or in Parquet files.
+pub enum Tables {
+    /// A file of them, and which they are.
+    Rows(TableFile, &'static [TpchTable]),
+    /// A directory.
+    Parquet(ParquetTables),
+}
+
+impl Tables {
+    /// Opens `tables` at `path`: a directory has Parquet files.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn open(path: &Path, tables: &'static [TpchTable]) -> Result<Tables> {
+        match path.is_dir() {
+            true => ParquetTables::open(path, tables).map(Tables::Parquet),
+            false => TableFile::open(path).map(|file| Tables::Rows(file, tables)),
+        }
+    }
+
+    /// A source of the columns of a table that the query reads.
+    ///
+    /// # Panics
+    /// Where it is none of the query's.
+    pub fn table<R: Record>(&self, table: TpchTable) -> QuerySource<R> {
+        match self {
+            Tables::Rows(file, tables) => {
+                let index = tables.iter().position(|known| *known == table);
+                QuerySource::Rows(file.table(index.expect("a query reads the tables that it names")))
+            }
+            Tables::Parquet(tables) => QuerySource::Parquet(tables.table(table)),
+        }
+    }
+
+    /// Rows of all tables.
+    pub fn rows(&self) -> u64 {
+        match self {
+            Tables::Rows(file, _) => file.rows(),
+            Tables::Parquet(tables) => tables.rows(),
+        }
+    }
+
+    /// Bytes of all tables.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Tables::Rows(file, _) => file.bytes(),
+            Tables::Parquet(tables) => tables.bytes(),
+        }
+    }
+
+    /// Reads what is `thread`'s of `threads`; answers its rows.
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub fn read_part(&self, thread: usize, threads: usize, buffer: &mut Vec<u8>) -> Result<u64> {
+        match self {
+            Tables::Rows(file, _) => file.read_part(thread, threads, buffer),
+            Tables::Parquet(tables) => tables.read_part(thread, threads, buffer),
+        }
+    }
+}
+
+/// A source of a table.
+pub enum QuerySource<R: Record> {
+    /// From a file of tables.
+    Rows(TableSource<R>),
+    /// From a Parquet file.
+    Parquet(TableColumns<R>),
+}
+
+/// A part of a table.
+pub enum QuerySplit<R: Record> {
+    /// Of a file of tables.
+    Rows(<TableSource<R> as Source>::Split),
+    /// Of a Parquet file.
+    Parquet(<TableColumns<R> as Source>::Split),
+}
+
+/// Reads a part of a table.
+pub enum QueryReader<R: Record> {
+    /// Of a file of tables.
+    Rows(TableReader<R>),
+    /// Of a Parquet file.
+    Parquet(Box<<TableColumns<R> as Source>::Reader>),
+}
+
+impl<R: Record> Source for QuerySource<R> {
+    type Out = R;
+    type Split = QuerySplit<R>;
+    type Reader = QueryReader<R>;
+
+    fn prepare(&mut self, plan: &Plan) {
+        match self {
+            QuerySource::Rows(source) => source.prepare(plan),
+            QuerySource::Parquet(source) => source.prepare(plan),
+        }
+    }
+
+    fn splits(&self, parallelism: usize) -> Result<Vec<Self::Split>> {
+        Ok(match self {
+            QuerySource::Rows(source) => {
+                let splits = source.splits(parallelism)?;
+                splits.into_iter().map(QuerySplit::Rows).collect()
+            }
+            QuerySource::Parquet(source) => {
+                let splits = source.splits(parallelism)?;
+                splits.into_iter().map(QuerySplit::Parquet).collect()
+            }
+        })
+    }
+
+    fn reader(&self, split: Self::Split) -> Result<Self::Reader> {
+        match (self, split) {
+            (QuerySource::Rows(source), QuerySplit::Rows(split)) => {
+                source.reader(split).map(QueryReader::Rows)
+            }
+            (QuerySource::Parquet(source), QuerySplit::Parquet(split)) => {
+                source.reader(split).map(Box::new).map(QueryReader::Parquet)
+            }
+            _ => unreachable!("a source reads its own splits"),
+        }
+    }
+}
+
+impl<R: Record> SourceReader for QueryReader<R> {
+    type Out = R;
+
+    fn poll(&mut self, out: &mut SourceOutput<'_, '_, R>) -> Result<SourceStatus> {
+        match self {
+            QueryReader::Rows(reader) => reader.poll(out),
+            QueryReader::Parquet(reader) => reader.poll(out),
+        }
+    }
+}
+
 /// A source of the rows of a table.
 pub struct TableSource<R> {
     path: PathBuf,
@@ -358,7 +494,6 @@ impl<R: Record> SourceReader for TableReader<R> {
 mod tests {
     use super::*;
     use forebay::{Environment, Runtime};
-    use forebay_memory::Plan;
 
     type Named = (u64, String);
 
