@@ -869,20 +869,25 @@ fn files_that_are_replaced_while_they_are_read_are_errors() {
     let paths: Vec<PathBuf> = (10..22)
         .map(|number| scratch.path(&format!("{number}.parquet")))
         .collect();
-    paths.iter().for_each(|path| put(path, 300, 100));
-    let environment = environment(1);
-    let source = parquet::<(u64,)>(scratch.pattern("*.parquet")).split_size(1);
-    let (is_first, others) = (AtomicBool::new(true), paths[1..].to_vec());
-    let (is_first, others) = (Arc::new(is_first), Arc::new(others));
-    let numbers = environment.source("numbers", source).inspect(move |_| {
-        if is_first.swap(false, Ordering::Relaxed) {
-            others.iter().for_each(|path| put(path, 5000, 10_000));
-        }
-    });
-    let _ = numbers.collect();
-    let error = environment.execute("replaced").expect_err("row groups are gone");
-    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-    assert!(error.to_string().contains("row group 1 is gone"), "{error}");
+    for (rows, of_group, expected) in [
+        (5000, 10_000, "row group 0 has 5000 rows, and had 100"),
+        (100, 100, "row group 1 is gone, there are 1"),
+    ] {
+        paths.iter().for_each(|path| put(path, 300, 100));
+        let environment = environment(1);
+        let source = parquet::<(u64,)>(scratch.pattern("*.parquet")).split_size(1);
+        let (is_first, others) = (AtomicBool::new(true), paths[1..].to_vec());
+        let (is_first, others) = (Arc::new(is_first), Arc::new(others));
+        let numbers = environment.source("numbers", source).inspect(move |_| {
+            if is_first.swap(false, Ordering::Relaxed) {
+                others.iter().for_each(|path| put(path, rows, of_group));
+            }
+        });
+        let _ = numbers.collect();
+        let error = environment.execute("replaced").expect_err("the files are others");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
 }
 
 #[test]

@@ -114,10 +114,10 @@ impl<R: Record> ParquetReader<R> {
             )));
         }
         let rows = file.group_rows(number);
-        if part.rows.end > rows {
-            let was = part.rows.end;
+        if rows != part.group_rows {
+            let was = part.group_rows;
             return Err(replaced(format!(
-                "row group {number} has {rows} rows, and had at least {was}"
+                "row group {number} has {rows} rows, and had {was}"
             )));
         }
         let is_whole = part.rows == (0..rows);

@@ -238,6 +238,7 @@ impl<R: Record> Source for ParquetSource<R> {
             }
             let part = Part {
                 group: group.number,
+                group_rows: group.rows,
                 rows: 0..group.rows,
             };
             match splits.last_mut() {

@@ -21,6 +21,8 @@ pub struct ParquetSplit {
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     pub(super) group: usize,
+    /// Those of the whole row group.
+    pub(super) group_rows: u64,
     pub(super) rows: Range<u64>,
 }
 
@@ -31,6 +33,7 @@ impl Part {
         let bound = move |part: u64| (u128::from(rows) * u128::from(part) / u128::from(count)) as u64;
         (0..count).map(move |part| Part {
             group,
+            group_rows: rows,
             rows: bound(part)..bound(part + 1),
         })
     }
