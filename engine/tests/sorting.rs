@@ -87,6 +87,57 @@ fn pairs_come_in_order_in_any_budget_and_parallelism() {
     }
 }
 
+/// Numbers in no order are shared out by their highest bits where these divide them; where they do not, parts are of one size all the same.
+#[test]
+fn numbers_in_memory_are_shared_out_in_parts_of_about_one_size() {
+    for parallelism in [2, 3, 4] {
+        for shape in 0..6 {
+            let mut random = Random::new(shape);
+            let records: Vec<u64> = (0..60_000u64)
+                .map(|number| {
+                    let value = random.next_u64();
+                    match shape {
+                        0 => value,
+                        1 => value >> 40 | 1 << 50,
+                        // Nearly all in one bucket.
+                        2 if number % 1000 > 0 => value >> 50,
+                        3 => value % 5,
+                        // Half of them in one.
+                        4 if number % 2 > 0 => value >> 20,
+                        5 => number,
+                        _ => value,
+                    }
+                })
+                .collect();
+            // With and without memory to distribute them.
+            for managed in [200 * parallelism, 400 * parallelism] {
+                let environment = environment(managed, 4096).with_parallelism(parallelism);
+                let sorted = environment
+                    .source("numbers", from_items(records.clone()))
+                    .rebalance()
+                    .sort_by(itself())
+                    .collect();
+                let summary = environment.execute("sort").expect("the job runs");
+                let mut expected = records.clone();
+                expected.sort_unstable();
+                let case = format!("shape {shape}, parallelism {parallelism}, {managed} segments");
+                assert!(sorted.take() == expected, "{case}");
+                assert_eq!(summary.spilled_bytes_written(), 0, "{case}");
+                let sent: Vec<u64> = summary
+                    .tasks
+                    .iter()
+                    .flat_map(|task| task.operators.iter().find(|operator| operator.name == "collect"))
+                    .map(|operator| operator.records_in)
+                    .collect();
+                let average = 60_000 / parallelism as u64;
+                let most = average + average / 7;
+                assert!(sent.iter().all(|sent| *sent <= most), "{case}: {sent:?}");
+                check_returned(&environment);
+            }
+        }
+    }
+}
+
 #[test]
 fn records_of_few_keys_or_one_are_divided_among_subtasks() {
     for keys in [1, 2, 10] {

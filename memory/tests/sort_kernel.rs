@@ -4,7 +4,8 @@
 mod pages_source;
 
 use forebay_memory::sort::kernel::{
-    Chunks, Entry, Item, MergeItems, Pair, Ties, sort_entries, sort_pairs, sort_u64,
+    Bits, ByRest, Chunks, Distribution, Entry, Item, Pair, Seen, Sort, Ties, sort_entries, sort_pairs,
+    sort_u64,
 };
 use forebay_memory::{Segment, SegmentSource};
 use pages_source::{Random, TestSource};
@@ -120,6 +121,34 @@ fn check<T: Item + std::fmt::Debug + PartialEq>(
     assert_eq!(source.out(), 0, "{what}");
 }
 
+/// Sorts in steps of some work, perhaps with what is known of the items from looking at them as they come; or all at once.
+fn in_steps<T: Item>(
+    list: &mut Chunks<T>,
+    spares: &mut Vec<Segment>,
+    ties: &mut impl Ties,
+    random: &mut Random,
+) {
+    let work = [1, 100, 3000, usize::MAX][random.below(4)];
+    let mut seen = Seen::default();
+    list.slices().for_each(|items| seen.look(items));
+    let known = (random.below(2) == 0).then_some(seen);
+    let is_known = known.is_some();
+    let segments = list.segments() + spares.len();
+    let items = std::mem::replace(list, Chunks::new(SEGMENT));
+    let mut sort = Sort::new(items, known);
+    let mut steps = 1;
+    while !sort.step(spares, ties, work) {
+        assert_eq!(sort.segments() + spares.len(), segments, "after {steps} steps");
+        steps += 1;
+    }
+    *list = sort.into_sorted();
+    assert!(
+        work > 1 || is_known || list.len() < 2000 || steps > 2,
+        "{} items in {steps} steps",
+        list.len()
+    );
+}
+
 const SIZES: [usize; 16] = [
     0, 1, 2, 3, 23, 255, 256, 257, 511, 512, 513, 1000, 1024, 5000, 20_000, 150_000,
 ];
@@ -153,9 +182,13 @@ fn numbers_are_sorted_as_std_sorts_them() {
             &items,
             &expected,
             spare_count,
-            gaps.then_some(random),
+            gaps.then_some(&mut *random),
             sort_u64,
         );
+        let sort = |list: &mut Chunks<u64>, spares: &mut Vec<Segment>| {
+            in_steps(list, spares, &mut ByRest, random);
+        };
+        check(&what, &items, &expected, spare_count, None, sort);
     });
 }
 
@@ -243,9 +276,13 @@ fn entries_of_equal_prefixes_are_sorted_by_their_rows() {
             &items,
             &expected,
             spare_count,
-            gaps.then_some(random),
+            gaps.then_some(&mut *random),
             |entries, spares| sort_entries(entries, spares, &mut rows),
         );
+        let sort = |list: &mut Chunks<Entry>, spares: &mut Vec<Segment>| {
+            in_steps(list, spares, &mut rows, random);
+        };
+        check(&what, &items, &expected, spare_count, None, sort);
     });
 }
 
@@ -305,48 +342,49 @@ fn a_comparison_that_contradicts_itself_loses_no_entry() {
     }
 }
 
-/// Streams of all numbers from none on, of lengths that end them at different times, read with room for one item to many.
+/// Distribution in steps gives every item to the bucket of its bits, in the order of the input, and the sorted buckets are the sorted list.
 #[test]
-fn streams_are_merged_as_their_concatenation_is_sorted() {
-    for seed in 0..200 {
-        let mut random = Random(seed);
-        let source = TestSource::new(SEGMENT, usize::MAX);
-        let streams: Vec<Chunks<Pair>> = (0..random.below(12))
-            .map(|_| {
-                let (count, shape) = (random.below(2000), random.below(SHAPES));
-                let mut items: Vec<Pair> = keys(shape, count, &mut random)
-                    .into_iter()
-                    .map(|key| Pair {
-                        key,
-                        payload: random.next() % 3,
-                    })
-                    .collect();
-                if random.below(20) == 0 {
-                    items.push(Pair {
-                        key: u64::MAX,
-                        payload: u64::MAX,
-                    });
-                }
-                items.sort_unstable();
-                chunks(&source, &items, Some(&mut random))
-            })
+fn buckets_have_the_items_of_their_bits_in_order() {
+    cases(5, |what, size, shape, _, random| {
+        let items: Vec<Pair> = (0u64..)
+            .zip(keys(shape, size, random))
+            .map(|(payload, key)| Pair { key, payload })
             .collect();
-        let mut expected: Vec<Pair> = streams.iter().flat_map(Chunks::iter).collect();
-        expected.sort_unstable();
-        let mut merge = MergeItems::new(streams.iter().map(Chunks::slices));
-        let mut found = Vec::new();
-        let nothing = Pair { key: 0, payload: 0 };
-        loop {
-            let mut room = vec![nothing; 1 + random.below(700)];
-            let filled = merge.fill(&mut room);
-            found.extend_from_slice(&room[..filled]);
-            if filled < room.len() {
-                break;
-            }
+        let varying = items
+            .iter()
+            .fold((u64::MAX, 0), |(all, any), item| (all & item.key, any | item.key));
+        if size == 0 || varying.0 == varying.1 {
+            return;
         }
-        assert!(found == expected, "seed {seed}");
-        assert_eq!(merge.fill(&mut [nothing]), 0);
-    }
+        let bits = Bits::highest(varying.0 ^ varying.1, 1 + random.below(8) as u32);
+        let source = TestSource::new(SEGMENT, usize::MAX);
+        let list = chunks(&source, &items, Some(random));
+        let mut spares = spares(&source, bits.buckets() + random.below(3));
+        let segments = list.segments() + spares.len();
+        let mut distribution = Distribution::new(list, bits, &mut spares);
+        let work = [1, 1000, usize::MAX][random.below(3)];
+        while !distribution.step(&mut spares, &mut { work }) {
+            assert_eq!(distribution.segments() + spares.len(), segments, "{what}");
+        }
+        let buckets = distribution.into_buckets(&mut spares);
+        let value = |item: &Pair| (item.key >> bits.shift) & ((1 << bits.count) - 1);
+        for (number, bucket) in buckets.iter().enumerate() {
+            let expected = items.iter().filter(|item| value(item) == number as u64);
+            assert!(
+                bucket.iter().eq(expected.copied()),
+                "{what}, bucket {number} of {bits:?}"
+            );
+        }
+        let mut sort = Sort::of_buckets(Chunks::new(SEGMENT), buckets.into_iter());
+        while !sort.step(&mut spares, &mut ByRest, work) {}
+        let sorted = sort.into_sorted();
+        let mut expected = items;
+        expected.sort_unstable();
+        assert!(sorted.iter().eq(expected), "{what}");
+        assert_eq!(sorted.segments() + spares.len(), segments, "{what}");
+        drop((sorted, spares));
+        assert_eq!(source.out(), 0, "{what}");
+    });
 }
 
 #[test]

@@ -6,6 +6,8 @@ use forebay_memory::sort::*;
 use forebay_memory::spill::*;
 use forebay_memory::{ErrorKind, MemoryManager, Result};
 use spill_support::Random;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const SEGMENT: usize = 4096;
 
@@ -48,6 +50,17 @@ impl RowOutput for Merged {
     }
 }
 
+/// Pushes rows, those that leave meanwhile a few at a time.
+fn push_in_steps<I: Items>(sorter: &mut Sorter<I>, mut rows: &[u8]) -> Result<()>
+where
+    I::Order: Clone,
+{
+    while !rows.is_empty() {
+        rows = &rows[sorter.push_some(rows, 50)?..];
+    }
+    Ok(())
+}
+
 /// Sorts rows with so many segments, all of which leave after every `spilled_each` rows where that is not 0; how many merges to
 /// further runs there were.
 fn sorted(
@@ -61,18 +74,19 @@ fn sorted(
         let budget = manager.budget("sort", 8.min(segments), segments)?;
         let mut sorter = Sorter::new(Located::new(order(), SEGMENT), budget, store.handle("sort")?);
         for (number, row) in rows.iter().enumerate() {
-            sorter.push(row)?;
+            push_in_steps(&mut sorter, row)?;
             if spilled_each > 0 && (number + 1) % spilled_each == 0 {
                 sorter.spill_to(0)?;
             }
         }
         let (runs, largest) = (sorter.spilled_runs(), sorter.largest());
-        sorter.prepare_merge(runs, largest)?;
+        while !sorter.prepare_merge(runs, largest, 1000)? {}
+        while !sorter.sort(1000) {}
         let mut sorted = sorter.finish()?;
         let pieces = std::mem::take(&mut sorted.runs).into_iter().map(Run::whole);
         let mut merger = Merger::new(pieces, true, std::mem::take(&mut sorted.reserved));
         let mut merged = Merged::default();
-        while merger.step(&sorted.order, &sorted.budget, &mut sorted.handle, &mut merged)? == Step::More {}
+        while merger.step(&sorted.form, &sorted.budget, &mut sorted.handle, &mut merged)? == Step::More {}
         Ok((merged.0, merger.merges()))
     };
     let result = sort();
@@ -208,4 +222,263 @@ fn disks_that_fail_or_lie_give_the_right_rows_or_an_error() {
         assert_eq!((report.open_files, report.in_flight), (0, 0), "seed {seed}");
     }
     assert!(right > 10 && failed > 50, "{right} right, {failed} failed");
+}
+
+/// Rows of fixed size that were merged, in pieces of odd sizes.
+#[derive(Default)]
+struct Packed {
+    rows: Vec<u8>,
+    stride: usize,
+    calls: usize,
+}
+
+impl RowOutput for Packed {
+    fn push(&mut self, row: &[u8]) -> bool {
+        self.rows.extend_from_slice(row);
+        !self.rows.len().is_multiple_of(7 * self.stride)
+    }
+
+    fn fill(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        self.calls += 1;
+        let start = self.rows.len();
+        let room = (1 + self.calls * 37 % 301) * self.stride;
+        self.rows.resize(start + room, 0);
+        let written = write(&mut self.rows[start..]);
+        self.rows.truncate(start + written * self.stride);
+        !self.calls.is_multiple_of(3)
+    }
+}
+
+/// Sorts rows of fixed size as items of a form with so many segments, as one of several subtasks would that merge `parts` of all;
+/// how many merges to further runs there were.
+fn sorted_items<I: Items>(
+    rows: &[u8],
+    items: impl Fn() -> I,
+    segments: usize,
+    (parts, spilled_each): (usize, usize),
+    are_in_order: bool,
+) -> Result<(Vec<u8>, usize)>
+where
+    I::Order: Clone,
+{
+    let (_, store) = store(
+        segments as u64,
+        SimulatedFaults {
+            delays: true,
+            short_one_in: 7,
+            ..SimulatedFaults::default()
+        },
+    );
+    let manager = MemoryManager::with_segments(segments, 8, SEGMENT)?;
+    let stride = items().order().stride();
+    let sort = || {
+        let budget = manager.budget("sort", 8.min(segments), segments)?;
+        let mut sorter = Sorter::new(items(), budget, store.handle("sort")?);
+        if are_in_order {
+            sorter = sorter.of_sorted();
+        }
+        for (number, rows) in rows.chunks(97 * stride).enumerate() {
+            sorter.push(rows)?;
+            if spilled_each > 0 && (number + 1) % spilled_each == 0 {
+                sorter.spill_to(0)?;
+            }
+        }
+        let (runs, largest) = (sorter.spilled_runs(), sorter.largest());
+        while !sorter.prepare_merge(runs, largest, 1000)? {}
+        while !sorter.sort(1000) {}
+        let mut sorted = sorter.finish()?;
+        let cuts = split(
+            &sorted.runs,
+            parts,
+            sorted.form.order(),
+            &mut sorted.handle,
+            SEGMENT,
+        )?;
+        let mut packed = Packed {
+            stride,
+            ..Packed::default()
+        };
+        let mut merges = 0;
+        for part in 0..parts {
+            let pieces = sorted.runs.iter().enumerate().map(|(index, run)| Piece {
+                run: run.clone(),
+                from: cuts[part][index],
+                to: cuts.get(part + 1).map_or(run.rows(), |next| next[index]),
+            });
+            let mut merger = Merger::new(pieces, parts == 1, std::mem::take(&mut sorted.reserved));
+            while merger.step(&sorted.form, &sorted.budget, &mut sorted.handle, &mut packed)? == Step::More {}
+            merges += merger.merges();
+        }
+        Ok((packed.rows, merges))
+    };
+    let result = sort();
+    assert_eq!(manager.outstanding(), 0, "segments are out");
+    assert_eq!(store.used_bytes(), 0, "extents are in use");
+    result
+}
+
+/// Numbers and pairs come as by sorting, whatever leaves memory, in one merge or in several; pairs of which only one is key too.
+#[test]
+fn numbers_and_pairs_that_leave_memory_come_in_order() {
+    let column = |offset, width, descending| KeyColumn {
+        offset,
+        width,
+        kind: ColumnKind::Integer { signed: false },
+        descending,
+    };
+    let forms = [
+        (8, vec![column(0, 8, false)]),
+        (8, vec![column(0, 8, true)]),
+        (4, vec![column(0, 4, false)]),
+        (2, vec![column(0, 2, true)]),
+        (16, vec![column(0, 8, false)]),
+        (16, vec![column(8, 8, true), column(0, 8, false)]),
+        (8, vec![column(4, 2, false)]),
+        (5, vec![column(1, 2, true)]),
+    ];
+    let (mut merges, mut seed) = (0, 0);
+    for (stride, columns) in forms {
+        for (segments, how) in [
+            (8, (1, 0)),
+            (9, (1, 11)),
+            (13, (2, 0)),
+            (24, (3, 1)),
+            (60, (1, 0)),
+            (60, (2, 0)),
+            (400, (2, 0)),
+        ] {
+            for few_keys in [false, true] {
+                seed += 1;
+                let mut random = Random(seed);
+                let count = 20_000 + random.below(3000);
+                let mut rows = vec![0; count * stride];
+                for row in rows.chunks_exact_mut(stride) {
+                    for byte in row {
+                        *byte = match few_keys {
+                            true => random.below(2) as u8 * 255,
+                            false => random.next() as u8,
+                        };
+                    }
+                }
+                let order = ColumnOrder::new(stride, columns.clone());
+                let key = |row: &[u8]| {
+                    let word = |column: &KeyColumn| {
+                        let mut word = [0; 8];
+                        word[..column.width].copy_from_slice(&row[column.offset..][..column.width]);
+                        let word = u64::from_le_bytes(word);
+                        if column.descending { !word } else { word }
+                    };
+                    columns.iter().map(word).collect::<Vec<u64>>()
+                };
+                let mut expected: Vec<&[u8]> = rows.chunks_exact(stride).collect();
+                expected.sort_by_key(|row| (key(row), row.to_vec()));
+                for are_in_order in [false, true] {
+                    let mut rows = rows.clone();
+                    if are_in_order {
+                        // In the order of keys, and in no order of what is beside them.
+                        let mut sorted: Vec<&[u8]> = rows.chunks_exact(stride).collect();
+                        sorted.sort_by_key(|row| key(row));
+                        rows = sorted.concat();
+                    }
+                    let found = match NarrowRow::of(stride, &columns).expect("these are narrow") {
+                        NarrowRow::Number(form) => {
+                            let items = || Narrow::new(order.clone(), form);
+                            sorted_items(&rows, items, segments, how, are_in_order)
+                        }
+                        NarrowRow::Pair(form) => {
+                            let items = || Narrow::new(order.clone(), form);
+                            sorted_items(&rows, items, segments, how, are_in_order)
+                        }
+                    };
+                    let (found, more) = found.expect("the least budget is enough");
+                    merges += more;
+                    let case =
+                        format!("{stride} B by {columns:?}, {segments} segments, {how:?}, {are_in_order}");
+                    let mut found: Vec<&[u8]> = found.chunks_exact(stride).collect();
+                    assert!(found.is_sorted_by_key(|row| key(row)), "{case}");
+                    found.sort_by_key(|row| (key(row), row.to_vec()));
+                    assert!(found == expected, "{case}");
+                }
+            }
+        }
+    }
+    assert!(merges > 100, "{merges} merges to further runs");
+}
+
+/// An order of which only so many comparisons are to be had.
+#[derive(Clone)]
+struct Limited {
+    order: ColumnOrder,
+    left: Arc<AtomicUsize>,
+}
+
+impl Limited {
+    fn count(&self) {
+        let before = self.left.fetch_sub(1, Ordering::Relaxed);
+        assert!(before > 0, "no more comparisons");
+    }
+}
+
+impl RowOrder for Limited {
+    fn stride(&self) -> usize {
+        self.order.stride()
+    }
+
+    fn key_size(&self) -> Option<usize> {
+        None
+    }
+
+    fn word(&self, row: &[u8], from: usize, scratch: &mut KeyScratch) -> u64 {
+        self.count();
+        self.order.word(row, from, scratch)
+    }
+
+    fn compare(&self, left: &[u8], right: &[u8], scratch: &mut KeyScratch) -> std::cmp::Ordering {
+        self.count();
+        self.order.compare(left, right, scratch)
+    }
+}
+
+/// Whenever an order panics, while rows come, are sorted, written, divided or merged, all memory and spill space comes back.
+#[test]
+fn an_order_that_panics_at_any_time_leaves_nothing() {
+    let rows = mixed(9, 1500, 2 * SEGMENT);
+    for (segments, limit) in [(20, None), (2000, None), (40, Some(500))] {
+        let (_, store) = store(9, SimulatedFaults::default());
+        let manager = MemoryManager::with_segments(segments, 8, SEGMENT).expect("a manager");
+        let left = Arc::new(AtomicUsize::new(usize::MAX));
+        let sort = || -> Result<usize> {
+            let order = Limited {
+                order: order(),
+                left: left.clone(),
+            };
+            let budget = manager.budget("sort", 8, segments)?;
+            let mut sorter = Sorter::new(Located::new(order, SEGMENT), budget, store.handle("sort")?);
+            if let Some(limit) = limit {
+                sorter = sorter.with_limit(limit);
+            }
+            for row in &rows {
+                push_in_steps(&mut sorter, row)?;
+            }
+            let (runs, largest) = (sorter.spilled_runs(), sorter.largest());
+            while !sorter.prepare_merge(runs, largest, 100)? {}
+            while !sorter.sort(100) {}
+            let mut sorted = sorter.finish()?;
+            split(&sorted.runs, 3, sorted.form.order(), &mut sorted.handle, SEGMENT)?;
+            let pieces = std::mem::take(&mut sorted.runs).into_iter().map(Run::whole);
+            let mut merger = Merger::new(pieces, true, std::mem::take(&mut sorted.reserved));
+            let mut merged = Merged::default();
+            while merger.step(&sorted.form, &sorted.budget, &mut sorted.handle, &mut merged)? == Step::More {}
+            Ok(merged.0.len())
+        };
+        assert!(sort().expect("it fits") >= limit.unwrap_or(1500) as usize);
+        let calls = usize::MAX - left.load(Ordering::Relaxed);
+        for share in 0..100 {
+            left.store(calls * share / 100, Ordering::Relaxed);
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(sort));
+            assert!(result.is_err(), "{segments} segments, {share} %");
+            assert_eq!(manager.outstanding(), 0, "segments are out");
+            assert_eq!(store.used_bytes(), 0, "extents are in use");
+        }
+    }
 }

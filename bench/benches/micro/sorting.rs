@@ -5,9 +5,12 @@ use crate::size;
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput};
 use forebay_memory::manager::Budget;
-use forebay_memory::sort::kernel::{
-    Chunks, Code, Entry, Item, LoserTree, MergeItems, Pair, Stream, sort_entries, sort_pairs, sort_u64,
+use forebay_memory::sort::kernel::{Chunks, Entry, Item, Pair, sort_entries, sort_pairs, sort_u64};
+use forebay_memory::sort::{
+    ColumnKind, ColumnOrder, Items, KeyColumn, Located, MemoryRun, Merger, Narrow, NarrowRow, RowOrder,
+    RowOutput, Run, Step,
 };
+use forebay_memory::spill::{SpillConfig, SpillStore};
 use forebay_memory::{MemoryManager, Segment, SegmentSource};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -108,7 +111,88 @@ pub fn benchmark(criterion: &mut Criterion) {
     merging_rows(criterion);
 }
 
-/// Sorted streams of random numbers, 4 M in all, merged into a buffer of 32 KiB.
+/// Takes merged rows into a buffer of 32 KiB.
+struct Buffer {
+    rows: Vec<u8>,
+    stride: usize,
+    filled: usize,
+    sum: u64,
+}
+
+impl Buffer {
+    fn is_full(&mut self) -> bool {
+        let is_full = self.filled + self.stride > self.rows.len();
+        if is_full {
+            let words = black_box(&self.rows[..self.filled]).as_chunks::<8>().0;
+            self.sum ^= words.iter().fold(0, |sum, word| sum ^ u64::from_le_bytes(*word));
+            self.filled = 0;
+        }
+        is_full
+    }
+}
+
+impl RowOutput for Buffer {
+    #[inline]
+    fn push(&mut self, row: &[u8]) -> bool {
+        self.rows[self.filled..self.filled + row.len()].copy_from_slice(row);
+        self.filled += row.len();
+        !self.is_full()
+    }
+
+    fn fill(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
+        let whole = self.rows.len() / self.stride * self.stride;
+        self.filled += write(&mut self.rows[self.filled..whole]) * self.stride;
+        !self.is_full()
+    }
+}
+
+/// Merges runs in memory of sorted rows.
+fn merge_runs<I: Items>(
+    rows: &[Vec<u8>],
+    items: impl Fn() -> I,
+    bencher: &mut criterion::Bencher<'_, WallTime>,
+) where
+    I::Order: Clone,
+{
+    let manager = MemoryManager::with_segments(1 << 16, 8, SEGMENT).expect("a manager");
+    let budget = manager.budget("merge", 8, 1 << 16).expect("a budget");
+    let store = SpillStore::open(&SpillConfig::default()).expect("a store");
+    let mut handle = store.handle("merge").expect("a handle");
+    let runs: Vec<Run<I>> = rows
+        .iter()
+        .map(|rows| {
+            let (mut items, mut list, mut keys) = (items(), Chunks::new(SEGMENT), Default::default());
+            let mut rest = &rows[..];
+            while !rest.is_empty() {
+                if list.room() == 0 {
+                    list.push_segment(budget.try_take().expect("the budget has enough"));
+                }
+                let put = items.put(rest, list.room_mut(), &budget, &mut keys);
+                list.advance(put.rows);
+                rest = &rest[put.bytes..];
+            }
+            Run::Memory(std::sync::Arc::new(MemoryRun::new(items, list, true)))
+        })
+        .collect();
+    let form = items();
+    bencher.iter(|| {
+        let mut merger = Merger::new(runs.iter().cloned().map(Run::whole), false, Vec::new());
+        let mut buffer = Buffer {
+            rows: vec![0; SEGMENT],
+            stride: form.order().row_size(&rows[0]),
+            filled: 0,
+            sum: 0,
+        };
+        while merger
+            .step(&form, &budget, &mut handle, &mut buffer)
+            .expect("nothing is spilled")
+            == Step::More
+        {}
+        buffer.sum
+    });
+}
+
+/// Sorted runs of random numbers, 4 M in all, merged into a buffer of 32 KiB.
 fn merging(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("merging");
     group.sample_size(10);
@@ -123,20 +207,24 @@ fn merging(criterion: &mut Criterion) {
             })
             .collect();
         group.bench_function(format!("{streams} streams"), |bencher| {
-            bencher.iter(|| {
-                let mut merge = MergeItems::new(sorted.iter().map(|items| items.chunks(4096)));
-                let mut buffer = [0; 4096];
-                let mut sum = 0;
-                loop {
-                    let filled = merge.fill(&mut buffer);
-                    sum ^= black_box(&buffer[..filled])
-                        .iter()
-                        .fold(0, |sum, item| sum ^ item);
-                    if filled < buffer.len() {
-                        break sum;
-                    }
-                }
-            });
+            let key = vec![KeyColumn {
+                offset: 0,
+                width: 8,
+                kind: ColumnKind::Integer { signed: false },
+                descending: false,
+            }];
+            let Some(NarrowRow::Number(form)) = NarrowRow::of(8, &key) else {
+                unreachable!("a number is narrow")
+            };
+            let rows: Vec<Vec<u8>> = sorted
+                .iter()
+                .map(|items| items.iter().flat_map(|item| item.to_le_bytes()).collect())
+                .collect();
+            merge_runs(
+                &rows,
+                || Narrow::new(ColumnOrder::new(8, key.clone()), form),
+                bencher,
+            );
         });
         group.bench_function(format!("{streams} streams, std's heap"), |bencher| {
             bencher.iter(|| {
@@ -161,26 +249,7 @@ fn merging(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Keys of 24 bytes, the first 12 the same in all, with the codes that a run would have stored.
-struct Keys<'a> {
-    keys: &'a [[u8; 24]],
-    codes: &'a [Code],
-    at: usize,
-}
-
-impl Stream for Keys<'_> {
-    #[inline]
-    fn code(&self) -> Code {
-        self.codes.get(self.at).copied().unwrap_or(Code::END)
-    }
-
-    #[inline]
-    fn key(&self) -> &[u8] {
-        &self.keys[self.at]
-    }
-}
-
-/// Sorted streams of byte-comparable keys, merged by offset-value codes and by a heap that compares keys.
+/// Sorted runs of rows with keys of 24 bytes, the first 12 the same in all, and a heap that compares keys.
 fn merging_rows(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("merging rows");
     group.sample_size(10);
@@ -201,38 +270,16 @@ fn merging_rows(criterion: &mut Criterion) {
                 keys
             })
             .collect();
-        let codes: Vec<Vec<Code>> = sorted
-            .iter()
-            .map(|keys| {
-                let shared = |i: usize| {
-                    keys[i - 1]
-                        .iter()
-                        .zip(&keys[i])
-                        .take_while(|(a, b)| a == b)
-                        .count()
-                };
-                (0..keys.len())
-                    .map(|i| Code::new(if i == 0 { 0 } else { shared(i) }, &keys[i]))
-                    .collect()
-            })
-            .collect();
-        group.bench_function(format!("{streams} streams, codes"), |bencher| {
-            bencher.iter(|| {
-                let mut streams: Vec<Keys> = sorted
-                    .iter()
-                    .zip(&codes)
-                    .map(|(keys, codes)| Keys { keys, codes, at: 0 })
-                    .collect();
-                let mut tree = LoserTree::new(&streams);
-                let mut rows = 0u64;
-                while let Some(winner) = tree.winner() {
-                    black_box(streams[winner].key());
-                    rows += 1;
-                    streams[winner].at += 1;
-                    tree.advanced(&streams);
-                }
-                assert_eq!(rows, count);
-            });
+        group.bench_function(format!("{streams} streams, words"), |bencher| {
+            let key = vec![KeyColumn {
+                offset: 0,
+                width: 24,
+                kind: ColumnKind::Bytes,
+                descending: false,
+            }];
+            let rows: Vec<Vec<u8>> = sorted.iter().map(|keys| keys.concat()).collect();
+            let order = ColumnOrder::new(24, key);
+            merge_runs(&rows, || Located::new(order.clone(), SEGMENT), bencher);
         });
         group.bench_function(format!("{streams} streams, std's heap"), |bencher| {
             bencher.iter(|| {

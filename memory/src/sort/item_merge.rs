@@ -1,182 +1,464 @@
-//! Merging items that are rows: pieces in memory, by the items alone.
+//! Merging items that are rows: pieces in memory and on disk, by the items alone.
+//!
+//! # Interface
+//! [`ItemMerge::ready`] sees to it that there are items that come next, [`ItemMerge::fill`] makes rows of them, until nothing is ready any
+//! more.
 //!
 //! # Algorithm
-//! Two inputs: where one piece of a segment comes before the other it is taken whole, as with input that was in order; otherwise as
-//! many items as the shorter has are merged without a branch. More inputs: the two with the least next items, by a tree of losers.
+//! In rounds. Each input shows a *window*: some of its next items.
+//! 1. Where the window of one input comes before all others, as with input that was in order, it is taken as it is.
+//! 2. Otherwise the least of the windows' last items is the *bound*: nothing that is not in a window yet comes before it. What is up to
+//!    the bound is taken from every window and merged in pairs, without a branch on items, in the first-level cache: as many rounds of
+//!    pairs as there are doublings in the number of inputs.
+//! 3. Parts of a pair's result do not depend on each other, so four of them are made at a time: a binary search finds where they begin.
+//!
+//! # Memory
+//! For each spilled piece a segment with the block that is being read, and its window of up to [`ROUND`] items; two buffers of the windows
+//! together. All windows together have about [`ROUND`] items where there are at most ROUND / [`LEAST_WINDOW`] inputs.
 //!
 //! # Cost
-//! Two inputs about 1.5 ns an item; log₂ n comparisons for each of n.
+//! 1.5 ns an item and doubling of the number of inputs; a tree of losers, 14 inputs: 14 ns.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::ahead::{Disk, ReadAhead};
 use super::items::Items;
-use super::run::{MemoryRun, Piece, Run};
+use super::order::RowOrder;
+use super::run::{MemoryRun, Piece, Run, RunWriter, SpilledRun};
+use crate::error::{Error, Result};
+use crate::segment::Segment;
+use crate::spill::SpillHandle;
+use zerocopy::FromZeros;
 
-/// Items merged between two looks at the output.
-const AT_ONCE: usize = 512;
+/// Items of all windows, and the fewest of one.
+const ROUND: usize = 4096;
+const LEAST_WINDOW: usize = 32;
 
-/// Parts of these that are merged at a time.
+/// Parts of a pair's result that are made at a time.
 const PARTS: usize = 4;
 
-/// A piece in memory and how far it has been read.
+/// Pairs of fewer items are merged in one part.
+const FEW: usize = 64;
+
+/// A piece and how far it has been read.
 struct Input<I: Items> {
-    run: Arc<MemoryRun<I>>,
-    chunk: usize,
-    place: usize,
+    /// Items that were not taken, those of the window among them.
     left: u64,
+    place: Place<I>,
+}
+
+enum Place<I: Items> {
+    Memory {
+        run: Arc<MemoryRun<I>>,
+        chunk: usize,
+        place: usize,
+    },
+    Spilled(Spilled<I>),
+}
+
+struct Spilled<I: Items> {
+    run: Arc<SpilledRun>,
+    /// Its blocks to be read.
+    blocks: Range<usize>,
+    /// Its number among the inputs that are read ahead.
+    number: usize,
+    /// The block that is being read; none when the input is over.
+    segment: Option<Segment>,
+    /// Bytes of the block in the segment that are not in the window yet.
+    rest: Range<usize>,
+    window: Vec<I::Item>,
+    /// Items of the window that were taken.
+    taken: usize,
+    /// Whether blocks are given back when they were read.
+    frees: bool,
 }
 
 impl<I: Items> Input<I> {
-    /// The items from the next one on that lie in one segment.
+    /// Items from the next one on, at least one where there are any left.
     #[inline]
     fn items(&self) -> &[I::Item] {
-        if self.left == 0 {
-            return &[];
+        match &self.place {
+            _ if self.left == 0 => &[],
+            Place::Memory { run, chunk, place } => {
+                let items = &run.chunk(*chunk)[*place..];
+                &items[..(items.len() as u64).min(self.left) as usize]
+            }
+            Place::Spilled(spilled) => &spilled.window[spilled.taken..],
         }
-        let items = &self.run.chunk(self.chunk)[self.place..];
-        &items[..(items.len() as u64).min(self.left) as usize]
     }
 
+    /// Passes items.
     #[inline]
     fn take(&mut self, count: usize) {
         self.left -= count as u64;
-        self.place += count;
-        if self.left > 0 && self.place == self.run.chunk(self.chunk).len() {
-            (self.chunk, self.place) = (self.chunk + 1, 0);
+        match &mut self.place {
+            Place::Memory { run, chunk, place } => {
+                *place += count;
+                if self.left > 0 && *place == run.chunk(*chunk).len() {
+                    (*chunk, *place) = (*chunk + 1, 0);
+                }
+            }
+            Place::Spilled(spilled) => spilled.taken += count,
+        }
+    }
+
+    /// Sees to it that there is a window, where items are left.
+    #[inline]
+    fn look(&mut self, most: usize, form: &I, disk: &mut Disk<'_>) -> Result<()> {
+        match &mut self.place {
+            Place::Spilled(spilled) if spilled.taken == spilled.window.len() && self.left > 0 => {
+                spilled.look(self.left, most, form, disk)
+            }
+            _ => Ok(()),
         }
     }
 }
 
-/// Pieces in memory, merged.
-pub struct ItemMerge<I: Items> {
+impl<I: Items> Spilled<I> {
+    fn look(&mut self, left: u64, most: usize, form: &I, disk: &mut Disk<'_>) -> Result<()> {
+        let stride = form.order().stride();
+        if self.rest.is_empty() {
+            self.read(disk)?;
+        }
+        let rows = (self.rest.len() / stride).min(most).min(left as usize);
+        if rows == 0 {
+            return Err(Error::corrupt(format!(
+                "a sorted run of operator \"{}\": a block ends with {} B of a row of {stride} B; the disk returned damaged data",
+                disk.handle.owner(),
+                self.rest.len()
+            )));
+        }
+        let end = self.rest.start + rows * stride;
+        let rows_of = self
+            .segment
+            .as_ref()
+            .map_or(&[][..], |segment| &segment[self.rest.start..end]);
+        self.window.resize(rows, I::Item::new_zeroed());
+        form.read(rows_of, &mut self.window);
+        self.rest.start = end;
+        self.taken = 0;
+        Ok(())
+    }
+
+    fn read(&mut self, disk: &mut Disk<'_>) -> Result<()> {
+        let block = self.blocks.next().expect("a piece's rows are in its blocks");
+        let segment = self.segment.as_mut().expect("a spilled piece has a segment");
+        self.rest = disk.read(self.number, block, segment)?;
+        if self.frees {
+            disk.handle.free(self.run.blocks[block].reference);
+        }
+        Ok(())
+    }
+}
+
+/// What comes next.
+#[derive(Clone, Copy)]
+enum Ready {
+    /// So many items of an input, as they are.
+    Input(usize, usize),
+    /// Those that were merged, from a number on.
+    Merged(usize),
+}
+
+/// Pieces of items that are rows, merged.
+pub(super) struct ItemMerge<I: Items> {
     inputs: Vec<Input<I>>,
+    ahead: ReadAhead,
+    /// Of inputs that are over.
+    segments: Vec<Segment>,
+    ready: Ready,
     merged: Vec<I::Item>,
+    other: Vec<I::Item>,
+    /// Where each list in `merged` ends.
+    ends: Vec<usize>,
+    /// Which inputs have how many items up to the bound.
+    taken: Vec<(usize, usize)>,
 }
 
 impl<I: Items> ItemMerge<I> {
-    /// A merge of pieces that are all in memory; nothing where one is not, or where there are several and the items of one do not come
-    /// in their own order, by which they are merged.
-    pub fn of<'a>(pieces: impl Iterator<Item = &'a Piece<I>>) -> Option<Self>
+    /// Whether pieces can be merged in this way: where items are rows, and those of each come in their own order, which may decide more
+    /// than that of rows. One by itself can be in any order.
+    pub fn can<'a>(mut pieces: impl ExactSizeIterator<Item = &'a Piece<I>>) -> bool
     where
         I: 'a,
     {
-        let mut inputs = Vec::new();
-        for piece in pieces {
-            let Run::Memory(run) = &piece.run else {
-                return None;
-            };
-            let (chunk, place) = run.place(piece.from);
-            inputs.push(Input {
-                run: run.clone(),
-                chunk,
-                place,
-                left: piece.rows(),
-            });
-        }
-        if inputs.len() > 1 && !inputs.iter().all(|input| input.run.are_items_sorted()) {
-            return None;
-        }
-        Some(ItemMerge {
-            inputs,
-            merged: Vec::with_capacity(AT_ONCE),
-        })
+        I::ARE_ROWS && (pieces.len() < 2 || pieces.all(|piece| piece.run.are_items_sorted()))
     }
 
-    /// Whether all items were taken.
-    pub fn is_over(&self) -> bool {
-        self.inputs.is_empty()
-    }
-
-    /// Makes `rows`, room for whole rows of `stride` bytes, the next rows; how many.
-    pub fn fill(&mut self, rows: &mut [u8], stride: usize) -> usize {
-        let mut filled = 0;
-        let room = rows.len() / stride;
-        while filled < room {
-            self.inputs.retain(|input| input.left > 0);
-            let rows = &mut rows[filled * stride..];
-            let most = room - filled;
-            filled += match &mut self.inputs[..] {
-                [] => break,
-                [only] => {
-                    let items = only.items();
-                    let count = items.len().min(most);
-                    only.run.items().write(&items[..count], rows);
-                    only.take(count);
-                    count
+    /// A merge of such pieces, none of them empty, whose spilled ones are those of `ahead`; each of these has a segment, and gives its
+    /// blocks back where nobody else reads its run.
+    ///
+    /// # Errors
+    /// Those of the spill store.
+    pub fn open(
+        pieces: impl Iterator<Item = (Piece<I>, bool, Vec<Segment>)>,
+        ahead: ReadAhead,
+        form: &I,
+        handle: &mut SpillHandle,
+    ) -> Result<Self> {
+        let mut merge = ItemMerge {
+            inputs: Vec::new(),
+            ahead,
+            segments: Vec::new(),
+            ready: Ready::Merged(0),
+            merged: Vec::new(),
+            other: Vec::new(),
+            ends: Vec::new(),
+            taken: Vec::new(),
+        };
+        let mut number = 0;
+        for (piece, is_own, mut segments) in pieces {
+            let left = piece.rows();
+            let place = match piece.run {
+                Run::Memory(run) => {
+                    let (chunk, place) = run.place(piece.from);
+                    Place::Memory { run, chunk, place }
                 }
-                [left, right] => merge_two(left, right, most, &mut self.merged, rows),
-                inputs => merge_many(inputs, most, &mut self.merged, rows),
+                Run::Spilled(run) => {
+                    let blocks = run.blocks_of(piece.from, piece.to);
+                    let skipped = piece.from - run.blocks[blocks.start].row;
+                    let mut spilled = Spilled {
+                        run,
+                        blocks,
+                        number,
+                        segment: segments.pop(),
+                        rest: 0..0,
+                        window: Vec::new(),
+                        taken: 0,
+                        frees: is_own,
+                    };
+                    let ahead = &mut merge.ahead;
+                    spilled.read(&mut Disk { handle, ahead })?;
+                    spilled.rest.start += skipped as usize * form.order().stride();
+                    number += 1;
+                    Place::Spilled(spilled)
+                }
             };
+            merge.inputs.push(Input { left, place });
         }
-        filled
+        Ok(merge)
+    }
+
+    /// Sees to it that there are items for [`ItemMerge::fill`]; false where all were taken.
+    ///
+    /// # Errors
+    /// Those of the spill store.
+    pub fn ready(&mut self, form: &I, handle: &mut SpillHandle) -> Result<bool> {
+        match self.ready {
+            Ready::Input(_, count) if count > 0 => Ok(true),
+            Ready::Merged(from) if from < self.ends.last().copied().unwrap_or(0) => Ok(true),
+            _ => self.round(form, handle),
+        }
+    }
+
+    /// Makes `rows`, room for whole rows, the next of those that are ready; how many.
+    pub fn fill(&mut self, form: &I, rows: &mut [u8]) -> usize {
+        let most = rows.len() / form.order().stride();
+        self.take(most, |items| form.write(items, rows))
+    }
+
+    /// Writes those that are ready to a run.
+    ///
+    /// # Errors
+    /// Those of the spill store.
+    pub fn write(&mut self, form: &I, writer: &mut RunWriter, handle: &mut SpillHandle) -> Result<usize> {
+        let mut written = Ok(());
+        let count = self.take(usize::MAX, |items| {
+            written = writer.push_items(form, items, handle)
+        });
+        written.map(|()| count)
+    }
+
+    /// Takes up to `most` of the items that are ready.
+    fn take(&mut self, most: usize, take: impl FnOnce(&[I::Item])) -> usize {
+        match &mut self.ready {
+            Ready::Input(number, left) => {
+                let count = most.min(*left);
+                *left -= count;
+                let input = &mut self.inputs[*number];
+                take(&input.items()[..count]);
+                input.take(count);
+                count
+            }
+            Ready::Merged(from) => {
+                let end = self.ends.last().copied().unwrap_or(0);
+                let count = most.min(end - *from);
+                take(&self.merged[*from..*from + count]);
+                *from += count;
+                count
+            }
+        }
+    }
+
+    /// Finds what comes next; false where there is nothing.
+    fn round(&mut self, form: &I, handle: &mut SpillHandle) -> Result<bool> {
+        let segments = &mut self.segments;
+        self.inputs.retain_mut(|input| {
+            if input.left == 0
+                && let Place::Spilled(spilled) = &mut input.place
+            {
+                segments.extend(spilled.segment.take());
+            }
+            input.left > 0
+        });
+        let most = (ROUND / self.inputs.len().max(1)).max(LEAST_WINDOW);
+        for input in &mut self.inputs {
+            let ahead = &mut self.ahead;
+            input.look(most, form, &mut Disk { handle, ahead })?;
+        }
+        let Some(first) = self.inputs.first() else {
+            return Ok(false);
+        };
+        let (mut first, mut least) = (first.items()[0], 0);
+        for (number, input) in self.inputs.iter().enumerate().skip(1) {
+            let item = input.items()[0];
+            if !form.at_most(&first, &item) {
+                (first, least) = (item, number);
+            }
+        }
+        let items = self.inputs[least].items();
+        let last = &items[items.len() - 1];
+        let mut others = self
+            .inputs
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| *number != least);
+        if others.all(|(_, input)| form.at_most(last, &input.items()[0])) {
+            self.ready = Ready::Input(least, items.len());
+            return Ok(true);
+        }
+        self.merge(most, form);
+        Ok(true)
+    }
+
+    /// Merges what is up to the bound.
+    fn merge(&mut self, most: usize, form: &I) {
+        let window = |input: &Input<I>| input.items().len().min(most);
+        let lasts = self.inputs.iter().filter_map(|input| {
+            let count = window(input);
+            (count as u64 != input.left).then(|| input.items()[count - 1])
+        });
+        let bound = lasts.reduce(|a, b| if form.at_most(&a, &b) { a } else { b });
+        self.taken.clear();
+        let mut total = 0;
+        for (number, input) in self.inputs.iter().enumerate() {
+            let items = &input.items()[..window(input)];
+            let count = match &bound {
+                Some(bound) => items.partition_point(|item| form.at_most(item, bound)),
+                None => items.len(),
+            };
+            if count > 0 {
+                self.taken.push((number, count));
+                total += count;
+            }
+        }
+        // Small lists first, so that what is in the largest is moved least; where a list is does not matter among equals, which are the same.
+        self.taken.sort_unstable_by_key(|(_, count)| *count);
+        if self.merged.len() < total {
+            self.merged.resize(total, I::Item::new_zeroed());
+            self.other.resize(total, I::Item::new_zeroed());
+        }
+        let is_first = |x: &I::Item, y: &I::Item| form.at_most(x, y);
+        let items = |(number, count): (usize, usize)| &self.inputs[number].items()[..count];
+        self.ends.clear();
+        let mut rest = &mut self.merged[..];
+        for pair in self.taken.chunks(2) {
+            let (a, b) = (items(pair[0]), pair.get(1).map_or(&[][..], |other| items(*other)));
+            let (into, after) = rest.split_at_mut(a.len() + b.len());
+            merge_two(a, b, into, is_first);
+            self.ends
+                .push(self.ends.last().copied().unwrap_or(0) + into.len());
+            rest = after;
+        }
+        while self.ends.len() > 1 {
+            let (mut start, mut kept) = (0, 0);
+            for pair in 0..self.ends.len().div_ceil(2) {
+                let middle = self.ends[2 * pair];
+                let end = self.ends.get(2 * pair + 1).copied().unwrap_or(middle);
+                let (a, b) = (&self.merged[start..middle], &self.merged[middle..end]);
+                merge_two(a, b, &mut self.other[start..end], is_first);
+                self.ends[pair] = end;
+                (start, kept) = (end, pair + 1);
+            }
+            self.ends.truncate(kept);
+            std::mem::swap(&mut self.merged, &mut self.other);
+        }
+        for &(number, count) in &self.taken {
+            self.inputs[number].take(count);
+        }
+        self.ready = Ready::Merged(0);
+    }
+
+    /// The memory of the inputs, and that with which they were read ahead.
+    pub fn into_segments(self) -> impl Iterator<Item = Segment> {
+        let inputs = self.inputs.into_iter().filter_map(|input| match input.place {
+            Place::Memory { .. } => None,
+            Place::Spilled(spilled) => spilled.segment,
+        });
+        inputs.chain(self.segments).chain(self.ahead.into_segments())
     }
 }
 
-/// Takes a number of items of two inputs, which both have some.
-fn merge_two<I: Items>(
-    left: &mut Input<I>,
-    right: &mut Input<I>,
-    most: usize,
-    merged: &mut Vec<I::Item>,
-    rows: &mut [u8],
-) -> usize {
-    let run = left.run.clone();
-    let form = run.items();
-    let (a, b) = (left.items(), right.items());
-    if form.at_most(&a[a.len() - 1], &b[0]) {
-        let count = a.len().min(most);
-        form.write(&a[..count], rows);
-        left.take(count);
-        return count;
-    }
-    if !form.at_most(&a[0], &b[b.len() - 1]) {
-        let count = b.len().min(most);
-        form.write(&b[..count], rows);
-        right.take(count);
-        return count;
-    }
-    let count = a.len().min(b.len()).min(most).min(AT_ONCE);
-    let (a, b) = (&a[..count], &b[..count]);
-    let is_first = |x: &I::Item, y: &I::Item| form.at_most(x, y);
-    let (from_a, from_b) = merge_parts(a, b, is_first, merged);
-    form.write(merged, rows);
-    left.take(from_a);
-    right.take(from_b);
-    count
-}
-
-/// Merges the first items of two lists of one size, as many as one of them has: how many were of each. Parts of the result do not depend
-/// on each other, so that the processor can work on all of them at a time.
+/// Merges two lists to one that has room for both; among equals those of the first come first. Parts of the result do not depend on
+/// each other, so that the processor can work on all of them at a time.
 #[inline]
-fn merge_parts<T: Copy>(
-    a: &[T],
-    b: &[T],
-    is_first: impl Fn(&T, &T) -> bool,
-    merged: &mut Vec<T>,
-) -> (usize, usize) {
-    let count = a.len();
+fn merge_two<T: Copy>(a: &[T], b: &[T], merged: &mut [T], is_first: impl Fn(&T, &T) -> bool) {
+    let count = merged.len();
+    if a.is_empty() || b.is_empty() || count < FEW {
+        return merge_rest(a, b, merged, is_first);
+    }
     let part = count / PARTS;
-    let mut from_a: [usize; PARTS] = std::array::from_fn(|index| place_in(a, b, index * part, &is_first));
-    let mut from_b: [usize; PARTS] = std::array::from_fn(|index| index * part - from_a[index]);
-    merged.clear();
-    merged.resize(count, a[0]);
-    let mut rest = &mut merged[..];
-    let mut parts: [&mut [T]; PARTS] = std::array::from_fn(|_| {
-        let (first, others) = std::mem::take(&mut rest).split_at_mut(part);
+    let mut at_a: [usize; PARTS] = std::array::from_fn(|index| place_in(a, b, index * part, &is_first));
+    let mut at_b: [usize; PARTS] = std::array::from_fn(|index| index * part - at_a[index]);
+    let end = |starts: &[usize; PARTS], last: usize| -> [usize; PARTS] {
+        std::array::from_fn(|index| starts.get(index + 1).copied().unwrap_or(last))
+    };
+    let (end_a, end_b) = (end(&at_a, a.len()), end(&at_b, b.len()));
+    let mut rest = merged;
+    let mut parts: [&mut [T]; PARTS] = std::array::from_fn(|index| {
+        let size = end_a[index] - at_a[index] + end_b[index] - at_b[index];
+        let (first, others) = std::mem::take(&mut rest).split_at_mut(size);
         rest = others;
         first
     });
-    for number in 0..part {
-        for ((part, at_a), at_b) in parts.iter_mut().zip(&mut from_a).zip(&mut from_b) {
-            part[number] = take_first(a, b, at_a, at_b, &is_first);
+    let mut done = 0;
+    loop {
+        // So many steps surely exhaust neither list of any part.
+        let left = (0..PARTS).map(|part| (end_a[part] - at_a[part]).min(end_b[part] - at_b[part]));
+        let steps = left.min().unwrap_or(0);
+        if steps == 0 {
+            break;
         }
+        for number in done..done + steps {
+            for ((part, at_a), at_b) in parts.iter_mut().zip(&mut at_a).zip(&mut at_b) {
+                part[number] = take_first(a, b, at_a, at_b, &is_first);
+            }
+        }
+        done += steps;
     }
-    let [.., mut at_a] = from_a;
-    let [.., mut at_b] = from_b;
-    for place in rest {
-        *place = take_first(a, b, &mut at_a, &mut at_b, &is_first);
+    for (index, part) in parts.into_iter().enumerate() {
+        let (a, b) = (&a[at_a[index]..end_a[index]], &b[at_b[index]..end_b[index]]);
+        merge_rest(a, b, &mut part[done..], &is_first);
     }
-    (at_a, at_b)
+}
+
+/// Does so in one part.
+fn merge_rest<T: Copy>(mut a: &[T], mut b: &[T], mut merged: &mut [T], is_first: impl Fn(&T, &T) -> bool) {
+    loop {
+        let surely = a.len().min(b.len());
+        if surely == 0 {
+            let (from_a, from_b) = merged.split_at_mut(a.len());
+            from_a.copy_from_slice(a);
+            return from_b.copy_from_slice(b);
+        }
+        let (now, later) = merged.split_at_mut(surely);
+        let (mut at_a, mut at_b) = (0, 0);
+        for place in now {
+            *place = take_first(a, b, &mut at_a, &mut at_b, &is_first);
+        }
+        (a, b, merged) = (&a[at_a..], &b[at_b..], later);
+    }
 }
 
 #[inline(always)]
@@ -207,64 +489,34 @@ fn place_in<T>(a: &[T], b: &[T], count: usize, is_first: impl Fn(&T, &T) -> bool
     low
 }
 
-/// Takes a number of items of several inputs, which all have some.
-fn merge_many<I: Items>(
-    inputs: &mut [Input<I>],
-    most: usize,
-    merged: &mut Vec<I::Item>,
-    rows: &mut [u8],
-) -> usize {
-    let run = inputs[0].run.clone();
-    let form = run.items();
-    merged.clear();
-    let mut is_over = false;
-    while merged.len() < most.min(AT_ONCE) && !is_over {
-        let mut least = 0;
-        for other in 1..inputs.len() {
-            if !form.at_most(&inputs[least].items()[0], &inputs[other].items()[0]) {
-                least = other;
-            }
-        }
-        let input = &mut inputs[least];
-        merged.push(input.items()[0]);
-        input.take(1);
-        is_over = input.left == 0;
-    }
-    form.write(merged, rows);
-    merged.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_merged_as_the_whole() {
+    fn two_lists_of_any_sizes_are_merged_in_parts_as_by_sorting() {
         let mut state = 5u64;
         let mut below = |bound: u64| {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(11);
             (state >> 33) % bound
         };
-        let mut merged = Vec::new();
         for round in 0..3000u64 {
-            let count = 1 + below(40) as usize;
+            let most = [3, 40, 400, 1000][(round / 500) as usize % 4];
             let keys = 1 + round % 50;
             // Which list an item is of, and where it was, shows among equals.
             let mut list = |of: u64| {
+                let count = below(most);
                 let mut keys: Vec<u64> = (0..count).map(|_| below(keys) + 5 * of * (round % 2)).collect();
                 keys.sort_unstable();
                 let list = keys.into_iter().zip(0u64..).map(|(key, at)| (key, of, at));
                 list.collect::<Vec<_>>()
             };
             let (a, b) = (list(0), list(1));
-            let (from_a, from_b) = merge_parts(&a, &b, |x, y| x.0 <= y.0, &mut merged);
+            let mut merged = vec![(0, 0, 0); a.len() + b.len()];
+            merge_two(&a, &b, &mut merged, |x, y| x.0 <= y.0);
             let mut expected = [a, b].concat();
             expected.sort_unstable();
-            assert_eq!(merged, expected[..count], "round {round}");
-            assert_eq!(
-                (from_a + from_b, merged.iter().filter(|item| item.1 == 0).count()),
-                (count, from_a)
-            );
+            assert_eq!(merged, expected, "round {round}");
         }
     }
 }

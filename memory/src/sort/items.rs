@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use super::kernel::{Chunks, Entry, Item, Ties, sort_entries};
+use super::kernel::{Entry, Item, Sort, Ties};
 use super::order::{KeyScratch, RowOrder};
 use super::rows::{RowStore, Scratch};
 use crate::segment::{Segment, SegmentSource};
@@ -54,6 +54,12 @@ pub trait Items: Send + Sync + Sized {
         unreachable!("these items are no rows");
     }
 
+    /// Makes items of rows, as many as both have, where items [are rows](Items::ARE_ROWS).
+    fn read(&self, rows: &[u8], items: &mut [Self::Item]) {
+        let _ = (rows, items);
+        unreachable!("these items are no rows");
+    }
+
     /// Whether `a` comes before `b` or is like it, where items [are rows](Items::ARE_ROWS).
     fn at_most(&self, a: &Self::Item, b: &Self::Item) -> bool {
         let _ = (a, b);
@@ -68,8 +74,8 @@ pub trait Items: Send + Sync + Sized {
         let _ = item;
     }
 
-    /// Sorts items.
-    fn sort(&self, chunks: &mut Chunks<Self::Item>, spares: &mut Vec<Segment>);
+    /// Does a piece of a sort's work, as [`Sort::step`] does.
+    fn sort_step(&self, sort: &mut Sort<Self::Item>, spares: &mut Vec<Segment>, work: usize) -> bool;
 
     /// Segments that rows have, besides those of their items.
     fn segments(&self) -> usize;
@@ -152,14 +158,14 @@ impl<O: RowOrder + Clone> Items for Located<O> {
         self.rows.prefetch(item.locator);
     }
 
-    fn sort(&self, chunks: &mut Chunks<Entry>, spares: &mut Vec<Segment>) {
+    fn sort_step(&self, sort: &mut Sort<Entry>, spares: &mut Vec<Segment>, work: usize) -> bool {
         let mut ties = LocatedTies {
             items: self,
             keys: KeyScratch::default(),
             left: Scratch::default(),
             right: Scratch::default(),
         };
-        sort_entries(chunks, spares, &mut ties);
+        sort.step(spares, &mut ties, work)
     }
 
     fn segments(&self) -> usize {

@@ -13,7 +13,7 @@ use super::cursor::Cursor;
 use super::item_merge::ItemMerge;
 use super::items::Items;
 use super::merge::Merge;
-use super::order::{KeyScratch, RowOrder};
+use super::order::KeyScratch;
 use super::rows::Scratch;
 use super::run::{Piece, Run, RunWriter};
 use crate::error::{Error, Result};
@@ -61,13 +61,18 @@ pub struct Merger<I: Items> {
     merges: usize,
 }
 
+/// A merge of whichever kind.
+enum Merging<I: Items> {
+    Rows(Merge<I>),
+    /// Of items that are rows.
+    Items(ItemMerge<I>),
+}
+
 enum Running<I: Items> {
     /// Rows go to a run.
-    Run(Merge<I>, RunWriter),
+    Run(Merging<I>, RunWriter),
     /// Rows go out of here.
-    Last(Merge<I>),
-    /// So do items that are rows, all in memory.
-    Items(ItemMerge<I>),
+    Last(Merging<I>),
 }
 
 impl<I: Items> Merger<I>
@@ -99,16 +104,17 @@ where
     /// Those of the spill store; `Memory` where not even two pieces find room.
     pub fn step(
         &mut self,
-        order: &I::Order,
+        form: &I,
         budget: &Budget,
         handle: &mut SpillHandle,
         output: &mut impl RowOutput,
     ) -> Result<Step> {
+        let order = form.order();
         let mut is_over = false;
         match &mut self.running {
             None if self.inputs.is_empty() => return Ok(Step::Done),
-            None => self.running = Some(self.start(order, budget, handle)?),
-            Some(Running::Last(merge)) => {
+            None => self.running = Some(self.start(form, budget, handle)?),
+            Some(Running::Last(Merging::Rows(merge))) => {
                 is_over = true;
                 while let Some(cursor) = merge.winner() {
                     let goes_on = output.push(cursor.row(&mut self.scratch));
@@ -119,11 +125,13 @@ where
                     }
                 }
             }
-            Some(Running::Items(merge)) => {
-                while !merge.is_over() && output.fill(|room| merge.fill(room, order.stride())) {}
-                is_over = merge.is_over();
-            }
-            Some(Running::Run(merge, writer)) => {
+            Some(Running::Last(Merging::Items(merge))) => loop {
+                is_over = !merge.ready(form, handle)?;
+                if is_over || !output.fill(|room| merge.fill(form, room)) {
+                    break;
+                }
+            },
+            Some(Running::Run(Merging::Rows(merge), writer)) => {
                 for _ in 0..ROWS_A_STEP {
                     let Some(cursor) = merge.winner() else {
                         self.end_run(handle)?;
@@ -131,6 +139,16 @@ where
                     };
                     writer.push(cursor.word(), cursor.row(&mut self.scratch), handle)?;
                     merge.advance(handle, order)?;
+                }
+            }
+            Some(Running::Run(Merging::Items(merge), writer)) => {
+                let mut rows = 0;
+                while rows < ROWS_A_STEP {
+                    if !merge.ready(form, handle)? {
+                        self.end_run(handle)?;
+                        break;
+                    }
+                    rows += merge.write(form, writer, handle)?;
                 }
             }
         }
@@ -148,7 +166,10 @@ where
         };
         let (run, staging) = writer.finish(handle)?;
         self.pool.push(staging);
-        self.pool.extend(merge.into_segments());
+        match merge {
+            Merging::Rows(merge) => self.pool.extend(merge.into_segments()),
+            Merging::Items(merge) => self.pool.extend(merge.into_segments()),
+        }
         let piece = Run::Spilled(Arc::new(run)).whole();
         self.inputs.push(Input { piece, is_own: true });
         self.merges += 1;
@@ -156,7 +177,7 @@ where
     }
 
     /// Starts the next merge.
-    fn start(&mut self, order: &I::Order, budget: &Budget, handle: &mut SpillHandle) -> Result<Running<I>> {
+    fn start(&mut self, form: &I, budget: &Budget, handle: &mut SpillHandle) -> Result<Running<I>> {
         let size = budget.segment_size();
         let segments = |input: &Input<I>| input.piece.segments(size);
         let all: usize = self.inputs.iter().map(segments).sum();
@@ -164,12 +185,7 @@ where
         let available = self.pool.len();
         if all <= available {
             let inputs = std::mem::take(&mut self.inputs);
-            if I::ARE_ROWS
-                && let Some(merge) = ItemMerge::of(inputs.iter().map(|input| &input.piece))
-            {
-                return Ok(Running::Items(merge));
-            }
-            let merge = self.open(inputs, order, size, handle)?;
+            let merge = self.open(inputs, form, size, handle)?;
             return Ok(Running::Last(merge));
         }
         // The smallest first. Among equals the order of rows does not matter any more than among all: rows of equal
@@ -200,17 +216,18 @@ where
         }
         let staging = self.pool.pop().expect("there is memory for it");
         let inputs = self.inputs.drain(..count).collect();
-        let merge = self.open(inputs, order, size, handle)?;
-        Ok(Running::Run(merge, RunWriter::new(staging)))
+        let merge = self.open(inputs, form, size, handle)?;
+        let are_items_sorted = matches!(merge, Merging::Items(_));
+        Ok(Running::Run(merge, RunWriter::new(staging, are_items_sorted)))
     }
 
     fn open(
         &mut self,
         inputs: Vec<Input<I>>,
-        order: &I::Order,
+        form: &I,
         segment_size: usize,
         handle: &mut SpillHandle,
-    ) -> Result<Merge<I>> {
+    ) -> Result<Merging<I>> {
         let mut memory = Vec::with_capacity(inputs.len());
         for Input { piece, .. } in &inputs {
             let rest = self.pool.len() - piece.segments(segment_size);
@@ -219,6 +236,12 @@ where
         let pieces = inputs.iter().map(|input| &input.piece);
         let mut ahead = ReadAhead::new(pieces, std::mem::take(&mut self.pool));
         ahead.plan(handle)?;
+        if ItemMerge::can(inputs.iter().map(|input| &input.piece)) {
+            let inputs = inputs.into_iter().zip(memory);
+            let inputs = inputs.map(|(Input { piece, is_own }, segments)| (piece, is_own, segments));
+            return Ok(Merging::Items(ItemMerge::open(inputs, ahead, form, handle)?));
+        }
+        let order = form.order();
         let mut cursors = Vec::with_capacity(inputs.len());
         let mut spilled = 0;
         for (Input { piece, is_own }, segments) in inputs.into_iter().zip(memory) {
@@ -230,7 +253,7 @@ where
             )?);
             spilled += usize::from(matches!(piece.run, Run::Spilled(_)));
         }
-        Ok(Merge::new(cursors, ahead, order))
+        Ok(Merging::Rows(Merge::new(cursors, ahead, order)))
     }
 
     /// Takes memory until it has `wanted` segments, as far as there is any. What can be had may be had by others when it is asked for,

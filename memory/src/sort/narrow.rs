@@ -18,7 +18,7 @@
 
 use super::columns::{ColumnKind, KeyColumn};
 use super::items::{Items, Put};
-use super::kernel::{Chunks, Item, Pair, sort_pairs, sort_u64};
+use super::kernel::{ByRest, Item, Pair, Sort};
 use super::order::{KeyScratch, RowOrder};
 use super::rows::Scratch;
 use crate::segment::{Segment, SegmentSource};
@@ -107,9 +107,6 @@ pub trait NarrowForm: Send + Sync + Copy {
     /// Makes rows of items, as many as both have.
     fn write(self, items: &[Self::Item], rows: &mut [u8]);
 
-    /// Sorts items.
-    fn sort(chunks: &mut Chunks<Self::Item>, spares: &mut Vec<Segment>);
-
     /// Whether `a` comes before `b` or is like it.
     fn at_most(a: &Self::Item, b: &Self::Item) -> bool;
 }
@@ -154,10 +151,6 @@ impl NarrowForm for NumberRow {
             48 => write_words::<2>(items, rows, 48, mask),
             _ => write_words::<1>(items, rows, 56, mask),
         }
-    }
-
-    fn sort(chunks: &mut Chunks<u64>, spares: &mut Vec<Segment>) {
-        sort_u64(chunks, spares);
     }
 
     #[inline(always)]
@@ -232,13 +225,11 @@ impl NarrowForm for PairRow {
         }
     }
 
-    fn sort(chunks: &mut Chunks<Pair>, spares: &mut Vec<Segment>) {
-        sort_pairs(chunks, spares);
-    }
-
     #[inline(always)]
     fn at_most(a: &Pair, b: &Pair) -> bool {
-        a <= b
+        // As one number: without a branch on whether keys are equal.
+        let whole = |pair: &Pair| u128::from(pair.key) << 64 | u128::from(pair.payload);
+        whole(a) <= whole(b)
     }
 }
 
@@ -294,13 +285,17 @@ impl<O: RowOrder + Clone, F: NarrowForm> Items for Narrow<O, F> {
         self.form.write(items, rows);
     }
 
+    fn read(&self, rows: &[u8], items: &mut [F::Item]) {
+        self.form.read(rows, items);
+    }
+
     #[inline(always)]
     fn at_most(&self, a: &F::Item, b: &F::Item) -> bool {
         F::at_most(a, b)
     }
 
-    fn sort(&self, chunks: &mut Chunks<F::Item>, spares: &mut Vec<Segment>) {
-        F::sort(chunks, spares);
+    fn sort_step(&self, sort: &mut Sort<F::Item>, spares: &mut Vec<Segment>, work: usize) -> bool {
+        sort.step(spares, &mut ByRest, work)
     }
 
     fn segments(&self) -> usize {

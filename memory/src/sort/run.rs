@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use super::items::Items;
 use super::kernel::{Chunk, Chunks, Item};
+use super::order::RowOrder;
 use super::rows::Scratch;
 use crate::error::Result;
 use crate::segment::Segment;
@@ -42,6 +43,8 @@ pub struct SpilledRun {
     pub rows: u64,
     /// The size of its largest row.
     pub largest: usize,
+    /// Whether the items of its rows come in their own order, which may decide more than that of rows.
+    pub are_items_sorted: bool,
 }
 
 impl SpilledRun {
@@ -61,6 +64,8 @@ impl SpilledRun {
 
 /// Writes rows that come in order.
 pub struct RunWriter {
+    /// Bytes of the rows so far.
+    bytes: usize,
     staging: Segment,
     filled: usize,
     /// Of the first row in `staging`.
@@ -70,15 +75,24 @@ pub struct RunWriter {
 }
 
 impl RunWriter {
-    /// A writer that gathers blocks in `staging`.
-    pub fn new(staging: Segment) -> Self {
+    /// A writer that gathers blocks in `staging`, of rows whose items come in their own order where `are_items_sorted`.
+    pub fn new(staging: Segment, are_items_sorted: bool) -> Self {
         RunWriter {
+            bytes: 0,
             staging,
             filled: 0,
             word: 0,
             row: 0,
-            run: SpilledRun::default(),
+            run: SpilledRun {
+                are_items_sorted,
+                ..SpilledRun::default()
+            },
         }
+    }
+
+    /// Bytes of the rows that were appended.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Appends a row, whose first word is `word`.
@@ -87,6 +101,7 @@ impl RunWriter {
     /// Those of the spill store.
     #[inline]
     pub fn push(&mut self, word: u64, row: &[u8], handle: &mut SpillHandle) -> Result<()> {
+        self.bytes += row.len();
         let room = self.staging.len() - HEADER_BYTES;
         if self.filled + row.len() > room {
             self.write(handle)?;
@@ -101,6 +116,39 @@ impl RunWriter {
         self.filled += row.len();
         self.run.rows += 1;
         self.run.largest = self.run.largest.max(row.len());
+        Ok(())
+    }
+
+    /// Appends the rows of items that [are rows](Items::ARE_ROWS).
+    ///
+    /// # Errors
+    /// Those of the spill store.
+    pub fn push_items<I: Items>(
+        &mut self,
+        form: &I,
+        mut items: &[I::Item],
+        handle: &mut SpillHandle,
+    ) -> Result<()> {
+        let stride = form.order().stride();
+        let room = self.staging.len() - HEADER_BYTES;
+        debug_assert!(stride <= room, "items are small");
+        while let [first, ..] = items {
+            let count = ((room - self.filled) / stride).min(items.len());
+            if count == 0 {
+                self.write(handle)?;
+                continue;
+            }
+            if self.filled == 0 {
+                (self.word, self.row) = (first.key(), self.run.rows);
+            }
+            let (now, later) = items.split_at(count);
+            form.write(now, &mut self.staging[self.filled..][..count * stride]);
+            self.filled += count * stride;
+            self.bytes += count * stride;
+            self.run.rows += count as u64;
+            self.run.largest = stride;
+            items = later;
+        }
         Ok(())
     }
 
@@ -228,6 +276,14 @@ impl<I: Items> Run<I> {
         match self {
             Run::Memory(run) => run.rows(),
             Run::Spilled(run) => run.rows,
+        }
+    }
+
+    /// Whether items come in their own order, which may decide more than that of rows.
+    pub fn are_items_sorted(&self) -> bool {
+        match self {
+            Run::Memory(run) => run.are_items_sorted(),
+            Run::Spilled(run) => run.are_items_sorted,
         }
     }
 

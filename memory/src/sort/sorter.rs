@@ -1,8 +1,10 @@
 //! The sorter: takes rows in any order, sorts what there is memory for, and spills the rest as runs.
 //!
 //! # Interface
-//! [`Sorter::push`] rows; [`Sorter::spill_to`] where others want memory; then [`Sorter::prepare_merge`], and
-//! [`Sorter::finish`] to runs, the last of them in memory. `split` divides them between threads, `merger` merges them.
+//! [`Sorter::push`] rows, or [`Sorter::push_some`] in steps; [`Sorter::spill_to`] where others want memory; then [`Sorter::prepare_merge`] and [`Sorter::sort`], step by
+//! step, and [`Sorter::finish`] to runs, the last of them in memory. `split` divides them between threads, `merger` merges them.
+//! Where items are rows, [`Sorter::distribute`] gives those in memory in buckets, for threads to share these ([`Sorter::take_buckets`]):
+//! they are not merged then.
 //!
 //! # Algorithm
 //! 1. Rows go to segments, their items to others, until the budget has no more, but for a reserve with which runs are merged.
@@ -15,7 +17,8 @@
 //!    bound, and each that is kept, some of the sort of twice as many rows; a heap of rows would cost log₂ n for each that is kept.
 //!
 //! # Memory
-//! Least: 8 segments and twice those of the largest row. One is kept for writing runs.
+//! Least: 8 segments and twice those of the largest row. One is kept for writing runs. Who has filled half of a share takes up to 64
+//! segments to sort with: when there is no more memory they would not be to be had.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -23,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 
 use super::ahead::segments_for;
 use super::items::Items;
-use super::kernel::{Chunks, Item};
+use super::kernel::{Bits, Chunks, Distribution, Item, Seen, Sort};
 use super::order::{KeyScratch, RowOrder};
 use super::rows::Scratch;
 use super::run::{MemoryRun, Run, RunWriter};
@@ -42,6 +45,9 @@ const SPILLED_PART: usize = 16;
 /// The part of the rows that leaves first.
 const FIRST_PART: usize = 16;
 
+/// So many bytes are written for the work of an item.
+const BYTES_A_WORK: usize = 16;
+
 /// Where few rows are wanted, so many more are taken before they are sorted.
 const LEAST_BEHIND: u64 = 4096;
 
@@ -50,6 +56,10 @@ const ROWS_A_LOOK: u64 = 16;
 
 /// Segments that the sort of items makes good use of.
 const SPARES: usize = 288;
+
+/// And those that make it nearly as fast. A sort has as many of its own where they are no more than a part of its fair share, so that rows
+/// which leave because there is no memory are not sorted in place, which takes three times as long.
+const OWN_SPARES: usize = 64;
 
 /// A budget up to a number of segments.
 struct Bounded {
@@ -70,6 +80,28 @@ impl SegmentSource for Bounded {
     }
 }
 
+/// Rows on their way to a run.
+enum Leaving<T> {
+    /// They are sorted first, with the help of other segments.
+    Sorting(Sort<T>, Vec<Segment>),
+    /// They are written, up to a number of them.
+    Writing(Chunks<T>, RunWriter, u64),
+}
+
+/// Segments that merging needs, at least and in all, and those with which runs are read ahead.
+struct Preparing {
+    least: usize,
+    needed: usize,
+    ahead: usize,
+}
+
+/// What is in memory at the end.
+enum Rest<T> {
+    Distributing(Box<Distribution<T>>),
+    InSort(Sort<T>),
+    Sorted(Chunks<T>),
+}
+
 /// Sorts rows in any budget.
 pub struct Sorter<I: Items> {
     items: I,
@@ -81,16 +113,28 @@ pub struct Sorter<I: Items> {
     staging: Option<Segment>,
     /// The part of the rows that leaves next: one in so many.
     part: usize,
+    /// How many segments with which it sorts are its own, when it has many rows.
+    own_spares: usize,
     rows: u64,
     largest: usize,
     /// Whether rows come in their order.
     is_in_order: bool,
+    /// What is known of all items that have come; where some have left, only that they come in no order, and in which bits they differ.
+    seen: Option<Seen>,
+    /// Rows that are leaving.
+    leaving: Option<Leaving<I::Item>>,
+    /// How much memory merging is to have.
+    preparing: Option<Preparing>,
+    /// The sort of what is in memory at the end.
+    sorting: Option<Rest<I::Item>>,
     /// How many rows are wanted; all where it is `None`.
     limit: Option<u64>,
     /// The first word and the bytes of a row behind which no row is wanted.
     bound: Option<Bound>,
-    /// Memory for the merge.
+    /// Memory for the merge, and for the sort before it.
     reserved: Vec<Segment>,
+    /// How much of it is for the merge, where there is more.
+    kept: Option<usize>,
     peak: usize,
     keys: KeyScratch,
     scratch: Scratch,
@@ -115,12 +159,18 @@ where
             runs: Vec::new(),
             staging: None,
             part: FIRST_PART,
+            own_spares: 0,
             rows: 0,
             largest: 0,
             is_in_order: false,
+            seen: Some(Seen::default()),
+            leaving: None,
+            preparing: None,
+            sorting: None,
             limit: None,
             bound: None,
             reserved: Vec::new(),
+            kept: None,
             peak: 0,
             keys: KeyScratch::default(),
             scratch: Scratch::default(),
@@ -131,6 +181,7 @@ where
     pub fn with_limit(self, limit: u64) -> Self {
         Sorter {
             limit: Some(limit),
+            seen: None,
             ..self
         }
     }
@@ -139,6 +190,7 @@ where
     pub fn of_sorted(self) -> Self {
         Sorter {
             is_in_order: true,
+            seen: None,
             ..self
         }
     }
@@ -185,7 +237,12 @@ where
 
     /// Segments that could be given back.
     pub fn revocable(&self) -> usize {
-        self.filling.segments() + self.items.segments()
+        let leaving = match &self.leaving {
+            None => 0,
+            Some(Leaving::Sorting(sort, _)) => sort.segments(),
+            Some(Leaving::Writing(leaving, ..)) => leaving.segments(),
+        };
+        self.filling.segments() + self.items.segments() + leaving + self.reserved.len()
     }
 
     /// Takes rows, packed one behind the other.
@@ -196,6 +253,20 @@ where
         match self.limit {
             None => self.take(rows),
             Some(limit) => self.take_first(rows, limit),
+        }
+    }
+
+    /// Takes rows until some have to leave, or does so much of the work that their leaving is: how many bytes of rows were taken.
+    ///
+    /// # Errors
+    /// As [`Sorter::push`].
+    pub fn push_some(&mut self, rows: &[u8], work: usize) -> Result<usize> {
+        if self.limit.is_some() {
+            return self.push(rows).map(|()| rows.len());
+        }
+        match self.step_spill(work)? {
+            true => self.take_some(rows),
+            false => Ok(0),
         }
     }
 
@@ -241,10 +312,16 @@ where
 
     /// Keeps the first `limit` of the rows in memory: there, or, where there is no memory to copy them to, on disk.
     fn keep_first(&mut self, limit: u64) -> Result<()> {
-        let mut spares = self.spares();
-        self.items.sort(&mut self.filling, &mut spares);
-        drop(spares);
         let segment_size = self.source.segment_size();
+        self.draw(SPARES);
+        let mut spares = std::mem::take(&mut self.reserved);
+        let mut sort = Sort::new(
+            std::mem::replace(&mut self.filling, Chunks::new(segment_size)),
+            None,
+        );
+        while !self.items.sort_step(&mut sort, &mut spares, usize::MAX) {}
+        self.filling = sort.into_sorted();
+        drop(spares);
         let (mut kept, mut items) = (Chunks::new(segment_size), self.items.fresh(segment_size));
         let first = self.filling.iter().take(limit as usize);
         let is_kept = first.into_iter().all(|item| {
@@ -277,12 +354,29 @@ where
     }
 
     fn take(&mut self, mut rows: &[u8]) -> Result<()> {
-        while !rows.is_empty() {
+        loop {
+            self.finish_spill()?;
+            let taken = self.take_some(rows)?;
+            if taken == rows.len() {
+                return Ok(());
+            }
+            rows = &rows[taken..];
+        }
+    }
+
+    /// Takes rows until some have to leave: how many bytes of them.
+    fn take_some(&mut self, mut rows: &[u8]) -> Result<usize> {
+        let bytes = rows.len();
+        while !rows.is_empty() && self.leaving.is_none() {
             if self.filling.room() == 0 {
                 self.extend(self.items.order().row_size(rows))?;
                 continue;
             }
-            let put = (self.items).put(rows, self.filling.room_mut(), &self.source, &mut self.keys);
+            let room = self.filling.room_mut();
+            let put = (self.items).put(rows, room, &self.source, &mut self.keys);
+            if let Some(seen) = &mut self.seen {
+                seen.look(&room[..put.rows]);
+            }
             if put.rows == 0 {
                 self.make_room(self.items.order().row_size(rows))?;
                 continue;
@@ -292,7 +386,7 @@ where
             self.largest = self.largest.max(put.largest);
             rows = &rows[put.bytes..];
         }
-        Ok(())
+        Ok(bytes - rows.len())
     }
 
     #[cold]
@@ -300,6 +394,7 @@ where
         if self.staging.is_none() {
             self.staging = Some(self.take_one()?);
         }
+        self.take_own_spares();
         match self.source.try_take() {
             Some(segment) => self.filling.push_segment(segment),
             None => self.make_room(size)?,
@@ -307,16 +402,47 @@ where
         Ok(())
     }
 
+    /// Takes memory to sort with for its own, when it has filled half of its share.
+    #[inline]
+    fn take_own_spares(&mut self) {
+        let budget = &self.source.budget;
+        let fair = budget.fair_share();
+        // Where the share is all that it may have, a part of that is kept already.
+        if self.own_spares > 0
+            || self.is_in_order
+            || fair >= self.source.most.load(Atomic::Relaxed)
+            || 2 * budget.held() < fair
+        {
+            return;
+        }
+        self.own_spares = (fair / RESERVED_PART).min(OWN_SPARES);
+        self.draw(self.own_spares);
+    }
+
+    /// Takes free memory to sort with until there are `count` segments, as far as there are.
+    fn draw(&mut self, count: usize) {
+        let budget = &self.source.budget;
+        let more = budget.available().min(count.saturating_sub(self.reserved.len()));
+        let spares = std::iter::from_fn(|| budget.try_take()).take(more);
+        self.reserved.extend(spares);
+        budget.withdraw();
+    }
+
     fn take_one(&self) -> Result<Segment> {
         let mut reservation = self.source.budget.reserve(1)?;
         Ok(reservation.take().expect("one was reserved"))
     }
 
-    /// Lets rows leave, so that there is memory for one of `size` bytes.
+    /// Begins to let rows leave, so that there is memory for one of `size` bytes.
     #[cold]
     fn make_room(&mut self, size: usize) -> Result<()> {
         self.source.budget.withdraw();
         if self.filling.is_empty() {
+            if !self.reserved.is_empty() {
+                // A row that is larger than what it has to sort with.
+                self.reserved.clear();
+                return Ok(());
+            }
             let budget = &self.source.budget;
             let (most, needed) = (
                 self.source.most.load(Atomic::Relaxed),
@@ -339,14 +465,27 @@ where
             return self.keep_first(limit);
         }
         let count = self.filling.segments().div_ceil(self.part);
-        self.spill(count)?;
+        self.begin_spill(count);
         self.part = (self.part / 2).max(2);
         Ok(())
     }
 
     /// Sorts the rows of the first `count` segments of items and writes them.
     fn spill(&mut self, count: usize) -> Result<()> {
+        self.begin_spill(count);
+        self.finish_spill()
+    }
+
+    fn finish_spill(&mut self) -> Result<()> {
+        while !self.step_spill(usize::MAX)? {}
+        Ok(())
+    }
+
+    /// Begins to do so.
+    fn begin_spill(&mut self, count: usize) {
+        debug_assert!(self.leaving.is_none(), "rows leave once");
         self.peak = self.peak_segments();
+        self.seen = self.seen.take().filter(Seen::is_disordered);
         let mut leaving = Chunks::new(self.source.segment_size());
         for _ in 0..count {
             if let Some(chunk) = self.filling.pop_front() {
@@ -354,12 +493,73 @@ where
             }
         }
         if leaving.is_empty() {
-            return Ok(());
+            return;
         }
+        // Those that come in order are sorted already.
+        let sort = match self.is_in_order {
+            true => Sort::of_buckets(leaving, std::iter::empty()),
+            false => Sort::new(leaving, None),
+        };
         if !self.is_in_order {
-            let mut spares = self.spares();
-            self.items.sort(&mut leaving, &mut spares);
+            self.draw(SPARES);
         }
+        let spares = std::mem::take(&mut self.reserved);
+        self.leaving = Some(Leaving::Sorting(sort, spares));
+    }
+
+    /// Does a piece of the work of letting rows leave: whether they have left.
+    fn step_spill(&mut self, work: usize) -> Result<bool> {
+        match self.leaving.take() {
+            None => return Ok(true),
+            Some(Leaving::Sorting(mut sort, mut spares)) => {
+                self.leaving = Some(match self.items.sort_step(&mut sort, &mut spares, work) {
+                    false => Leaving::Sorting(sort, spares),
+                    true => {
+                        spares.truncate(self.own_spares);
+                        self.reserved = spares;
+                        self.begin_run(sort.into_sorted())?
+                    }
+                });
+            }
+            Some(Leaving::Writing(mut leaving, mut writer, mut left)) => {
+                let before = writer.bytes();
+                while writer.bytes() - before < work.saturating_mul(BYTES_A_WORK)
+                    && let Some(chunk) = leaving.pop_front()
+                {
+                    let items = chunk.items::<I::Item>();
+                    let items = &items[..left.min(items.len() as u64) as usize];
+                    left -= items.len() as u64;
+                    if I::ARE_ROWS {
+                        writer.push_items(&self.items, items, &mut self.handle)?;
+                        continue;
+                    }
+                    for (place, item) in items.iter().enumerate() {
+                        if let Some(next) = items.get(place + 8) {
+                            self.items.prefetch(*next);
+                        }
+                        let row = self.items.row(*item, &mut self.scratch);
+                        writer.push(item.key(), row, &mut self.handle)?;
+                    }
+                }
+                if leaving.segments() > 0 {
+                    self.leaving = Some(Leaving::Writing(leaving, writer, left));
+                    return Ok(false);
+                }
+                drop(leaving);
+                let (run, staging) = writer.finish(&mut self.handle)?;
+                self.staging = Some(staging);
+                self.runs.push(Run::Spilled(Arc::new(run)));
+                let first = self.filling.iter().next();
+                self.items.release_before(first);
+                // What has become free is to be had now.
+                self.draw(self.own_spares);
+            }
+        }
+        Ok(self.leaving.is_none())
+    }
+
+    /// Begins to write sorted rows.
+    fn begin_run(&mut self, leaving: Chunks<I::Item>) -> Result<Leaving<I::Item>> {
         let staging = match self.staging.take() {
             Some(staging) => staging,
             None => self.take_one()?,
@@ -373,35 +573,14 @@ where
                 self.bound = Some(bound);
             }
         }
-        let mut left = self.limit.unwrap_or(u64::MAX);
-        let mut writer = RunWriter::new(staging);
-        while let Some(chunk) = leaving.pop_front() {
-            let items = chunk.items::<I::Item>();
-            let items = &items[..left.min(items.len() as u64) as usize];
-            left -= items.len() as u64;
-            for (place, item) in items.iter().enumerate() {
-                if let Some(next) = items.get(place + 8) {
-                    self.items.prefetch(*next);
-                }
-                let row = self.items.row(*item, &mut self.scratch);
-                writer.push(item.key(), row, &mut self.handle)?;
-            }
-        }
-        let (run, staging) = writer.finish(&mut self.handle)?;
-        self.staging = Some(staging);
-        self.runs.push(Run::Spilled(Arc::new(run)));
-        let first = self.filling.iter().next();
-        self.items.release_before(first);
-        Ok(())
+        let writer = RunWriter::new(staging, self.are_items_sorted());
+        Ok(Leaving::Writing(leaving, writer, self.limit.unwrap_or(u64::MAX)))
     }
 
-    /// Free segments that a sort may use, as many as it makes good use of.
-    fn spares(&self) -> Vec<Segment> {
-        let budget = &self.source.budget;
-        let count = budget.available().min(SPARES);
-        let spares = std::iter::from_fn(|| budget.try_take()).take(count).collect();
-        budget.withdraw();
-        spares
+    /// Whether items come in their own order when they are sorted: rows that came in order may differ in what their order does not look
+    /// at, and items in that, too.
+    fn are_items_sorted(&self) -> bool {
+        !self.is_in_order || I::Item::KEY_IS_ALL
     }
 
     /// Lets rows leave until it holds at most `held` segments, or has none of them any more.
@@ -409,6 +588,10 @@ where
     /// # Errors
     /// Those of the spill store.
     pub fn spill_to(&mut self, held: usize) -> Result<()> {
+        self.finish_spill()?;
+        // What rows are sorted with is given up first.
+        let excess = self.budget().held().saturating_sub(held);
+        self.reserved.truncate(self.reserved.len().saturating_sub(excess));
         while self.budget().held() > held && !self.filling.is_empty() {
             let (excess, all) = (self.budget().held() - held, self.revocable().max(1));
             self.spill((self.filling.segments() * excess).div_ceil(all))?;
@@ -421,97 +604,176 @@ where
         Ok(())
     }
 
-    /// Sees to it that there is memory to merge `runs` runs on disk, its own and others', whose largest row has `largest` bytes:
-    /// what is kept for it, and at least enough for two of them; and to read them ahead. More rows leave where it is not there.
+    /// Sees to it, in steps of so much work, that there is memory to merge `runs` runs on disk, its own and others', whose largest row has
+    /// `largest` bytes: what is kept for it, and at least enough for two of them; and to read them ahead. More rows leave where it is not
+    /// there. Whether it is there now.
     ///
     /// # Errors
     /// Those of the spill store.
-    pub fn prepare_merge(&mut self, runs: usize, largest: usize) -> Result<()> {
+    pub fn prepare_merge(&mut self, runs: usize, largest: usize, work: usize) -> Result<bool> {
+        if self.leaving.is_some() {
+            return self.step_spill(work).map(|_| false);
+        }
         if runs == 0 {
             self.staging = None;
-            return Ok(());
+            // Nothing is kept: there is nothing to be merged with other memory.
+            self.kept = Some(0);
+            return Ok(true);
         }
         let budget = &self.source.budget;
-        let each = largest.div_ceil(budget.segment_size()).max(1);
-        let least = 2 * each + 1;
-        // What has left since the subtasks counted their runs makes one more.
-        let wanted = (runs + 1) * each;
-        let mut needed = wanted.min(budget.maximum() / RESERVED_PART).max(least);
-        // What is free is not needed for anything else any more; more than that is worth a small part of what was spilled.
-        let useful = segments_for(runs, budget.segment_size()) + wanted.saturating_sub(needed);
-        let spilled = self.handle.stats().raw_bytes_written as usize / budget.segment_size();
-        let worth = (budget.maximum() / MOST_AHEAD_PART).min(spilled / SPILLED_PART);
-        let mut ahead = useful.min(worth.max(budget.available().saturating_sub(needed)));
-        let mut reservation = loop {
-            match self.source.budget.reserve(needed + ahead) {
-                Ok(reservation) => break reservation,
-                // What runs are written with is given up last: others may have taken it when it is wanted again.
-                Err(error) if self.filling.is_empty() => {
-                    if ahead > 0 {
-                        ahead /= 2;
-                    } else if needed > least {
-                        // Others have the rest, and keep it: fewer runs are merged at a time.
-                        needed = (needed / 2).max(least);
-                    } else if self.staging.take().is_none() {
-                        return Err(error);
-                    }
-                }
-                Err(_) => {
-                    let missing = (needed + ahead).saturating_sub(self.source.budget.available());
-                    let all = self.revocable().max(1);
-                    let count = (self.filling.segments() * missing).div_ceil(all);
-                    self.spill(count.max(self.filling.segments().div_ceil(FIRST_PART)))?;
-                }
+        let Preparing {
+            least,
+            mut needed,
+            mut ahead,
+        } = match self.preparing.take() {
+            Some(preparing) => preparing,
+            None => {
+                let each = largest.div_ceil(budget.segment_size()).max(1);
+                let least = 2 * each + 1;
+                // What has left since the subtasks counted their runs makes one more.
+                let wanted = (runs + 1) * each;
+                let needed = wanted.min(budget.maximum() / RESERVED_PART).max(least);
+                // What is free is not needed for anything else any more; more than that is worth a small part of what was spilled.
+                let useful = segments_for(runs, budget.segment_size()) + wanted.saturating_sub(needed);
+                let spilled = self.handle.stats().raw_bytes_written as usize / budget.segment_size();
+                let worth = (budget.maximum() / MOST_AHEAD_PART).min(spilled / SPILLED_PART);
+                let ahead = useful.min(worth.max(budget.available().saturating_sub(needed)));
+                Preparing { least, needed, ahead }
             }
         };
-        self.staging = None;
-        self.reserved.extend(std::iter::from_fn(|| reservation.take()));
-        Ok(())
+        let more = (needed + ahead).saturating_sub(self.reserved.len());
+        match budget.reserve(more) {
+            Ok(mut reservation) => {
+                self.staging = None;
+                self.reserved.extend(std::iter::from_fn(|| reservation.take()));
+                return Ok(true);
+            }
+            // What runs are written with is given up last: others may have taken it when it is wanted again.
+            Err(error) if self.filling.is_empty() => {
+                if ahead > 0 {
+                    ahead /= 2;
+                } else if needed > least {
+                    // Others have the rest, and keep it: fewer runs are merged at a time.
+                    needed = (needed / 2).max(least);
+                } else if self.staging.take().is_none() {
+                    return Err(error);
+                }
+            }
+            Err(_) => {
+                let missing = more.saturating_sub(budget.available());
+                let all = self.revocable().max(1);
+                let count = (self.filling.segments() * missing).div_ceil(all);
+                self.begin_spill(count.max(self.filling.segments().div_ceil(FIRST_PART)));
+            }
+        }
+        self.preparing = Some(Preparing { least, needed, ahead });
+        Ok(false)
     }
 
-    /// Sorts what is in memory, and gives all runs: those on disk can be read by others' handles too.
+    /// The bits that all keys have, and those that any has, where rows in memory may be shared out by them, because items are rows that
+    /// come in no order; and into how many buckets there will be memory to distribute them.
+    pub fn shared_bits(&self) -> Option<(u64, u64, usize)> {
+        let seen = self.seen.as_ref().filter(|seen| seen.is_disordered())?;
+        let (all, any) = seen.bits();
+        let budget = &self.source.budget;
+        let share = budget.fair_share().saturating_sub(budget.held());
+        let spares = self.reserved.len() + budget.available().min(share);
+        I::ARE_ROWS.then_some((all, any, spares.min(SPARES)))
+    }
+
+    /// Distributes what is in memory by `bits` of keys, in steps of so much work, in place of [`Sorter::sort`]: its buckets when it is
+    /// done. Where there is not memory for it, no buckets, at once.
+    pub fn distribute(&mut self, bits: Bits, work: usize) -> Option<Vec<Chunks<I::Item>>> {
+        let mut distribution = match self.sorting.take() {
+            Some(Rest::Distributing(distribution)) => distribution,
+            _ => {
+                self.kept.get_or_insert(self.reserved.len());
+                self.draw(bits.buckets());
+                if self.reserved.len() < bits.buckets() {
+                    return Some(Vec::new());
+                }
+                let filling = Chunks::new(self.source.segment_size());
+                let items = std::mem::replace(&mut self.filling, filling);
+                Box::new(Distribution::new(items, bits, &mut self.reserved))
+            }
+        };
+        let mut left = work;
+        if distribution.step(&mut self.reserved, &mut left) {
+            return Some(distribution.into_buckets(&mut self.reserved));
+        }
+        self.sorting = Some(Rest::Distributing(distribution));
+        None
+    }
+
+    /// Takes buckets in the place of what was in memory, to be sorted by [`Sorter::sort`]: each comes before the next.
+    pub fn take_buckets(&mut self, buckets: impl DoubleEndedIterator<Item = Chunks<I::Item>>) {
+        self.draw(OWN_SPARES);
+        let output = Chunks::new(self.source.segment_size());
+        self.sorting = Some(Rest::InSort(Sort::of_buckets(output, buckets)));
+    }
+
+    /// Sorts what is in memory, in steps of so much work: whether it is sorted.
+    pub fn sort(&mut self, work: usize) -> bool {
+        let mut sort = match self.sorting.take() {
+            Some(Rest::InSort(sort)) => sort,
+            Some(done @ Rest::Sorted(_)) => {
+                self.sorting = Some(done);
+                return true;
+            }
+            _ => {
+                let filling = Chunks::new(self.source.segment_size());
+                let items = std::mem::replace(&mut self.filling, filling);
+                if self.is_in_order || items.is_empty() {
+                    self.sorting = Some(Rest::Sorted(items));
+                    return true;
+                }
+                // What is kept for merging, and not needed yet, helps too.
+                self.kept.get_or_insert(self.reserved.len());
+                self.draw(SPARES);
+                Sort::new(items, self.seen.take())
+            }
+        };
+        if !self.items.sort_step(&mut sort, &mut self.reserved, work) {
+            self.sorting = Some(Rest::InSort(sort));
+            return false;
+        }
+        self.sorting = Some(Rest::Sorted(sort.into_sorted()));
+        true
+    }
+
+    /// Sorts what is in memory, if it is not sorted yet, and gives all runs: those on disk can be read by others' handles too.
     ///
     /// # Errors
     /// Those of the spill store.
-    pub fn finish(self) -> Result<Sorted<I>> {
+    pub fn finish(mut self) -> Result<Sorted<I>> {
+        while !self.sort(usize::MAX) {}
+        let are_items_sorted = self.are_items_sorted();
         let Sorter {
             items,
-            mut filling,
+            sorting,
             source,
             mut handle,
             mut runs,
             mut reserved,
+            kept,
             peak,
-            is_in_order,
             ..
         } = self;
         let peak = peak.max(source.budget.held());
-        let order = items.order().clone();
-        if !filling.is_empty() {
-            if !is_in_order {
-                let budget = &source.budget;
-                // What is kept for merging is not needed yet.
-                let kept = reserved.len();
-                let count = budget.available().min(SPARES.saturating_sub(kept));
-                reserved.extend(std::iter::from_fn(|| budget.try_take()).take(count));
-                items.sort(&mut filling, &mut reserved);
-                reserved.truncate(kept);
-                budget.withdraw();
-            }
-            // Rows that came in order may differ in what their order does not look at, and items in that, too.
-            let are_items_sorted = !is_in_order || I::Item::KEY_IS_ALL;
-            runs.push(Run::Memory(Arc::new(MemoryRun::new(
-                items,
-                filling,
-                are_items_sorted,
-            ))));
+        reserved.truncate(kept.unwrap_or(reserved.len()));
+        let form = items.fresh(source.budget.segment_size());
+        if let Some(Rest::Sorted(sorted)) = sorting
+            && !sorted.is_empty()
+        {
+            let run = MemoryRun::new(items, sorted, are_items_sorted);
+            runs.push(Run::Memory(Arc::new(run)));
         }
         if runs.iter().any(|run| matches!(run, Run::Spilled(_))) {
             handle.flush()?;
         }
         Ok(Sorted {
             runs,
-            order,
+            form,
             budget: source.budget,
             reserved,
             handle,
@@ -538,8 +800,8 @@ fn bytes_of((_, words, size): &Bound) -> &[u8] {
 pub struct Sorted<I: Items> {
     /// All its rows.
     pub runs: Vec<Run<I>>,
-    /// Their order.
-    pub order: I::Order,
+    /// Their form and order.
+    pub form: I,
     /// Its budget, for merging.
     pub budget: Budget,
     /// Memory for it.

@@ -399,8 +399,9 @@ where
 
     fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
         if matches!(self.phase, Phase::Filling) {
-            self.sides.end()?;
-            self.phase = Phase::Next;
+            if self.sides.end()? {
+                self.phase = Phase::Next;
+            }
             return Ok(Finish::More);
         }
         let end = self.sides.rows() + ROWS_A_STEP;

@@ -340,8 +340,9 @@ where
     fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
         match self.phase {
             Phase::Filling => {
-                self.reader.sort_mut().end()?;
-                self.phase = Phase::Grouping;
+                if self.reader.sort_mut().end()? {
+                    self.phase = Phase::Grouping;
+                }
                 Ok(Finish::More)
             }
             Phase::Grouping => self.step(down),

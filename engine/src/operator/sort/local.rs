@@ -10,6 +10,7 @@
 //! A dynamic call a batch, and one for each buffer of rows.
 
 use super::order::FieldOrder;
+use super::sorting::WORK;
 use crate::metrics::OperatorMetrics;
 use crate::record::{Record, SortFields};
 use forebay_memory::sort::{
@@ -94,10 +95,10 @@ pub(crate) trait LocalSort: Send {
     /// Takes rows, packed one behind the other.
     fn push(&mut self, rows: &[u8]) -> Result<()>;
 
-    /// Hears that there are no more.
-    fn end(&mut self) -> Result<()>;
+    /// Hears that there are no more, and does a piece of what is to be done then: whether all is.
+    fn end(&mut self) -> Result<bool>;
 
-    /// Puts the next rows in the place of those of a buffer; none where there are no more. Called after [`LocalSort::end`].
+    /// Puts the next rows in the place of those of a buffer; none where there are no more. Called when [`LocalSort::end`] is done.
     fn fill(&mut self, buffer: &mut RowBuffer) -> Result<()>;
 
     /// Gives memory back that others want, while rows come.
@@ -109,12 +110,18 @@ pub(crate) trait LocalSort: Send {
 
 enum Phase<I: Items> {
     Filling(Box<Sorter<I>>),
+    /// Memory is being freed for the merge.
+    Preparing(Box<Sorter<I>>),
+    /// What is in memory is being sorted.
+    Sorting(Box<Sorter<I>>),
     Merging(Box<Sorted<I>>, Box<Merger<I>>),
     Over,
 }
 
 struct Sort<I: Items> {
     phase: Phase<I>,
+    /// Runs on disk when the last row had come.
+    runs: usize,
     usage: Usage,
 }
 
@@ -128,20 +135,34 @@ impl<I: Items> LocalSort for Sort<I> {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<()> {
-        let Phase::Filling(mut sorter) = std::mem::replace(&mut self.phase, Phase::Over) else {
-            unreachable!("rows end once");
+    fn end(&mut self) -> Result<bool> {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Filling(sorter) => {
+                sorter.budget().set_revocable(0, 1);
+                self.runs = sorter.spilled_runs();
+                Phase::Preparing(sorter)
+            }
+            Phase::Preparing(mut sorter) => {
+                let largest = sorter.largest();
+                match sorter.prepare_merge(self.runs, largest, WORK)? {
+                    true => Phase::Sorting(sorter),
+                    false => Phase::Preparing(sorter),
+                }
+            }
+            Phase::Sorting(mut sorter) => match sorter.sort(WORK) {
+                true => {
+                    let mut sorted = Box::new(sorter.finish()?);
+                    self.usage.peak = sorted.peak_segments;
+                    let pieces = std::mem::take(&mut sorted.runs).into_iter().map(Run::whole);
+                    let reserved = std::mem::take(&mut sorted.reserved);
+                    let merger = Box::new(Merger::new(pieces, true, reserved));
+                    Phase::Merging(sorted, merger)
+                }
+                false => Phase::Sorting(sorter),
+            },
+            done => done,
         };
-        sorter.budget().set_revocable(0, 1);
-        let (runs, largest) = (sorter.spilled_runs(), sorter.largest());
-        sorter.prepare_merge(runs, largest)?;
-        let mut sorted = Box::new(sorter.finish()?);
-        self.usage.peak = sorted.peak_segments;
-        let pieces = std::mem::take(&mut sorted.runs).into_iter().map(Run::whole);
-        let reserved = std::mem::take(&mut sorted.reserved);
-        let merger = Box::new(Merger::new(pieces, true, reserved));
-        self.phase = Phase::Merging(sorted, merger);
-        Ok(())
+        Ok(matches!(self.phase, Phase::Merging(..) | Phase::Over))
     }
 
     fn fill(&mut self, buffer: &mut RowBuffer) -> Result<()> {
@@ -151,7 +172,7 @@ impl<I: Items> LocalSort for Sort<I> {
         };
         let mut step = Step::More;
         while buffer.filled == 0 && step == Step::More {
-            step = merger.step(&sorted.order, &sorted.budget, &mut sorted.handle, buffer)?;
+            step = merger.step(&sorted.form, &sorted.budget, &mut sorted.handle, buffer)?;
             self.usage.peak = self.usage.peak.max(sorted.budget.held());
         }
         if step == Step::Done {
@@ -175,7 +196,7 @@ impl<I: Items> LocalSort for Sort<I> {
 
     fn usage(&self) -> Usage {
         let (held, peak, spilled) = match &self.phase {
-            Phase::Filling(sorter) => (
+            Phase::Filling(sorter) | Phase::Preparing(sorter) | Phase::Sorting(sorter) => (
                 sorter.budget().held(),
                 sorter.peak_segments(),
                 sorter.spill_stats(),
@@ -214,6 +235,7 @@ pub(crate) fn local_sort<R: Record, F: SortFields<R>>(
         };
         Box::new(Sort {
             phase: Phase::Filling(Box::new(sorter)),
+            runs: 0,
             usage: Usage::default(),
         })
     }

@@ -48,10 +48,9 @@ where
         }
     }
 
-    /// Hears that there are no more, of either.
-    pub(crate) fn end(&mut self) -> Result<()> {
-        self.left.sort_mut().end()?;
-        self.right.sort_mut().end()
+    /// Hears that there are no more, of either, and does a piece of what is to be done then: whether all is.
+    pub(crate) fn end(&mut self) -> Result<bool> {
+        Ok(self.left.sort_mut().end()? && self.right.sort_mut().end()?)
     }
 
     /// Which side has the next key: the left one where `Less`, the right one where `Greater`, both where `Equal`. Nothing where
@@ -194,8 +193,9 @@ where
     fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
         match self.phase {
             Phase::Filling => {
-                self.sides.end()?;
-                self.phase = Phase::Grouping;
+                if self.sides.end()? {
+                    self.phase = Phase::Grouping;
+                }
                 Ok(Finish::More)
             }
             Phase::Grouping => self.step(down),

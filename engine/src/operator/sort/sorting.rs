@@ -2,23 +2,28 @@
 //!
 //! # Algorithm
 //! Rows go to a [`Sorter`], which spills what does not fit. After the last input the subtasks meet (`shared`), and each sends a
-//! range of all rows in order: one subtask's rows come after those of the subtask before.
+//! range of all rows in order: one subtask's rows come after those of the subtask before. What is to be done in between is done in
+//! steps, one a call of `finish`; and so do rows leave while there is input, which waits meanwhile.
 //!
 //! # Memory
 //! As the sorter's; while rows are sent, a segment or more for each run that is read.
 
-use super::shared::{Arrival, Share, Shared};
+use super::shared::{Arrival, Arrivals, Share, Shared};
 use crate::batch::{Batch, BatchWriter, Batches};
 use crate::metrics::OperatorMetrics;
 use crate::operator::{Downstream, Finish, Operator};
 use crate::record::Record;
-use forebay_memory::sort::{Items, Merger, RowOutput, Sorted, Sorter, Step};
+use forebay_memory::sort::kernel::Bits;
+use forebay_memory::sort::{Items, Merger, RowOutput, Run, Sorted, Sorter, Step};
 use forebay_memory::{Budget, Result, SpillHandle, SpillStats};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// Batches sent in one call of `finish`: cancellation waits for so long.
 const BATCHES_A_FINISH: usize = 8;
+
+/// Items that are worked on in one call of `finish`, each for some 4 to 20 ns and, where rows are looked at, more.
+pub(super) const WORK: usize = 128 << 10;
 
 /// Runs that giving memory back makes at most.
 const MOST_RUNS_A_YIELD: usize = 16;
@@ -28,6 +33,14 @@ enum Phase<I: Items> {
     Filling(Box<Sorter<I>>),
     /// The input has ended; others' may not have.
     Arrived(Box<Sorter<I>>),
+    /// Memory is being freed for the merge.
+    Preparing(Box<Sorter<I>>, Arrivals),
+    /// Items are being distributed by bits that all subtasks know.
+    Distributing(Box<Sorter<I>>, Bits),
+    /// Buckets were handed in.
+    Distributed(Box<Sorter<I>>),
+    /// What is in memory is being sorted; whether it is this subtask's part of the whole.
+    Sorting(Box<Sorter<I>>, bool),
     /// Runs were handed in.
     HandedIn(Box<Sorted<I>>),
     /// Rows are being sent.
@@ -41,6 +54,8 @@ pub(crate) struct Sorting<R: Record, I: Items> {
     shared: Arc<Shared<I>>,
     subtask: Share,
     writer: BatchWriter<R>,
+    /// Input that waits until rows have left memory, and how much of it was taken.
+    waiting: Option<(Batch, usize)>,
     position: u64,
     /// Rows that are still to be sent at most.
     left: u64,
@@ -68,6 +83,7 @@ where
             shared,
             subtask,
             writer: BatchWriter::new(batches),
+            waiting: None,
             position: 0,
             peak_segments: 0,
             spilled: SpillStats::default(),
@@ -97,6 +113,19 @@ where
         }
     }
 
+    /// Takes the rows of a batch from a byte on, as far as there is room; what is left waits.
+    fn take(&mut self, batch: Batch, from: usize) -> Result<()> {
+        let Phase::Filling(sorter) = &mut self.phase else {
+            unreachable!("no rows come after the last");
+        };
+        let taken = from + sorter.push_some(&batch.bytes()[from..], WORK)?;
+        sorter.budget().set_revocable(sorter.revocable(), 1);
+        if taken < batch.bytes().len() {
+            self.waiting = Some((batch, taken));
+        }
+        Ok(())
+    }
+
     /// Sends a few batches of the subtask's part.
     fn send(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
         let Phase::Merging(sorted, merger) = &mut self.phase else {
@@ -111,7 +140,7 @@ where
                 full: None,
                 left: &mut self.left,
             };
-            let step = merger.step(&sorted.order, &sorted.budget, &mut sorted.handle, &mut output)?;
+            let step = merger.step(&sorted.form, &sorted.budget, &mut sorted.handle, &mut output)?;
             if let Some(batch) = output.full {
                 down.send(batch)?;
             }
@@ -167,36 +196,95 @@ where
     I::Order: Clone,
 {
     fn process(&mut self, batch: Batch, _: &mut Downstream<'_>) -> Result<()> {
-        let Phase::Filling(sorter) = &mut self.phase else {
-            unreachable!("no rows come after the last");
-        };
-        sorter.push(batch.bytes())?;
+        // Who has more for it than it can take now, from one batch of its own, is not kept waiting.
+        while let Some((batch, from)) = self.waiting.take() {
+            self.take(batch, from)?;
+        }
         self.position += batch.len() as u64;
-        sorter.budget().set_revocable(sorter.revocable(), 1);
-        Ok(())
+        self.take(batch, 0)
+    }
+
+    fn has_pending(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    fn resume(&mut self, _: &mut Downstream<'_>) -> Result<()> {
+        match self.waiting.take() {
+            Some((batch, from)) => self.take(batch, from),
+            None => Ok(()),
+        }
     }
 
     fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
+        debug_assert!(self.waiting.is_none(), "input ends when all of it was taken");
         match std::mem::replace(&mut self.phase, Phase::Done) {
             Phase::Filling(sorter) => {
                 self.shared.arrive(Arrival {
                     spilled_runs: sorter.spilled_runs(),
                     largest: sorter.largest(),
+                    rows: sorter.rows(),
+                    bits: sorter.shared_bits(),
                 });
                 self.phase = Phase::Arrived(sorter);
                 Ok(Finish::More)
             }
-            Phase::Arrived(mut sorter) => {
+            Phase::Arrived(sorter) => {
                 let Some(arrivals) = self.shared.arrivals() else {
                     self.phase = Phase::Arrived(sorter);
                     return Ok(Finish::Waiting);
                 };
                 sorter.budget().set_revocable(0, 1);
-                sorter.prepare_merge(arrivals.spilled_runs, arrivals.largest)?;
+                self.phase = Phase::Preparing(sorter, arrivals);
+                Ok(Finish::More)
+            }
+            Phase::Preparing(mut sorter, arrivals) => {
+                let is_ready = sorter.prepare_merge(arrivals.spilled_runs, arrivals.largest, WORK)?;
+                self.phase = match (is_ready, arrivals.shared_bits) {
+                    (false, _) => Phase::Preparing(sorter, arrivals),
+                    (true, Some(bits)) => Phase::Distributing(sorter, bits),
+                    (true, None) => Phase::Sorting(sorter, false),
+                };
+                Ok(Finish::More)
+            }
+            Phase::Distributing(mut sorter, bits) => {
+                self.phase = match sorter.distribute(bits, WORK) {
+                    None => Phase::Distributing(sorter, bits),
+                    Some(buckets) => {
+                        self.shared.hand_in_buckets(self.subtask, buckets);
+                        Phase::Distributed(sorter)
+                    }
+                };
+                Ok(Finish::More)
+            }
+            Phase::Distributed(mut sorter) => {
+                let Some((buckets, is_part)) = self.shared.buckets(self.subtask) else {
+                    self.phase = Phase::Distributed(sorter);
+                    return Ok(Finish::Waiting);
+                };
+                // Without any its items are still where they were.
+                if !buckets.is_empty() {
+                    sorter.take_buckets(buckets.into_iter());
+                }
+                self.phase = Phase::Sorting(sorter, is_part);
+                Ok(Finish::More)
+            }
+            Phase::Sorting(mut sorter, is_part) => {
+                if !sorter.sort(WORK) {
+                    self.phase = Phase::Sorting(sorter, is_part);
+                    return Ok(Finish::More);
+                }
                 let mut sorted = Box::new(sorter.finish()?);
                 self.peak_segments = sorted.peak_segments;
-                self.shared.hand_in(self.subtask, &mut sorted)?;
-                self.phase = Phase::HandedIn(sorted);
+                self.phase = match is_part {
+                    true => {
+                        let pieces = std::mem::take(&mut sorted.runs).into_iter().map(Run::whole);
+                        Phase::Merging(sorted, Box::new(Merger::new(pieces, true, Vec::new())))
+                    }
+                    false => {
+                        self.shared.hand_in(self.subtask, &mut sorted)?;
+                        Phase::HandedIn(sorted)
+                    }
+                };
                 Ok(Finish::More)
             }
             Phase::HandedIn(mut sorted) => {
@@ -243,7 +331,12 @@ where
 
     fn report(&self, metrics: &mut OperatorMetrics) {
         let (held, peak, spilled) = match &self.phase {
-            Phase::Filling(sorter) | Phase::Arrived(sorter) => (
+            Phase::Filling(sorter)
+            | Phase::Arrived(sorter)
+            | Phase::Preparing(sorter, _)
+            | Phase::Distributing(sorter, _)
+            | Phase::Distributed(sorter)
+            | Phase::Sorting(sorter, _) => (
                 sorter.budget().held(),
                 sorter.peak_segments(),
                 sorter.spill_stats(),

@@ -198,6 +198,18 @@ impl<T: Item> Chunks<T> {
         self.list.iter()
     }
 
+    /// The items of a chunk.
+    #[inline]
+    pub(super) fn chunk(&self, index: usize) -> &[T] {
+        self.list[index].items()
+    }
+
+    /// The items of a chunk, to change.
+    #[inline]
+    pub(super) fn chunk_mut(&mut self, index: usize) -> &mut [T] {
+        self.list[index].items_mut()
+    }
+
     /// The items of each chunk, in order.
     pub fn slices(&self) -> impl DoubleEndedIterator<Item = &[T]> {
         self.list.iter().map(Chunk::items)

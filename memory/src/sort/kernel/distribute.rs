@@ -15,7 +15,7 @@ use super::stream::{self, copy_lines};
 use crate::segment::Segment;
 
 /// The most buckets: 2 to the power of this.
-pub(super) const MOST_BITS: u32 = 8;
+pub const MOST_BITS: u32 = 8;
 
 /// Bytes that go to a bucket's segment at once: two lines.
 const LINE_BYTES: usize = 128;
@@ -55,65 +55,115 @@ impl Bits {
     }
 }
 
-/// Distributes the items by `bits` of their keys, which are at most 8: bucket by bucket, in the order of the input.
-///
-/// # Panics
-/// Where there are fewer spare segments than buckets.
-pub fn distribute<T: Item>(mut input: Chunks<T>, spares: &mut Vec<Segment>, bits: Bits) -> Vec<Chunks<T>> {
-    let count = bits.buckets();
-    assert!(bits.count <= MOST_BITS, "{count} buckets are over 256");
-    assert!(
-        spares.len() >= count,
-        "{} spare segments for {count} buckets",
-        spares.len()
-    );
-    let mut buckets: Vec<Chunks<T>> = (0..count).map(|_| input.another()).collect();
-    let mut open: Vec<Option<Chunk>> = (0..count).map(|_| None).collect();
-    let line_items = LINE_BYTES / size_of::<T>();
-    let mut lines = [[T::new_zeroed(); MOST_ITEMS]; 1 << MOST_BITS];
-    let mut filled = [0u8; 1 << MOST_BITS];
-    let capacity = input.segment_capacity();
-    while let Some(chunk) = input.pop_front() {
-        for &item in chunk.items::<T>() {
-            let bucket = bits.of(item.key());
-            let place = usize::from(filled[bucket]) % line_items;
-            lines[bucket][place] = item;
-            filled[bucket] = place as u8 + 1;
-            if place == line_items - 1 {
-                filled[bucket] = 0;
-                let target = match &mut open[bucket] {
-                    Some(target) => target,
-                    none => none.insert(fresh(spares)),
-                };
-                let start = target.len * size_of::<T>();
-                let line = lines[bucket][..line_items].as_bytes();
-                copy_lines(&mut target.segment[start..start + line.len()], line);
-                target.len += line_items;
-                if target.len == capacity {
-                    buckets[bucket].push_chunk(open[bucket].take().expect("it was just filled"));
-                }
-            }
-        }
-        spares.push(chunk.segment);
-    }
-    stream::finish();
-    for (bucket, open) in open.into_iter().enumerate() {
-        let rest = &lines[bucket][..usize::from(filled[bucket])];
-        let mut last = match open {
-            Some(open) => open,
-            None if rest.is_empty() => continue,
-            None => fresh(spares),
-        };
-        all_mut::<T>(&mut last.segment)[last.len..last.len + rest.len()].copy_from_slice(rest);
-        last.len += rest.len();
-        buckets[bucket].push_chunk(last);
-    }
-    buckets
+/// Items on their way to buckets, by bits of their keys.
+pub struct Distribution<T> {
+    input: Chunks<T>,
+    bits: Bits,
+    buckets: Vec<Chunks<T>>,
+    open: Vec<Option<Chunk>>,
+    lines: Box<[[T; MOST_ITEMS]; 1 << MOST_BITS]>,
+    filled: Box<[u8; 1 << MOST_BITS]>,
+    /// Segments of the input whose items have gone, and spares.
+    free: Vec<Segment>,
 }
 
-fn fresh(spares: &mut Vec<Segment>) -> Chunk {
+impl<T: Item> Distribution<T> {
+    /// A distribution of items by `bits` of their keys, which are at most 8. A spare segment for each bucket is its own until its end.
+    ///
+    /// # Panics
+    /// Where there are fewer spare segments than buckets.
+    pub fn new(input: Chunks<T>, bits: Bits, spares: &mut Vec<Segment>) -> Self {
+        let count = bits.buckets();
+        assert!(bits.count <= MOST_BITS, "{count} buckets are over 256");
+        assert!(
+            spares.len() >= count,
+            "{} spare segments for {count} buckets",
+            spares.len()
+        );
+        Distribution {
+            bits,
+            buckets: (0..count).map(|_| input.another()).collect(),
+            open: (0..count).map(|_| None).collect(),
+            lines: Box::new([[T::new_zeroed(); MOST_ITEMS]; 1 << MOST_BITS]),
+            filled: Box::new([0; 1 << MOST_BITS]),
+            free: spares.split_off(spares.len() - count),
+            input,
+        }
+    }
+
+    /// How many segments it has.
+    pub fn segments(&self) -> usize {
+        let buckets = self.buckets.iter().map(Chunks::segments).sum::<usize>();
+        self.input.segments() + buckets + self.open.iter().flatten().count() + self.free.len()
+    }
+
+    /// Distributes items until there is no work left, or none is left to be distributed: whether that is so. Segments of the input
+    /// that nobody needs go to `spares`.
+    pub fn step(&mut self, spares: &mut Vec<Segment>, left: &mut usize) -> bool {
+        let line_items = LINE_BYTES / size_of::<T>();
+        let capacity = self.input.segment_capacity();
+        let bits = self.bits;
+        let (lines, filled) = (&mut *self.lines, &mut *self.filled);
+        while *left > 0
+            && let Some(chunk) = self.input.pop_front()
+        {
+            for &item in chunk.items::<T>() {
+                let bucket = bits.of(item.key());
+                let place = usize::from(filled[bucket]) % line_items;
+                lines[bucket][place] = item;
+                filled[bucket] = place as u8 + 1;
+                if place == line_items - 1 {
+                    filled[bucket] = 0;
+                    let target = match &mut self.open[bucket] {
+                        Some(target) => target,
+                        none => none.insert(fresh(&mut self.free)),
+                    };
+                    let start = target.len * size_of::<T>();
+                    let line = lines[bucket][..line_items].as_bytes();
+                    copy_lines(&mut target.segment[start..start + line.len()], line);
+                    target.len += line_items;
+                    if target.len == capacity {
+                        let full = self.open[bucket].take().expect("it was just filled");
+                        self.buckets[bucket].push_chunk(full);
+                    }
+                }
+            }
+            *left = left.saturating_sub(chunk.len);
+            self.free.push(chunk.segment);
+        }
+        stream::finish();
+        if !self.input.is_empty() {
+            return false;
+        }
+        // Segments without items too.
+        while let Some(chunk) = self.input.pop_front() {
+            spares.push(chunk.segment);
+        }
+        true
+    }
+
+    /// The buckets, when all was distributed: each in the order of the input.
+    pub fn into_buckets(mut self, spares: &mut Vec<Segment>) -> Vec<Chunks<T>> {
+        assert!(self.input.is_empty(), "all items were distributed");
+        for (bucket, open) in self.open.into_iter().enumerate() {
+            let rest = &self.lines[bucket][..usize::from(self.filled[bucket])];
+            let mut last = match open {
+                Some(open) => open,
+                None if rest.is_empty() => continue,
+                None => fresh(&mut self.free),
+            };
+            all_mut::<T>(&mut last.segment)[last.len..last.len + rest.len()].copy_from_slice(rest);
+            last.len += rest.len();
+            self.buckets[bucket].push_chunk(last);
+        }
+        spares.append(&mut self.free);
+        self.buckets
+    }
+}
+
+fn fresh(free: &mut Vec<Segment>) -> Chunk {
     Chunk {
-        segment: spares.pop().expect("there is a spare segment for each bucket"),
+        segment: free.pop().expect("there is a spare segment for each bucket"),
         len: 0,
     }
 }

@@ -1,8 +1,8 @@
-//! The CPU kernels of sorting: items with a key of 64 bits in lists of segments, sorted in memory; sorted streams merged.
+//! The CPU kernels of sorting: items with a key of 64 bits in lists of segments, sorted in memory.
 //!
 //! # Interface
-//! [`Chunks`] are filled; [`sort_entries`], [`sort_u64`] or [`sort_pairs`] sorts them, with spare segments or without; [`MergeItems`] merges
-//! sorted lists of numbers or pairs, [`LoserTree`] streams of rows.
+//! [`Chunks`] are filled; [`sort_entries`], [`sort_u64`] or [`sort_pairs`] sorts them, with spare segments or without, all at
+//! once; [`Sort`] does so in steps, [`Seen`] spares it looking at them again, [`Distribution`] shares them out.
 //!
 //! # Invariants
 //! I1. No segment is taken or lost, and a sorted list has no more than its items need: the tests' `check`
@@ -16,7 +16,6 @@ mod item;
 mod chunks;
 mod ties;
 mod merge;
-mod tree;
 mod in_place;
 mod runs;
 mod stream;
@@ -25,8 +24,7 @@ mod leaf;
 mod sort;
 
 pub use chunks::{Chunk, Chunks};
+pub use distribute::{Bits, Distribution, MOST_BITS};
 pub use item::{Entry, Item, Pair};
-pub use merge::MergeItems;
-pub use sort::{sort_entries, sort_pairs, sort_u64};
-pub use ties::Ties;
-pub use tree::{Code, LoserTree, Stream};
+pub use sort::{Seen, Sort, sort_entries, sort_pairs, sort_u64};
+pub use ties::{ByRest, Ties};

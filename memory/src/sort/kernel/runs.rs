@@ -13,6 +13,7 @@
 //! Looking: 0.5 ns an item. Merging: 2 to 3 ns an item and level.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 use super::chunks::{Chunk, Chunks, all_mut};
 use super::item::Item;
@@ -26,7 +27,7 @@ const MOST_RUNS: usize = 4;
 pub(super) const SPARES: usize = 4 * MOST_RUNS;
 
 /// Where a run ends, in items from the start of the list, and whether it descends.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Run {
     end: usize,
     descends: bool,
@@ -43,58 +44,98 @@ pub(super) enum Order {
 }
 
 /// The runs of a list.
+#[derive(Debug)]
 pub(super) struct Runs {
     list: [Run; MOST_RUNS],
     count: usize,
 }
 
-/// Finds the runs of a list.
-pub(super) fn find<T: Item>(items: &Chunks<T>) -> Order {
-    let run = Run {
-        end: 0,
-        descends: false,
-    };
-    let mut runs = Runs {
-        list: [run; MOST_RUNS],
-        count: 0,
-    };
-    // The key before, and which way the run goes, once it has two keys that differ.
-    let (mut before, mut way) = (None, Ordering::Equal);
-    let mut at = 0;
-    for slice in items.slices() {
-        let mut rest = slice;
+/// Finds the runs of a list, of which it sees one slice after the other.
+#[derive(Debug)]
+pub(super) struct Finder {
+    runs: Runs,
+    /// The key before, and which way the run goes, once it has two keys that differ.
+    before: Option<u64>,
+    way: Ordering,
+    /// How many items were seen.
+    at: usize,
+    has_given_up: bool,
+}
+
+impl Default for Finder {
+    fn default() -> Self {
+        let run = Run {
+            end: 0,
+            descends: false,
+        };
+        Finder {
+            runs: Runs {
+                list: [run; MOST_RUNS],
+                count: 0,
+            },
+            before: None,
+            way: Ordering::Equal,
+            at: 0,
+            has_given_up: false,
+        }
+    }
+}
+
+impl Finder {
+    /// Whether there are too many runs.
+    pub(super) fn has_given_up(&self) -> bool {
+        self.has_given_up
+    }
+
+    /// Looks at the items that come next.
+    #[inline]
+    pub(super) fn look<T: Item>(&mut self, items: &[T]) {
+        if !self.has_given_up {
+            self.follow(items);
+        }
+    }
+
+    fn follow<T: Item>(&mut self, mut rest: &[T]) {
         while let [first, ..] = rest {
-            let last = before.unwrap_or(first.key());
-            if way.is_eq() {
-                way = last.cmp(&first.key());
+            let last = self.before.unwrap_or(first.key());
+            if self.way.is_eq() {
+                self.way = last.cmp(&first.key());
             }
-            let len = match way {
+            let len = match self.way {
                 Ordering::Greater => ordered(last, rest, |a, b| a >= b),
                 _ => ordered(last, rest, |a, b| a <= b),
             };
-            at += len;
+            self.at += len;
             if len > 0 {
-                before = Some(rest[len - 1].key());
+                self.before = Some(rest[len - 1].key());
                 // Equal keys leave the way open.
-                if way.is_eq() && before != Some(last) {
-                    way = Ordering::Less;
+                if self.way.is_eq() && self.before != Some(last) {
+                    self.way = Ordering::Less;
                 }
             }
             rest = &rest[len..];
             // Where keys were all equal so far, the next one says that the run descends.
-            if !rest.is_empty() && way.is_ne() {
-                if runs.count + 1 >= MOST_RUNS {
-                    return Order::None;
+            if !rest.is_empty() && self.way.is_ne() {
+                if self.runs.count + 1 >= MOST_RUNS {
+                    self.has_given_up = true;
+                    return;
                 }
-                runs.push(at, way);
-                (before, way) = (None, Ordering::Equal);
+                self.runs.push(self.at, self.way);
+                (self.before, self.way) = (None, Ordering::Equal);
             }
         }
     }
-    runs.push(at, way);
-    match runs.list[..runs.count] {
-        [Run { descends: false, .. }] => Order::Ascending,
-        _ => Order::Runs(runs),
+
+    /// What was found.
+    pub(super) fn end(mut self) -> Order {
+        if self.has_given_up {
+            return Order::None;
+        }
+        self.runs.push(self.at, self.way);
+        match self.runs.list[..self.runs.count] {
+            [Run { descends: false, .. }] => Order::Ascending,
+            _ => Order::Runs(self.runs),
+        }
     }
 }
 
@@ -135,33 +176,71 @@ impl Runs {
     }
 }
 
-/// Makes the runs of a list one, ascending by `less`. Items of one run that `less` knows how to order, and whose keys are equal, may be in
-/// any order, and still are.
-pub(super) fn make_one<T: Item>(mut items: Chunks<T>, runs: &Runs, spares: &mut Vec<Segment>) -> Chunks<T> {
-    let mut lists: Vec<Chunks<T>> = Vec::with_capacity(runs.count);
-    let mut start = 0;
-    for run in &runs.list[..runs.count] {
-        let mut list = split_front(&mut items, run.end - start, spares);
-        if run.descends {
-            list.reverse();
+/// Makes the runs of a list one, ascending by keys, step by step. Items of one run whose keys are equal may be in any order, and still
+/// are.
+pub(super) struct Merging<T> {
+    /// Lists to be merged, and those that were in this round.
+    lists: VecDeque<Chunks<T>>,
+    merged: VecDeque<Chunks<T>>,
+    pair: Option<Pair<T>>,
+}
+
+impl<T: Item> Merging<T> {
+    /// The list's runs are taken apart; `spares` has [`SPARES`].
+    pub(super) fn new(mut items: Chunks<T>, runs: &Runs, spares: &mut Vec<Segment>) -> Self {
+        let mut lists = VecDeque::with_capacity(runs.count);
+        let mut start = 0;
+        for run in &runs.list[..runs.count] {
+            let mut list = split_front(&mut items, run.end - start, spares);
+            if run.descends {
+                list.reverse();
+            }
+            lists.push_back(list);
+            start = run.end;
         }
-        lists.push(list);
-        start = run.end;
-    }
-    while lists.len() > 1 {
-        let mut merged = Vec::with_capacity(lists.len().div_ceil(2));
-        let mut pairs = lists.into_iter();
-        while let Some(first) = pairs.next() {
-            merged.push(match pairs.next() {
-                Some(second) => merge_lists(first, second, spares),
-                None => first,
-            });
+        while let Some(chunk) = items.pop_front() {
+            spares.push(chunk.segment);
         }
-        lists = merged;
+        Merging {
+            lists,
+            merged: VecDeque::new(),
+            pair: None,
+        }
     }
-    let mut list = lists.pop().unwrap_or(items);
-    list.compact(spares);
-    list
+
+    /// How many segments it has.
+    pub(super) fn segments(&self) -> usize {
+        let lists = self.lists.iter().chain(&self.merged).map(Chunks::segments);
+        lists.sum::<usize>() + self.pair.as_ref().map_or(0, Pair::segments)
+    }
+
+    /// Merges until there is no work left, or one list is left: whether that is so.
+    pub(super) fn step(&mut self, spares: &mut Vec<Segment>, left: &mut usize) -> bool {
+        while *left > 0 {
+            if let Some(pair) = &mut self.pair {
+                if pair.step(spares, left)
+                    && let Some(pair) = self.pair.take()
+                {
+                    self.merged.push_back(pair.end());
+                }
+                continue;
+            }
+            match (self.lists.pop_front(), self.lists.pop_front()) {
+                (Some(first), Some(second)) => self.pair = Some(Pair::new(first, second, spares)),
+                (Some(only), None) => self.merged.push_back(only),
+                _ if self.merged.len() < 2 => return true,
+                _ => std::mem::swap(&mut self.lists, &mut self.merged),
+            }
+        }
+        false
+    }
+
+    /// The list, when one is left.
+    pub(super) fn into_merged(mut self, spares: &mut Vec<Segment>) -> Chunks<T> {
+        let mut list = self.merged.pop_front().expect("a list has a run");
+        list.compact(spares);
+        list
+    }
 }
 
 /// Takes the first `count` items off a list; a segment that has more is copied in part.
@@ -185,56 +264,97 @@ fn split_front<T: Item>(items: &mut Chunks<T>, count: usize, spares: &mut Vec<Se
     front
 }
 
-/// Merges two ascending lists; of equal keys, the first list's come first.
-fn merge_lists<T: Item>(mut first: Chunks<T>, mut second: Chunks<T>, spares: &mut Vec<Segment>) -> Chunks<T> {
-    let mut output = first.another();
-    let capacity = first.segment_capacity();
-    let (mut one, mut other) = (first.pop_front(), second.pop_front());
-    let (mut one_read, mut other_read) = (0, 0);
-    let mut target = Chunk {
-        segment: spares.pop().expect("there is a spare segment for each merge"),
-        len: 0,
-    };
-    while let (Some(a), Some(b)) = (&one, &other) {
-        let place = &mut all_mut::<T>(&mut target.segment)[target.len..];
-        let (from_one, from_other) = merge_slices(
-            &a.items()[one_read..],
-            &b.items()[other_read..],
-            place,
-            &mut |a: &T, b: &T| a.key() < b.key(),
-        );
-        (one_read, other_read) = (one_read + from_one, other_read + from_other);
-        target.len += from_one + from_other;
-        if one_read == a.len {
-            spares.extend(std::mem::replace(&mut one, first.pop_front()).map(|chunk| chunk.segment));
-            one_read = 0;
+/// Two ascending lists that are being merged; of equal keys, the first list's come first.
+struct Pair<T> {
+    first: Chunks<T>,
+    second: Chunks<T>,
+    /// The chunk of each that is being read, and how far it was.
+    one: Option<Chunk>,
+    other: Option<Chunk>,
+    one_read: usize,
+    other_read: usize,
+    target: Chunk,
+    output: Chunks<T>,
+}
+
+impl<T: Item> Pair<T> {
+    fn new(mut first: Chunks<T>, mut second: Chunks<T>, spares: &mut Vec<Segment>) -> Self {
+        Pair {
+            output: first.another(),
+            one: first.pop_front(),
+            other: second.pop_front(),
+            one_read: 0,
+            other_read: 0,
+            target: Chunk {
+                segment: spares.pop().expect("there is a spare segment for each merge"),
+                len: 0,
+            },
+            first,
+            second,
         }
-        if let Some(b) = &other
-            && other_read == b.len
-        {
-            spares.extend(std::mem::replace(&mut other, second.pop_front()).map(|chunk| chunk.segment));
-            other_read = 0;
-        }
-        if target.len == capacity {
-            let full = std::mem::replace(
-                &mut target,
-                Chunk {
+    }
+
+    fn segments(&self) -> usize {
+        let read = usize::from(self.one.is_some()) + usize::from(self.other.is_some());
+        self.first.segments() + self.second.segments() + self.output.segments() + read + 1
+    }
+
+    /// Merges until there is no work left, or one of the lists is used up: whether that is so.
+    fn step(&mut self, spares: &mut Vec<Segment>, left: &mut usize) -> bool {
+        let capacity = self.output.segment_capacity();
+        while let (Some(a), Some(b)) = (&self.one, &self.other) {
+            if *left == 0 {
+                return false;
+            }
+            let place = &mut all_mut::<T>(&mut self.target.segment)[self.target.len..];
+            let (from_one, from_other) = merge_slices(
+                &a.items()[self.one_read..],
+                &b.items()[self.other_read..],
+                place,
+                &mut |a: &T, b: &T| a.key() < b.key(),
+            );
+            self.one_read += from_one;
+            self.other_read += from_other;
+            self.target.len += from_one + from_other;
+            *left = left.saturating_sub(from_one + from_other);
+            if self.one_read == a.len {
+                let next = self.first.pop_front();
+                spares.extend(std::mem::replace(&mut self.one, next).map(|chunk| chunk.segment));
+                self.one_read = 0;
+            }
+            if let Some(b) = &self.other
+                && self.other_read == b.len
+            {
+                let next = self.second.pop_front();
+                spares.extend(std::mem::replace(&mut self.other, next).map(|chunk| chunk.segment));
+                self.other_read = 0;
+            }
+            if self.target.len == capacity {
+                let next = Chunk {
                     segment: spares.pop().expect("what was read is spare"),
                     len: 0,
-                },
-            );
-            output.push_chunk(full);
+                };
+                self.output.push_chunk(std::mem::replace(&mut self.target, next));
+            }
         }
+        true
     }
-    output.push_chunk(target);
-    for (chunk, read, rest) in [(one, one_read, &mut first), (other, other_read, &mut second)] {
-        if let Some(mut chunk) = chunk {
-            let len = chunk.len;
-            all_mut::<T>(&mut chunk.segment).copy_within(read..len, 0);
-            chunk.len = len - read;
-            output.push_chunk(chunk);
+
+    /// The merged list, when one of the two is used up.
+    fn end(mut self) -> Chunks<T> {
+        self.output.push_chunk(self.target);
+        for (chunk, read, mut rest) in [
+            (self.one, self.one_read, self.first),
+            (self.other, self.other_read, self.second),
+        ] {
+            if let Some(mut chunk) = chunk {
+                let len = chunk.len;
+                all_mut::<T>(&mut chunk.segment).copy_within(read..len, 0);
+                chunk.len = len - read;
+                self.output.push_chunk(chunk);
+            }
+            self.output.append(&mut rest);
         }
-        output.append(rest);
+        self.output
     }
-    output
 }

@@ -36,7 +36,8 @@ impl<F: FnMut(u64, u64) -> Ordering> Ties for F {
 }
 
 /// Items whose rest is a number that they are ordered by.
-pub(super) struct ByRest;
+#[derive(Debug)]
+pub struct ByRest;
 
 impl Ties for ByRest {
     fn may_differ(&self) -> bool {
