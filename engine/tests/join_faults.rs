@@ -3,11 +3,13 @@
 
 mod join_support;
 
+use forebay::record::Record;
 use forebay::simulator::{Random, Simulation};
 use forebay::{Environment, Error, ErrorKind, JobSummary, JoinStrategy, Runtime};
 use forebay_memory::spill::{SimulatedDisk, SimulatedFaults, SpillConfig};
-use forebay_memory::{MemoryManager, Plan, SpillStore};
+use forebay_memory::{MemoryManager, Plan, SegmentSource, SpillStore};
 use join_support::*;
+use std::sync::{Arc, Mutex};
 
 /// A healthy disk whose transfers complete in any order.
 const SLOW: SimulatedFaults = SimulatedFaults {
@@ -208,6 +210,65 @@ fn disks_that_fail_or_lie_give_the_right_rows_or_an_error() {
         right_rows > 20 && errors[0] > 30 && errors[1] > 10,
         "{right_rows} had the right rows, {errors:?} failed"
     );
+}
+
+/// Somebody takes all memory in the middle of probing: tables leave of which some rows have matched, those larger than a segment, too.
+#[test]
+fn tables_whose_rows_have_matched_leave_memory() {
+    let (left, right) = (skewed(2400, 41, 0), skewed(2000, 42, 0));
+    let text = |bits: u64| match bits % 9 {
+        0 => "x".repeat(5_000 + bits as usize),
+        _ => format!("{bits:60}"),
+    };
+    for kind in KINDS {
+        for build_left in [false, true] {
+            // A little more than the tables take, so that they are more than their share.
+            let way = |segments| Way {
+                segments,
+                record_size: 16 << 10,
+                build_left,
+                has_condition: true,
+                ..PLAIN
+            };
+            let expected = expected_of_many(&left, &right, kind, way(0));
+            let wide = [with_payload(&left), with_payload(&right)];
+            run_beside_taker(&wide[0], &wide[1], kind, way(80), &expected);
+            let texts = [with_keys(&left, text), with_keys(&right, text)];
+            run_beside_taker(&texts[0], &texts[1], kind, way(600), &expected);
+        }
+    }
+}
+
+/// Joins while all memory is taken from the 500th call of the condition on.
+fn run_beside_taker<K: Record + Clone>(
+    left: &[(K, u64)],
+    right: &[(K, u64)],
+    kind: Kind,
+    way: Way,
+    expected: &[Ids],
+) {
+    let environment = environment(way);
+    let runtime = environment.runtime().clone();
+    let budget = runtime.manager().budget("taker", 1, usize::MAX);
+    let budget = budget.expect("one segment is to be had");
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let all = taken.clone();
+    let asked = Meter::acting(move |call| {
+        if call >= 500 {
+            let mut taken = taken.lock().expect("nobody panics");
+            taken.extend(std::iter::from_fn(|| budget.try_take()));
+        }
+    });
+    let found = join_in(&environment, left, right, kind, way, [&Meter::default(), &asked]);
+    let summary = environment.execute("join");
+    let summary = summary.unwrap_or_else(|error| panic!("{kind:?} {way:?}: {error}"));
+    assert!(summary.spilled_bytes_written() > 0, "{kind:?} {way:?}");
+    let mut found = found.take();
+    found.sort_unstable();
+    assert_same(found, expected, format_args!("{kind:?} {way:?}"));
+    all.lock().expect("nobody panics").clear();
+    assert_eq!(runtime.manager().outstanding(), 0);
+    assert_eq!(runtime.spill().used_bytes(), 0);
 }
 
 /// Others who take the memory and give it back at any moment: what leaves, leaves at random points.

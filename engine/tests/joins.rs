@@ -72,6 +72,47 @@ fn many_rows_in_more_and_less_memory_than_they_take() {
     }
 }
 
+/// Where many rows have no match, those whose partition has left memory do not pass its filter, and are not spilled.
+#[test]
+fn rows_without_a_match_are_not_spilled() {
+    let right = records(12_000, 8_000, 41);
+    let left = |one_in: u64| -> Vec<(u64, u64)> {
+        let records = records(40_000, 8_000, 42).into_iter();
+        records
+            .map(|(key, id)| match id % one_in {
+                0 => (key, id),
+                _ => (1 << 40 | key, id),
+            })
+            .collect()
+    };
+    let (all, few) = (left(1), left(10));
+    for kind in KINDS {
+        for build_left in [false, true] {
+            let way = Way {
+                segments: 40,
+                build_left,
+                ..PLAIN
+            };
+            let spilled = [&all, &few].map(|left| {
+                // The left side is the one that is probed, whichever it is.
+                let (left, right) = if build_left {
+                    (&right, left)
+                } else {
+                    (left, &right)
+                };
+                let (found, summary) = joined(left, right, kind, way);
+                let expected = expected_of_many(left, right, kind, way);
+                assert_same(found, &expected, format_args!("{kind:?} {way:?}"));
+                summary.spilled_bytes_written()
+            });
+            assert!(
+                spilled[1] * 3 < spilled[0] * 2,
+                "{kind:?} {way:?}: {spilled:?} bytes"
+            );
+        }
+    }
+}
+
 #[test]
 fn every_kind_of_key() {
     let (left, right) = (records(900, 400, 3), records(700, 400, 4));

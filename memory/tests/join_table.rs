@@ -5,7 +5,7 @@ mod pages_source;
 
 use forebay_memory::SegmentSource;
 use forebay_memory::hash::hash_u64;
-use forebay_memory::join::{EntryShape, Filled, JoinTable};
+use forebay_memory::join::{EntryShape, Filled, JoinFilter, JoinTable};
 use forebay_memory::scatter::SEGMENT_HEADER_SIZE;
 use pages_source::{Random, TestSource};
 use std::collections::BTreeMap;
@@ -243,4 +243,39 @@ fn without_segments_enough_the_entries_come_back() {
         }
         assert_eq!(source.out(), 0);
     }
+}
+
+#[test]
+fn filters_let_pass_what_was_added_and_little_else() {
+    for skip_bits in [0, 5, 30] {
+        for (count, most, wrong) in [
+            (5_000_usize, 100, 100),
+            (5_000, 2, 200),
+            (5_000, 1, 700),
+            (1, 1, 5),
+        ] {
+            let source = TestSource::new(SEGMENT, 100);
+            let segments = JoinFilter::segments_for(count, most, SEGMENT).expect("it is of use");
+            assert!(
+                segments <= most && segments <= 2,
+                "{segments} segments for {count} hashes"
+            );
+            let segments = (0..segments).map(|_| source.try_take().expect("there are as many"));
+            let mut filter = JoinFilter::new(segments.collect(), skip_bits);
+            assert_eq!(filter.segments(), source.out());
+            let hash = |number: usize| hash_u64(number as u64) >> skip_bits;
+            (0..count).for_each(|number| filter.insert(hash(number)));
+            assert!((0..count).all(|number| filter.may_have(hash(number))));
+            let others = (count..count + 2_000).filter(|number| filter.may_have(hash(*number)));
+            let passed = others.count();
+            assert!(
+                passed <= wrong,
+                "{passed} of 2000 others pass, with {count} of {most} segments"
+            );
+            drop(filter);
+            assert_eq!(source.out(), 0);
+        }
+    }
+    assert_eq!(JoinFilter::segments_for(100_000, 1, SEGMENT), None);
+    assert_eq!(JoinFilter::segments_for(0, 1, SEGMENT), None);
 }

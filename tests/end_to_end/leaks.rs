@@ -40,13 +40,28 @@ fn run(runtime: &Runtime, random: &mut Random) -> ErrorKind {
             2 if value == bad as i64 => Err(Error::user("the function refuses")),
             _ => Ok((key, value)),
         });
-    pairs
-        .key_by(first())
-        .sum(second())
-        .for_each(move |(_, sum)| match fate {
-            3 if sum % 7 == 0 => panic!("the sink fails"),
-            _ => Ok(()),
-        });
+    if random.happens(2) {
+        pairs
+            .key_by(first())
+            .sum(second())
+            .for_each(move |(_, sum)| match fate {
+                3 if sum % 7 == 0 => panic!("the sink fails"),
+                _ => Ok(()),
+            });
+    } else {
+        // Of one subtask, which is what the memory is enough for.
+        let others = environment.source("others", generate(9000, |index| (index, index as i64)));
+        pairs
+            .join(others)
+            .on(first(), first())
+            .matching(move |left, _| {
+                assert!(fate != 3 || left.1 % 7 > 0, "the condition fails");
+                true
+            })
+            .right_outer(|left, right| left.map_or(0, |left| left.1) + right.1)
+            .parallelism(1)
+            .blackhole();
+    }
     let handle = environment.execute_async("doomed").expect("the job starts");
     let kind = match fate {
         0..=3 => handle.wait().expect_err("a function fails").kind(),

@@ -550,6 +550,6 @@ fn equal_narrow(entries: &[u8; FEW * NARROW_ENTRY], at: usize, key: u64) -> u32 
 
 /// The slot of a hash: its bits after the first `skip_bits`, scaled to the number of slots.
 #[inline(always)]
-fn slot(hash: u64, skip_bits: u32, slots: u64) -> u64 {
+pub(super) fn slot(hash: u64, skip_bits: u32, slots: u64) -> u64 {
     ((hash << skip_bits) >> 32).wrapping_mul(slots) >> 32
 }

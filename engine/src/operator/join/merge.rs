@@ -71,20 +71,25 @@ impl At {
     }
 }
 
+/// What becomes of rows that are passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sends {
+    Nothing,
+    /// They have no match.
+    Alone,
+    /// Left rows are sent with the right side's first row of the key.
+    Paired,
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     Filling,
     /// The next key.
     Next,
-    /// Rows of the left side are sent, or passed, up to the end of the key: as those that have no match, or, with the right
-    /// side's first row of the key, as those that have one.
-    Left {
-        sends: bool,
-        has_match: bool,
-    },
-    /// Rows of the right side that have no match likewise.
-    Right {
-        sends: bool,
+    /// Rows of a side are passed, up to the end of the key.
+    Side {
+        is_left: bool,
+        sends: Sends,
     },
     /// The rows of a key go to the logs: left ones, then right ones.
     Logging {
@@ -149,24 +154,23 @@ where
             return Ok(Phase::Done);
         };
         let Sides { left, right, .. } = &mut self.sides;
-        let left_alone = Phase::Left {
-            sends: kind.keeps_left,
-            has_match: false,
+        let alone = |is_left: bool, are_kept: bool| Phase::Side {
+            is_left,
+            sends: if are_kept { Sends::Alone } else { Sends::Nothing },
         };
-        let right_alone = Phase::Right {
-            sends: kind.keeps_right,
-        };
+        let left_alone = alone(true, kind.keeps_left);
         Ok(match order {
             Ordering::Less => left_alone,
-            Ordering::Greater => right_alone,
+            Ordering::Greater => alone(false, kind.keeps_right),
             Ordering::Equal if KL::NULLABLE && self.keys.0.has_null(left.view()) => {
                 debug_assert!(self.keys.1.has_null(right.view()), "the keys are equal");
                 left_alone
             }
-            Ordering::Equal if W::IS_TRUE && kind.pairs != Pairs::All => Phase::Left {
-                sends: kind.pairs == Pairs::LeftOnce,
-                has_match: true,
+            Ordering::Equal if W::IS_TRUE && kind.pairs == Pairs::LeftOnce => Phase::Side {
+                is_left: true,
+                sends: Sends::Paired,
             },
+            Ordering::Equal if W::IS_TRUE && kind.pairs == Pairs::None => alone(true, false),
             Ordering::Equal => {
                 if self.logs.is_none() {
                     self.logs = Some([RowLog::new(&self.budget)?, RowLog::new(&self.budget)?]);
@@ -182,38 +186,18 @@ where
         let Sides { left, right, .. } = &mut self.sides;
         match self.phase {
             Phase::Next => self.phase = self.next_key()?,
-            Phase::Left { sends, has_match } => {
+            Phase::Side { is_left, sends } => {
                 let mut more = true;
                 while more && left.rows() + right.rows() < rows + ROWS_A_STEP {
-                    let full = match (sends, has_match) {
-                        (false, _) => None,
-                        (true, false) => self.functions.left(left.view(), &mut self.writer),
-                        (true, true) => (self.functions).pair(left.view(), right.view(), &mut self.writer),
-                    };
-                    more = left.pass()?;
-                    if let Some(full) = full {
-                        down.send(full)?;
-                        if !down.has_room() {
-                            break;
+                    let full = match (sends, is_left) {
+                        (Sends::Nothing, _) => None,
+                        (Sends::Alone, true) => self.functions.left(left.view(), &mut self.writer),
+                        (Sends::Alone, false) => self.functions.right(right.view(), &mut self.writer),
+                        (Sends::Paired, _) => {
+                            (self.functions).pair(left.view(), right.view(), &mut self.writer)
                         }
-                    }
-                }
-                if !more {
-                    self.phase = match has_match {
-                        false => Phase::Next,
-                        // Of no further use.
-                        true => Phase::Right { sends: false },
                     };
-                }
-            }
-            Phase::Right { sends } => {
-                let mut more = true;
-                while more && left.rows() + right.rows() < rows + ROWS_A_STEP {
-                    let full = match sends {
-                        false => None,
-                        true => self.functions.right(right.view(), &mut self.writer),
-                    };
-                    more = right.pass()?;
+                    more = if is_left { left.pass()? } else { right.pass()? };
                     if let Some(full) = full {
                         down.send(full)?;
                         if !down.has_room() {

@@ -21,7 +21,7 @@
 //! # Invariants
 //! I1. Every entry is in one place: a buffer, a kept segment, a table, a large entry's segments, or a block.
 
-use forebay_memory::join::{EntryShape, Filled, JoinTable};
+use forebay_memory::join::{EntryShape, Filled, JoinFilter, JoinTable};
 use forebay_memory::scatter::{SEGMENT_HEADER_SIZE, SegmentWriter, scatter_rows};
 use forebay_memory::spill::BlockRef;
 use forebay_memory::{Budget, Error, Result, Segment, SegmentSource, SpillHandle};
@@ -145,6 +145,8 @@ struct Partition {
     table: Option<JoinTable>,
     /// Whether the build side has left memory.
     is_spilled: bool,
+    /// Says of a probe row that it has no match in the build side that has left memory.
+    filter: Option<JoinFilter>,
 }
 
 impl Partition {
@@ -489,8 +491,68 @@ impl Partitions {
                 }
                 Ok(true)
             }
-            _ => Ok(false),
+            // A filter saves work, and is missed by nobody.
+            _ => Ok(self.drop_filter()),
         }
+    }
+
+    /// Gives back the segments of all filters.
+    pub(super) fn drop_filters(&mut self) {
+        while self.drop_filter() {}
+    }
+
+    /// Gives back the segments of a filter, if there is one.
+    fn drop_filter(&mut self) -> bool {
+        let mut filters = self.list.iter_mut().filter_map(|here| here.filter.take());
+        filters.next().is_some()
+    }
+
+    /// The filter for the build side of a partition that has left memory, empty, and its blocks; `None` where it has one, or one
+    /// would be of no use. `share` are the segments that all may have; tables leave for it.
+    pub(super) fn make_filter(
+        &mut self,
+        partition: usize,
+        share: usize,
+        handle: &mut SpillHandle,
+    ) -> Result<Option<(JoinFilter, Vec<BlockRef>)>> {
+        let here = &self.list[partition];
+        let rows = here.build.rows + here.matched.rows;
+        if !here.is_spilled || here.filter.is_some() || rows == 0 {
+            return Ok(None);
+        }
+        let spilled = self.list.iter().filter(|here| here.is_spilled).count();
+        let most = share / 2 / spilled;
+        let Some(count) = JoinFilter::segments_for(rows, most, self.budget.segment_size()) else {
+            return Ok(None);
+        };
+        let mut segments = Vec::with_capacity(count);
+        while segments.len() < count {
+            match self.budget.try_take() {
+                Some(segment) => segments.push(segment),
+                None if self.has_sheddable() => {
+                    self.shed(handle)?;
+                }
+                None => return Ok(None),
+            }
+        }
+        let here = &self.list[partition];
+        let blocks = [&here.build.blocks[..], &here.matched.blocks[..]].concat();
+        Ok(Some((JoinFilter::new(segments, self.used_bits()), blocks)))
+    }
+
+    fn has_sheddable(&self) -> bool {
+        (0..self.list.len()).any(|partition| self.sheddable(partition, Role::Build) > 0)
+    }
+
+    /// Probe rows of a partition pass a filter from now on.
+    pub(super) fn set_filter(&mut self, partition: usize, filter: JoinFilter) {
+        self.list[partition].filter = Some(filter);
+    }
+
+    /// The filter of a partition, if it has one.
+    #[inline(always)]
+    pub(super) fn filter(&self, partition: usize) -> Option<&JoinFilter> {
+        self.list[partition].filter.as_ref()
     }
 
     /// How many segments would come back if one side of a partition left memory.

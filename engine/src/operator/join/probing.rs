@@ -28,6 +28,9 @@ use forebay_memory::{Result, Segment, SpillHandle};
 /// Rows whose memory is asked for together.
 const CHUNK: usize = 256;
 
+/// Rows that are looked up in tables before it is said how many of them have a match.
+const SAMPLE: usize = if cfg!(debug_assertions) { 64 } else { 16 << 10 };
+
 /// Memory that a block is read to: a segment, or the heap for entries that are larger, and where there is no segment.
 pub(super) enum ReadBuffer {
     Segment(Segment),
@@ -174,6 +177,11 @@ pub(super) struct Prober {
     aligned: [AlignedRow; 2],
     large: Vec<u8>,
     ready: Option<Batch>,
+    /// Rows that were looked up in tables and filters while others went to logs, and how many of them may have a match.
+    looked: usize,
+    passed: usize,
+    /// Rows that went to logs.
+    logged: usize,
     /// Rows begun, for errors.
     pub(super) position: u64,
 }
@@ -267,6 +275,17 @@ impl Prober {
     /// Rows that follow are all of one partition, or of any.
     pub(super) fn expect(&mut self, partition: Option<usize>) {
         self.only = partition;
+    }
+
+    /// Whether rows went to logs while too few were looked up to say more.
+    pub(super) fn has_no_sample(&self) -> bool {
+        self.looked < SAMPLE && self.logged >= 4 * SAMPLE
+    }
+
+    /// Whether rows were looked up, and more than half of them have no match; `None` where too few were. Of those without one, a
+    /// fifth seems to have one.
+    pub(super) fn has_misses(&self) -> Option<bool> {
+        (self.looked >= SAMPLE).then_some(2 * self.passed < self.looked)
     }
 
     /// Goes on with the rows of an input; true where all are done, false where there was no room for more.
@@ -369,8 +388,11 @@ impl Prober {
         let (hashes, rows) = (&mut self.hashes, &mut self.rows);
         let used = hash_input::<P, K>(key, bytes, shape, CHUNK, hashes, rows, &mut self.scratch[0]);
         for hash in &*hashes {
-            if let Some(table) = partitions.table(partitions.of(*hash)) {
+            let partition = partitions.of(*hash);
+            if let Some(table) = partitions.table(partition) {
                 table.prefetch(*hash);
+            } else if let Some(filter) = partitions.filter(partition) {
+                filter.prefetch(*hash);
             }
         }
         for (hash, (offset, _)) in hashes.iter().zip(&*rows) {
@@ -382,10 +404,21 @@ impl Prober {
             let to = if is_null {
                 Destination::Alone
             } else if partitions.is_spilled(partition) {
-                Destination::Log
+                let filter = partitions.filter(partition);
+                let may_match = filter.is_none_or(|filter| filter.may_have(*hash));
+                self.looked += usize::from(filter.is_some());
+                self.passed += usize::from(filter.is_some() && may_match);
+                self.logged += usize::from(may_match);
+                match may_match {
+                    true => Destination::Log,
+                    false => Destination::Alone,
+                }
             } else {
                 let table = partitions.table(partition);
-                match table.and_then(|table| table.find(*hash)) {
+                let found = table.and_then(|table| table.find(*hash));
+                self.looked += usize::from(table.is_some());
+                self.passed += usize::from(found.is_some());
+                match found {
                     Some((start, end)) => {
                         table.expect("it was just looked at").prefetch_entry(start);
                         Destination::Entries(start, end)
