@@ -103,14 +103,19 @@ impl<I: Items> Input<I> {
         }
     }
 
-    /// Sees to it that there is a window, where items are left.
+    /// Sees to it that there is a window of up to `most` items, half of that at least, where so many are left. Were it filled only when it
+    /// is empty, each round would end with the one that is nearly empty.
     #[inline]
     fn look(&mut self, most: usize, form: &I, disk: &mut Disk<'_>) -> Result<()> {
         match &mut self.place {
-            Place::Spilled(spilled) if spilled.taken == spilled.window.len() && self.left > 0 => {
-                spilled.look(self.left, most, form, disk)
+            Place::Spilled(spilled) => {
+                let shown = spilled.window.len() - spilled.taken;
+                match shown < most.div_ceil(2) && (shown as u64) < self.left {
+                    true => spilled.look(self.left, most, form, disk),
+                    false => Ok(()),
+                }
             }
-            _ => Ok(()),
+            Place::Memory { .. } => Ok(()),
         }
     }
 }
@@ -118,26 +123,32 @@ impl<I: Items> Input<I> {
 impl<I: Items> Spilled<I> {
     fn look(&mut self, left: u64, most: usize, form: &I, disk: &mut Disk<'_>) -> Result<()> {
         let stride = form.order().stride();
-        if self.rest.is_empty() {
-            self.read(disk)?;
-        }
-        let rows = (self.rest.len() / stride).min(most).min(left as usize);
-        if rows == 0 {
-            return Err(Error::corrupt(format!(
-                "a sorted run of operator \"{}\": a block ends with {} B of a row of {stride} B; the disk returned damaged data",
-                disk.handle.owner(),
-                self.rest.len()
-            )));
-        }
-        let end = self.rest.start + rows * stride;
-        let rows_of = self
-            .segment
-            .as_ref()
-            .map_or(&[][..], |segment| &segment[self.rest.start..end]);
-        self.window.resize(rows, I::Item::new_zeroed());
-        form.read(rows_of, &mut self.window);
-        self.rest.start = end;
+        let mut shown = self.window.len() - self.taken;
+        self.window.copy_within(self.taken.., 0);
         self.taken = 0;
+        let wanted = left.min(most as u64) as usize;
+        self.window.resize(wanted.max(shown), I::Item::new_zeroed());
+        while shown < wanted {
+            if self.rest.is_empty() {
+                self.read(disk)?;
+            }
+            let rows = (self.rest.len() / stride).min(wanted - shown);
+            if rows == 0 {
+                return Err(Error::corrupt(format!(
+                    "a sorted run of operator \"{}\": a block ends with {} B of a row of {stride} B; the disk returned damaged data",
+                    disk.handle.owner(),
+                    self.rest.len()
+                )));
+            }
+            let end = self.rest.start + rows * stride;
+            let rows_of = self
+                .segment
+                .as_ref()
+                .map_or(&[][..], |segment| &segment[self.rest.start..end]);
+            form.read(rows_of, &mut self.window[shown..shown + rows]);
+            self.rest.start = end;
+            shown += rows;
+        }
         Ok(())
     }
 
