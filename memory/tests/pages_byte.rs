@@ -247,33 +247,14 @@ impl Pair {
             assert!(visited == limit || (visited < limit && cursor.is_done()));
         }
         assert!(seen == self.model);
-        let mut buffer = Vec::new();
-        let mut spans = Vec::new();
         for number in 0..100 {
             let key = self.key(number);
-            spans.push(KeySpan {
-                start: buffer.len() as u32,
-                size: key.len() as u32,
-            });
-            buffer.extend_from_slice(&key);
             assert_eq!(self.get(&key), self.model.get(&key).cloned());
             assert_eq!(
                 self.table.contains(self.hash(&key), &key),
                 self.model.contains_key(&key)
             );
         }
-        let keys = KeyBatch::new(&buffer, &spans);
-        let hashes: Vec<u64> = (0..keys.len()).map(|row| self.hash(keys.key(row))).collect();
-        let mut rows = 0;
-        self.table.probe_batch(&keys, &hashes, |row, value| {
-            assert_eq!(row, rows);
-            rows += 1;
-            assert_eq!(
-                value.map(|value| value.to_vec()),
-                self.model.get(keys.key(row)).cloned()
-            );
-        });
-        assert_eq!(rows, keys.len());
     }
 
     fn finish(mut self, random: &mut Random) {

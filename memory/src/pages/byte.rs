@@ -184,41 +184,6 @@ impl ByteTable {
         }
     }
 
-    /// Calls `visit` for each key in order with the row's number and its value, where there is one.
-    #[inline]
-    pub fn probe_batch<'t>(
-        &'t self,
-        keys: &KeyBatch<'_>,
-        hashes: &[u64],
-        mut visit: impl FnMut(usize, Option<Bytes<'t>>),
-    ) {
-        let hashes = &hashes[..keys.len()];
-        let mut found = [Entry::none(); GROUP];
-        let mut done = 0;
-        while done < hashes.len() {
-            let group = &hashes[done..hashes.len().min(done + GROUP)];
-            let located = self.candidates(group, &mut found);
-            if located == 0 {
-                visit(done, None);
-                done += 1;
-                continue;
-            }
-            for (&hash, &candidate) in group.iter().zip(&found[..located]) {
-                let key = keys.key(done);
-                // SAFETY: candidates are entries of live pages, borrowed for `'t`.
-                let value = unsafe {
-                    if self.key_equals(candidate, key) {
-                        Some(self.value_of(candidate))
-                    } else {
-                        self.find(hash, key).map(|(_, entry, _)| self.value_of(entry))
-                    }
-                };
-                visit(done, value);
-                done += 1;
-            }
-        }
-    }
-
     /// The value of a key.
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<Bytes<'_>> {
         let (_, entry, _) = self.find(hash, key)?;

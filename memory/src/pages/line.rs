@@ -122,6 +122,7 @@ impl LineTable {
         mut fold: impl FnMut(usize, &mut [u64], bool),
     ) -> Progress {
         match self.shape.lanes {
+            0 => self.update_kernel::<0>(hashes, &mut fold),
             1 => self.update_kernel::<1>(hashes, &mut fold),
             2 => self.update_kernel::<2>(hashes, &mut fold),
             3 => self.update_kernel::<3>(hashes, &mut fold),
@@ -130,13 +131,19 @@ impl LineTable {
         }
     }
 
-    /// Calls `visit` for each hash in order with the row's number and its entry's values, where there is one.
+    /// Calls `fold` for each hash in order that has an entry, with the row's number and the entry's values, and `missed` with the
+    /// numbers of the others. The table takes no segment.
     #[inline]
-    pub fn probe_batch<'t>(&'t self, hashes: &[u64], mut visit: impl FnMut(usize, Option<&'t [u64]>)) {
+    pub fn update_present(
+        &mut self,
+        hashes: &[u64],
+        mut fold: impl FnMut(usize, &mut [u64]),
+        mut missed: impl FnMut(usize),
+    ) {
         match self.shape.lanes {
-            1 => self.probe_kernel::<1>(hashes, &mut visit),
-            2 => self.probe_kernel::<2>(hashes, &mut visit),
-            _ => self.probe_kernel::<DYNAMIC>(hashes, &mut visit),
+            1 => self.present_kernel::<1>(hashes, &mut fold, &mut missed),
+            2 => self.present_kernel::<2>(hashes, &mut fold, &mut missed),
+            _ => self.present_kernel::<DYNAMIC>(hashes, &mut fold, &mut missed),
         }
     }
 
@@ -381,10 +388,11 @@ impl LineTable {
     }
 
     #[inline(always)]
-    fn probe_kernel<'t, const LANES: usize>(
-        &'t self,
+    fn present_kernel<const LANES: usize>(
+        &mut self,
         hashes: &[u64],
-        visit: &mut impl FnMut(usize, Option<&'t [u64]>),
+        fold: &mut impl FnMut(usize, &mut [u64]),
+        missed: &mut impl FnMut(usize),
     ) {
         let lanes = if LANES == DYNAMIC { self.shape.lanes } else { LANES };
         let mut homes = [ptr::null_mut::<u64>(); GROUP];
@@ -392,25 +400,34 @@ impl LineTable {
         while done < hashes.len() {
             let group = &hashes[done..hashes.len().min(done + GROUP)];
             let located = locate(self.directory.lookup(), self.shape, lanes, group, &mut homes);
-            if located == 0 {
-                visit(done, self.get(group[0]));
-                done += 1;
-                continue;
-            }
-            for (&hash, &home) in group.iter().zip(&homes[..located]) {
-                // SAFETY: `locate` answered a bucket of a live page, which does not change meanwhile.
-                let found = unsafe { equal_keys(home, hash) };
-                let values = if found != 0 && hash != 0 {
-                    let slot = Slot {
-                        bucket: home,
-                        index: found.trailing_zeros() as usize,
-                    };
-                    // SAFETY: the slot is in a live page with `lanes` lanes, borrowed for `'t`.
-                    Some(unsafe { slice::from_raw_parts(slot.values(lanes), lanes) })
-                } else {
-                    self.get(hash)
+            // The first whose range has no page is found, or not, by itself.
+            for (place, &hash) in group[..group.len().min(located + 1)].iter().enumerate() {
+                if hash == 0 {
+                    match self.zero.1 {
+                        true => self.fold_zero(done, &mut |row, values, _| fold(row, values)),
+                        false => missed(done),
+                    }
+                    done += 1;
+                    continue;
+                }
+                let found = match place < located {
+                    // SAFETY: `locate` answered a bucket of a live page, and no page changes in this function.
+                    true => unsafe { equal_keys(homes[place], hash) },
+                    false => 0,
                 };
-                visit(done, values);
+                let slot = match found {
+                    0 => self.find(hash).map(|(_, slot)| slot),
+                    found => Some(Slot {
+                        bucket: homes[place],
+                        index: found.trailing_zeros() as usize,
+                    }),
+                };
+                match slot {
+                    // SAFETY: the slot is in a live page with `lanes` lanes, and the table is borrowed mutably, so that this
+                    // is the only reference to its values.
+                    Some(slot) => fold(done, unsafe { slice::from_raw_parts_mut(slot.values(lanes), lanes) }),
+                    None => missed(done),
+                }
                 done += 1;
             }
         }
