@@ -20,16 +20,22 @@ const MOST_BITS: u32 = 6;
 /// Bits of the hash that partitions may use up: the tables need the others.
 const LAST_BIT: u32 = 47;
 
-/// A table of this many bytes is larger than any cache that it has to itself, and worth partitioning first.
+/// A table of this many bytes is larger than any cache that it has to itself, and worth partitioning first where 7 of 8 rows have new keys.
 const LARGE_TABLE: usize = 16 << 20;
+
+/// One that fills a second-level cache is, where so few keys have come again that they will not be more in a large one.
+const CACHED_TABLE: usize = 2 << 20;
 
 /// Bits of the hash by which rows of new keys are put aside: partitions that fit in cache, without more tails of logs
 /// than a second-level TLB has entries.
-const MOST_DEFERRED_BITS: u32 = 10;
+const MOST_DEFERRED_BITS: u32 = 9;
 const LEAST_DEFERRED_BITS: u32 = 2;
 
 /// One in 2^6 partitions stays in the table, to see whether keys are still new.
 const SAMPLED_BITS: u32 = 6;
+
+/// Bytes of entries that are aggregated in a second-level cache, or a sixteenth of the memory where that is less.
+const IN_CACHE: usize = 1 << 20;
 
 /// Rows between two looks at how many keys are new: of all, and of the sample.
 const JUDGED_ROWS: usize = 2 << 10;
@@ -133,8 +139,7 @@ where
     /// Begins to count the keys of spilled partitions, where there is memory for it.
     #[cold]
     fn count_hot_keys(&mut self) {
-        let budget = &self.source.budget;
-        let memory = budget.fair_share().min(budget.maximum());
+        let memory = self.memory();
         self.hot = Hot::Never;
         // What was spilled by another level is of groups, not of rows.
         if memory < LEAST_FOR_HOT || !matches!(self.phase, Phase::Folding) {
@@ -269,7 +274,7 @@ where
                 if self.partitions.is_some() {
                     // Too late: it did not all fit.
                     self.deferral = Deferral::Over;
-                } else if self.groups.segments() >= self.defer_at() && 8 * new >= 7 * self.window.rows {
+                } else if self.keys_are_new(new) {
                     self.defer()?;
                 }
             }
@@ -297,6 +302,10 @@ where
                     None => {
                         partitions.keep_logs(false);
                         self.deferral = Deferral::Over;
+                        if partitions.are_all_resident() {
+                            // Rows are not asked for their partition any more.
+                            self.partitions = None;
+                        }
                     }
                 }
             }
@@ -309,23 +318,53 @@ where
         Ok(())
     }
 
-    /// The segments of a table that is not worth its misses any more.
-    fn defer_at(&self) -> usize {
-        let budget = &self.source.budget;
-        let large = LARGE_TABLE / budget.segment_size();
+    /// Whether the table is worth partitioning, with so many new keys among the rows since the last look: a part of the rows has keys
+    /// that came before, which grows with the table; where it is a large one, it is to be an eighth at most.
+    fn keys_are_new(&self, new: usize) -> bool {
+        let (segment, segments) = (self.source.segment_size(), self.groups.segments());
         // Each partition has a segment to be filled: not more than an eighth of the memory.
-        let few = budget.fair_share().min(budget.maximum()) / 4;
-        match few < 4 << LEAST_DEFERRED_BITS {
-            true => usize::MAX,
-            false => large.min(few),
+        let few = self.memory() / 4;
+        let large = few.min(LARGE_TABLE / segment);
+        let old = self.window.rows.saturating_sub(new);
+        few >= 4 << LEAST_DEFERRED_BITS
+            && segments >= large.min(CACHED_TABLE / segment)
+            && 8 * old * large <= self.window.rows * segments.min(large)
+    }
+
+    /// Before a piece of work is read that has so many bytes of entries: where nearly each has a key of its own, and they are too many
+    /// for the table that there is room for, they are divided by further bits, in memory for as long as that lasts.
+    pub(super) fn divide(&mut self, bytes: usize) {
+        let memory = self.memory();
+        let in_cache = IN_CACHE.min(memory * self.source.segment_size() / 16);
+        if !matches!(self.deferral, Deferral::On) || bytes < 2 * in_cache {
+            return;
         }
+        let most = (memory / 8)
+            .max(1)
+            .ilog2()
+            .clamp(LEAST_DEFERRED_BITS, MOST_BITS);
+        let bits = (bytes / in_cache).ilog2().clamp(1, most);
+        if self.skip_bits + bits > LAST_BIT {
+            return;
+        }
+        let mut partitions = Partitions::new(self.skip_bits, bits, self.source.clone());
+        partitions.keep_logs(true);
+        (0..1 << bits).for_each(|partition| partitions.open(partition, None));
+        self.partitions = Some(partitions);
+    }
+
+    /// The segments that it may count on.
+    fn memory(&self) -> usize {
+        let budget = &self.source.budget;
+        budget.fair_share().min(budget.maximum())
     }
 
     /// Puts the groups of most partitions in logs that stay in memory, to be followed by their rows.
     #[cold]
     fn defer(&mut self) -> Result<()> {
-        let share = self.source.budget.fair_share().min(self.source.budget.maximum());
-        let bits = (share / 8).ilog2().clamp(LEAST_DEFERRED_BITS, MOST_DEFERRED_BITS);
+        let bits = (self.memory() / 8)
+            .ilog2()
+            .clamp(LEAST_DEFERRED_BITS, MOST_DEFERRED_BITS);
         if self.skip_bits + bits > LAST_BIT {
             self.deferral = Deferral::Over;
             return Ok(());

@@ -285,6 +285,11 @@ impl Partitions {
         self.spilled == self.list.len()
     }
 
+    /// Whether none has.
+    pub(crate) fn are_all_resident(&self) -> bool {
+        self.spilled == 0
+    }
+
     /// Marks a partition as having left memory; `buffer` is for its states.
     pub(crate) fn open(&mut self, partition: usize, buffer: Option<Segment>) {
         let buffer = buffer.map_or(Buffer::None, Buffer::Segment);
