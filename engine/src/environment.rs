@@ -118,6 +118,11 @@ impl Environment {
         change(&mut self.inner.graph.borrow_mut().nodes[node]);
     }
 
+    /// The parallelism that a node was given.
+    pub(crate) fn parallelism_of(&self, node: usize) -> Option<usize> {
+        self.inner.graph.borrow().nodes[node].parallelism
+    }
+
     /// Says where the records of each subtask of a node, a sort, begin in the order of all.
     pub(crate) fn set_ranks(&self, node: usize, ranks: FirstRanks) {
         self.inner.graph.borrow_mut().ranks.insert(node, ranks);

@@ -11,7 +11,7 @@
 use crate::batch::{Batches, HeapArea};
 use crate::clock::{Clock, RealClock};
 use crate::exchange::{ChannelLimits, Exchange, Forward, Gate, Output, Rebalance, Router, Wake};
-use crate::graph::{Factory, Graph, OperatorContext, SubtaskSourceFactory};
+use crate::graph::{Factory, Graph, Node, OperatorContext, SubtaskSourceFactory};
 use crate::interrupt;
 use crate::layout::Layout;
 use crate::metrics::{TaskMetrics, TaskSnapshot};
@@ -193,7 +193,7 @@ pub(crate) fn lower(
                     node.kind, names[*id], subtask.parallelism
                 );
                 let mut budgets = Vec::new();
-                for (minimum, share) in budget_parts(layout.minimum_parts(graph, *id), shares[*id]) {
+                for (minimum, share) in budget_parts(node, layout.minimum_parts(graph, *id), shares[*id]) {
                     let budget =
                         runtime
                             .manager()
@@ -249,10 +249,13 @@ pub(crate) fn lower(
     Ok(placed)
 }
 
-/// The budgets of a subtask that has `share`, by their minimums: the least of each, and its part of the share.
-fn budget_parts(minimums: Vec<usize>, share: Share) -> impl Iterator<Item = (usize, Share)> {
+/// The budgets of a subtask that has `share`, by their minimums: the least of each, and its part of the share. A node that has a share
+/// without a minimum has one budget.
+fn budget_parts(node: &Node, minimums: Vec<usize>, share: Share) -> impl Iterator<Item = (usize, Share)> {
     let all: usize = minimums.iter().sum();
-    (minimums.into_iter()).map(move |minimum| (minimum, share.part(minimum, all)))
+    let borrowed = (all == 0 && node.maximum_segments > 0).then_some((0, share));
+    let parts = (minimums.into_iter()).map(move |minimum| (minimum, share.part(minimum, all)));
+    parts.chain(borrowed)
 }
 
 /// Network buffers for one side of an exchange.

@@ -10,15 +10,17 @@ use crate::aggregate::{
 use crate::environment::Environment;
 use crate::graph::{Consumer, Edge, Factory, Node, OperatorContext, Rows};
 use crate::operator::{
-    ByteGroups, Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups,
-    LocalAggregate, LocalStates, MOST_LOCAL_SEGMENTS, MergePartials, MergeStates, Operator, Partial, Reduced,
-    RowGroups, Setting, Shape, Stage, StateGroups, StateRow, States, least_segments,
+    ByteGroups, Emission, GroupedAggregate, HandedGroups, Handover, KeyAndResult, KeyOnly, LEAST_SEGMENTS,
+    Lanes, LineGroups, LocalAggregate, LocalLines, LocalStates, MOST_LOCAL_SEGMENTS, MergePartials,
+    MergeStates, Operator, Own, Partial, Reduced, RowGroups, Setting, Shape, Stage, StateGroups, StateRow,
+    States, least_segments,
 };
 use crate::record::{Field, KeyFields, Record, first, itself};
 use crate::source::Subtask;
 use crate::stream::{KeyedStream, Stream};
 use forebay_memory::{Budget, Result};
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
     /// The aggregates of each key's records, with the key: in batch mode once, in streaming mode after each record.
@@ -138,6 +140,24 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
         } = self;
         let detail = format!("{} by {}", aggregate.describe(), keys.describe().join(", "));
         if keys.as_u64_column().is_some() {
+            let handover = Arc::new(Handover::default());
+            let local = (aggregate.clone(), handover.clone());
+            let folds = |inputs| {
+                local_lines_node::<R, K>(&environment, inputs, &detail, keys, move |context| {
+                    let (aggregate, handover) = local.clone();
+                    Box::new(LocalLines::<R, K, A>::new(
+                        keys,
+                        aggregate,
+                        budget_of(context),
+                        handover,
+                        emission_in(context, emission) != Emission::Final || context.are_placed,
+                    ))
+                })
+            };
+            let inputs = match emission {
+                Some(Emission::Updates) => inputs,
+                _ => folds(inputs),
+            };
             let least = LEAST_SEGMENTS;
             let rows = keyed_by_first::<K::Key, A::Out>();
             return keyed_node(
@@ -148,7 +168,13 @@ impl<R: Record, K: KeyFields<R>> KeyedStream<R, K> {
                 rows,
                 least,
                 move |context| {
-                    let setting = setting(context, emission_in(context, emission))?;
+                    let mut setting = setting(context, emission_in(context, emission))?;
+                    let own = Own {
+                        index: context.subtask.index,
+                        parallelism: context.subtask.parallelism,
+                        max_parallelism: context.max_parallelism,
+                    };
+                    setting.handed = Some(HandedGroups::new(handover.clone(), own));
                     let (folding, results) = (Lanes(aggregate.clone()), KeyAndResult::new(aggregate.clone()));
                     let skip_bits = setting.skip_bits;
                     let groups = |source| LineGroups::<R, K>::new(keys, A::LANES, source, skip_bits);
@@ -384,6 +410,7 @@ pub(crate) fn setting(context: &OperatorContext, emission: Emission) -> Result<S
         handle: context.spill.handle(&context.name)?,
         batches: context.batches.clone(),
         skip_bits: common_bits(context.subtask, context.max_parallelism),
+        handed: None,
     })
 }
 
@@ -404,6 +431,33 @@ fn local_node<R: Record, K: KeyFields<R>>(
         detail,
         ..Node::new("local aggregate", Factory::Operator(Box::new(make)))
     })
+}
+
+/// Adds an operator that folds rows by integer keys before they are sent to the subtasks of their keys, and answers the way to these.
+/// Where there are several inputs it would be a step between them and the exchange: then there is none.
+fn local_lines_node<R: Record, K: KeyFields<R>>(
+    environment: &Environment,
+    inputs: Vec<Edge>,
+    detail: &str,
+    keys: K,
+    make: impl Fn(&OperatorContext) -> Box<dyn Operator> + 'static,
+) -> Vec<Edge> {
+    let [input] = &inputs[..] else {
+        return inputs;
+    };
+    let stream: Stream<R> = environment.add_stream(Node {
+        parallelism: environment.parallelism_of(input.from),
+        inputs: vec![Edge::forward(input.from)],
+        output: Some((R::schema(), R::STRIDE)),
+        maximum_segments: MOST_LOCAL_SEGMENTS,
+        rows: Rows::Same,
+        detail: detail.to_string(),
+        ..Node::new(
+            "local aggregate",
+            Factory::Operator(Box::new(move |context| Ok(make(context)))),
+        )
+    });
+    stream.key_by(keys).inputs
 }
 
 /// Pairs of a key and something else, where the key has sent them.

@@ -9,9 +9,10 @@
 //! 2. The rest is divided among the kinds of consumers that the job has by `memory.weights`, and inside a kind by the
 //!    nodes' weights, each counted for every subtask.
 //! 3. Nobody has less than its minimum.
+//! 4. Nodes that need none (local aggregation of integers) may use a small part of what others leave: it is nobody else's loss.
 //!
 //! # Invariants
-//! I1. Where no share is raised to its minimum, a job's shares are at most all there is.
+//! I1. Where no share is raised to its minimum, and without those of nodes that need none, a job's shares are at most all there is.
 //! I2. Budgets of one job weigh [`Budget::USUAL_WEIGHT`] each on the average, so that weights shift memory inside the job
 //!     and not away from other jobs.
 
@@ -71,6 +72,10 @@ pub(crate) fn shares(
         .map(|id| cap(id) * subtasks(id))
         .sum();
     let rest = total.saturating_sub(used) as u128;
+    let borrows =
+        |id: &usize| layout.minimum_segments(graph, *id) == 0 && graph.nodes[*id].maximum_segments > 0;
+    let borrowing: usize = (0..graph.nodes.len()).filter(borrows).map(subtasks).sum();
+    let borrowed = total / (16 * borrowing.max(1));
 
     let uncapped: usize = ids().filter(|id| !is_capped(*id)).map(subtasks).sum();
     let is_there = |wanted: Kind| ids().any(|id| !is_capped(id) && kind(id) == wanted);
@@ -99,7 +104,7 @@ pub(crate) fn shares(
         let minimum = layout.minimum_segments(graph, id);
         if minimum == 0 {
             return Share {
-                segments: 0,
+                segments: graph.nodes[id].maximum_segments.min(borrowed),
                 weight: 1,
             };
         }
@@ -214,5 +219,16 @@ mod tests {
             },
         ];
         assert_eq!(of(nodes, true, 0, 5), [(8, 1), (1184, 2000), (0, 1), (16, 1000)]);
+    }
+
+    #[test]
+    fn what_is_borrowed_takes_nothing_from_the_shares_of_others() {
+        let borrowing = |maximum_segments| Node {
+            minimum_segments: 0,
+            maximum_segments,
+            ..node(Consumer::Operator, 1, 2)
+        };
+        let nodes = vec![borrowing(64), borrowing(5), node(Consumer::Operator, 1, 2)];
+        assert_eq!(of(nodes, false, 70, 70), [(18, 1), (5, 1), (600, 1000)]);
     }
 }

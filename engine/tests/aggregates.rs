@@ -631,6 +631,71 @@ fn a_panic_in_a_users_aggregate_fails_the_job_and_leaks_nothing() {
     }
 }
 
+/// Each of a fold's functions panics, early, in the middle and late: while records are folded before and behind the exchange, while spilled
+/// states are merged, and while results are sent.
+#[test]
+fn a_panic_in_any_function_of_a_fold_leaks_nothing() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let mut panics = 0;
+    for function in ["create", "add", "merge", "finish"] {
+        for (managed, keys) in [(60, 900), (60, 5_000), (2000, 900), (2000, 10)] {
+            for fails_at in [0, 9, 800, 4_000, 19_000] {
+                let calls = Arc::new(AtomicU64::new(0));
+                let step = move |of: &str| {
+                    if of == function {
+                        let call = calls.fetch_add(1, Ordering::Relaxed);
+                        assert!(call != fails_at, "a user's panic");
+                    }
+                };
+                let [create, add, merge, finish] = [(); 4].map(|()| step.clone());
+                let environment = environment(managed, Mode::Batch, 2);
+                environment
+                    .source(
+                        "numbers",
+                        generate(20_000, move |index| (index * 7 % keys, index)),
+                    )
+                    .group_by(first::<(u64, u64)>())
+                    .fold(
+                        move || {
+                            create("create");
+                            0u64
+                        },
+                        move |sum, (_, value)| {
+                            add("add");
+                            *sum += value;
+                        },
+                        move |sum, other| {
+                            merge("merge");
+                            *sum += other;
+                        },
+                        move |sum| {
+                            finish("finish");
+                            sum
+                        },
+                    )
+                    .blackhole();
+                // Some are not called that often.
+                if let Err(error) = environment.execute("fragile") {
+                    panics += 1;
+                    assert!(error.to_string().contains("a user's panic"), "{error}");
+                }
+                assert_eq!(
+                    environment.runtime().manager().outstanding(),
+                    0,
+                    "{function} {fails_at}"
+                );
+                assert_eq!(
+                    environment.runtime().spill().used_bytes(),
+                    0,
+                    "{function} {fails_at}"
+                );
+            }
+        }
+    }
+    assert!(panics > 40, "only {panics} jobs failed");
+}
+
 #[test]
 fn whole_streams_are_aggregated() {
     for (mode, parallelism) in [(Mode::Batch, 1), (Mode::Batch, 3), (Mode::Streaming, 2)] {

@@ -712,3 +712,86 @@ fn a_panic_in_a_groups_function_names_it_and_leaks_nothing() {
     assert_eq!(environment.runtime().manager().outstanding(), 0);
     assert_eq!(environment.runtime().spill().used_bytes(), 0);
 }
+
+/// Integer keys are folded before the exchange for as long as that reduces; what passes and what was folded make one result.
+#[test]
+fn integer_keys_are_folded_before_the_exchange() {
+    use forebay_memory::hash::hash_u64;
+    type Key = fn(u64) -> u64;
+    const ROWS: u64 = 60_000;
+    let (few, new): (Key, Key) = (|index| hash_u64(index + 1) % 50, |index| hash_u64(index));
+    // The first keys fill the table, and come again among others; at last there are others alone.
+    let mixed: Key = |index| match index {
+        0..20_000 => hash_u64(index + 1) % 4_000,
+        20_000..40_000 if index % 3 > 0 => hash_u64(index + 1) % 1_000,
+        _ => hash_u64(index),
+    };
+    for (managed, parallelism) in [(3000, 1), (3000, 2), (3000, 3), (52, 3), (24, 1)] {
+        for (key, most_sent) in [(few, Some(0)), (new, None), (mixed, None)] {
+            let environment = environment(managed, 4096).with_parallelism(parallelism);
+            let row = move |index| (key(index), format!("{index}"), index as i64);
+            type Row = (u64, String, i64);
+            let value = forebay::record::third::<Row>();
+            let of_texts = environment
+                .source("texts", generate(ROWS, row))
+                .key_by(first())
+                .aggregate((count(), sum(value)))
+                .collect();
+            let sums = environment
+                .source("pairs", generate(ROWS, move |index| (key(index), index as i64)))
+                .key_by(first())
+                .aggregate_final((count(), sum(second())))
+                .collect();
+            let summary = environment.execute("folded").expect("the job runs");
+            let mut expected: BTreeMap<u64, (u64, i64)> = BTreeMap::new();
+            for index in 0..ROWS {
+                let group = expected.entry(key(index)).or_default();
+                *group = (group.0 + 1, group.1 + index as i64);
+            }
+            for mut found in [of_texts.take(), sums.take()] {
+                found.sort_unstable();
+                assert!(
+                    found.into_iter().eq(expected.clone()),
+                    "{managed} segments, {parallelism} subtasks"
+                );
+            }
+            let operators = || summary.tasks.iter().flat_map(|task| &task.operators);
+            let folding = operators().filter(|operator| operator.name.starts_with("local aggregate"));
+            assert_eq!(
+                folding.clone().map(|operator| operator.records_in).sum::<u64>(),
+                2 * ROWS
+            );
+            let behind = operators().filter(|operator| operator.name.starts_with("aggregate"));
+            let sent: u64 = behind.map(|operator| operator.records_in).sum();
+            if let Some(most) = most_sent.filter(|_| managed == 3000) {
+                assert!(sent <= most, "{sent} rows passed");
+            }
+            assert_eq!(environment.runtime().manager().outstanding(), 0);
+        }
+    }
+}
+
+/// What was folded before the exchange is given back where a function of the aggregate panics, wherever it is called from.
+#[test]
+fn a_panic_in_a_function_of_an_aggregate_leaves_nothing_behind() {
+    for (managed, keys) in [(3000, 50), (3000, 40_000), (24, 40_000)] {
+        for (parallelism, fails_at) in [(1, 10), (2, 30_000), (3, 59_999)] {
+            let environment = environment(managed, 4096).with_parallelism(parallelism);
+            environment
+                .source(
+                    "pairs",
+                    generate(60_000, move |index| (index * 7919 % keys, index as i64)),
+                )
+                .key_by(first())
+                .aggregate(forebay::aggregate::sum_of(move |(_, value): (u64, i64)| {
+                    assert!(value != fails_at, "the value {value} is not to be added");
+                    value
+                }))
+                .blackhole();
+            let error = environment.execute("panics").expect_err("the job fails");
+            assert!(error.to_string().contains("is not to be added"), "{error}");
+            assert_eq!(environment.runtime().manager().outstanding(), 0);
+            assert_eq!(environment.runtime().spill().used_bytes(), 0);
+        }
+    }
+}

@@ -123,6 +123,11 @@ pub trait Operator: Send {
         0
     }
 
+    /// Whether it sends every batch on as it is, for as long as there is input.
+    fn lets_all_pass(&self) -> bool {
+        false
+    }
+
     /// Adds what the operator alone knows to its metrics.
     fn report(&self, _metrics: &mut OperatorMetrics) {}
 }
@@ -360,12 +365,12 @@ impl Downstream<'_> {
         }
     }
 
-    /// A way to write rows straight into the buffers of the task's output, where no operator is in between: see
+    /// A way to write rows straight into the buffers of the task's output, where no operator in between does anything with them: see
     /// [`Output::direct`].
     pub fn direct(&mut self, column: IntegerColumn) -> Option<Direct<'_>> {
-        match self.links {
-            [] => self.output.direct(column),
-            _ => None,
+        match self.links.iter().all(|link| link.operator.lets_all_pass()) {
+            true => self.output.direct(column),
+            false => None,
         }
     }
 

@@ -11,9 +11,10 @@ mod materialize;
 mod join;
 
 pub(crate) use aggregate::{
-    ByteGroups, Emission, GroupedAggregate, KeyAndResult, KeyOnly, LEAST_SEGMENTS, Lanes, LineGroups,
-    LocalAggregate, LocalStates, MOST_LOCAL_SEGMENTS, MergePartials, MergeStates, OrElse, Partial, Reduced,
-    ResultOnly, RowGroups, Setting, Shape, StateGroups, StateRow, States, Total, least_segments,
+    ByteGroups, Emission, GroupedAggregate, HandedGroups, Handover, KeyAndResult, KeyOnly, LEAST_SEGMENTS,
+    Lanes, LineGroups, LocalAggregate, LocalLines, LocalStates, MOST_LOCAL_SEGMENTS, MergePartials,
+    MergeStates, OrElse, Own, Partial, Reduced, ResultOnly, RowGroups, Setting, Shape, StateGroups, StateRow,
+    States, Total, least_segments,
 };
 pub use downstream::{Chain, ChainLink, Downstream, Finish, Operator, ViewTaker};
 pub use fused::{Collector, Emit, Filter, FlatMap, Fused, FusedFlatMap, Identity, Inspect, Map, Stage};

@@ -122,7 +122,6 @@ impl LineTable {
         mut fold: impl FnMut(usize, &mut [u64], bool),
     ) -> Progress {
         match self.shape.lanes {
-            0 => self.update_kernel::<0>(hashes, &mut fold),
             1 => self.update_kernel::<1>(hashes, &mut fold),
             2 => self.update_kernel::<2>(hashes, &mut fold),
             3 => self.update_kernel::<3>(hashes, &mut fold),
@@ -425,7 +424,9 @@ impl LineTable {
                 match slot {
                     // SAFETY: the slot is in a live page with `lanes` lanes, and the table is borrowed mutably, so that this
                     // is the only reference to its values.
-                    Some(slot) => fold(done, unsafe { slice::from_raw_parts_mut(slot.values(lanes), lanes) }),
+                    Some(slot) => fold(done, unsafe {
+                        slice::from_raw_parts_mut(slot.values(lanes), lanes)
+                    }),
                     None => missed(done),
                 }
                 done += 1;

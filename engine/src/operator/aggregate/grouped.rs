@@ -28,6 +28,7 @@
 
 use super::folding::{Folding, Results};
 use super::groups::{CHUNK, Groups, Key};
+use super::handover::HandedGroups;
 use super::leaving::{Deferral, Hot, Window};
 use super::partitions::{Kept, Log, Partitions, Spilled};
 use crate::batch::{Batch, BatchWriter, Batches};
@@ -133,6 +134,8 @@ pub(crate) struct Setting {
     pub(crate) batches: Batches,
     /// The first bits that the hashes of all rows share.
     pub(crate) skip_bits: u32,
+    /// Groups that were folded before the exchange.
+    pub(crate) handed: Option<HandedGroups>,
 }
 
 /// Folds rows of `R` by the key `K` as `F` does, in groups `G`, and sends what `O` makes of them.
@@ -168,6 +171,7 @@ where
     /// The partition that is being read back while input goes on: the last to leave again.
     pub(super) loading: Option<usize>,
     pub(super) phase: Phase,
+    handed: Option<HandedGroups>,
     offsets: Vec<u32>,
     states: Vec<Range<u32>>,
     pub(super) entry: Vec<u8>,
@@ -223,6 +227,7 @@ where
             window: Window::default(),
             loading: None,
             phase: Phase::Folding,
+            handed: setting.handed,
             offsets: Vec::new(),
             states: Vec::new(),
             entry: Vec::new(),
@@ -391,6 +396,20 @@ where
         self.source.is_closed.store(false, Ordering::Relaxed);
         self.partitions = Some(partitions);
         self.reserve = self.source.try_take();
+        Ok(())
+    }
+
+    /// Folds the groups that were handed over.
+    #[cold]
+    fn take_handed(&mut self) -> Result<()> {
+        let Some(mut handed) = self.handed.take() else {
+            return Ok(());
+        };
+        let mut block = Vec::new();
+        while handed.next(&mut block) {
+            self.fold_entries(&block, Log::States)?;
+        }
+        self.handed = Some(handed);
         Ok(())
     }
 
@@ -581,6 +600,9 @@ where
         if self.reserve.is_none() && self.partitions.is_none() {
             self.reserve = self.source.try_take();
         }
+        if self.handed.as_ref().is_some_and(HandedGroups::are_there) {
+            self.take_handed()?;
+        }
         let send = self.emission != Emission::Final;
         let log = Log::of_records(send);
         let bytes = batch.bytes();
@@ -631,6 +653,8 @@ where
             }
             match std::mem::replace(&mut self.phase, Phase::Done) {
                 Phase::Folding => {
+                    self.phase = Phase::Folding;
+                    self.take_handed()?;
                     self.close_partitions()?;
                     // Updates were sent as the rows came.
                     self.phase = match self.emission {

@@ -208,6 +208,33 @@ impl<R: Record, K: KeyFields<R>> LineGroups<R, K> {
     }
 }
 
+impl<R: Record, K: KeyFields<R>> LineGroups<R, K> {
+    /// Folds the keys from place `from` on that have a group; the numbers of the others go to `missed`. Answers how many these are.
+    #[inline(always)]
+    pub(crate) fn update_present(
+        &mut self,
+        from: usize,
+        mut fold: impl FnMut(usize, &mut [u64]),
+        mut missed: impl FnMut(usize),
+    ) -> usize {
+        let (chunk, mut count) = (&self.chunk, 0);
+        self.table.update_present(
+            &chunk.hashes[from..],
+            |place, lanes| fold(chunk.number_at(from + place), lanes),
+            |place| {
+                count += 1;
+                missed(chunk.number_at(from + place));
+            },
+        );
+        count
+    }
+
+    /// The table alone.
+    pub(crate) fn into_table(self) -> LineTable {
+        self.table
+    }
+}
+
 impl<R: Record, K: KeyFields<R>> Groups<R, K> for LineGroups<R, K> {
     type State = [u64];
 

@@ -339,10 +339,7 @@ where
         if !matches!(self.deferral, Deferral::On) || bytes < 2 * in_cache {
             return;
         }
-        let most = (memory / 8)
-            .max(1)
-            .ilog2()
-            .clamp(LEAST_DEFERRED_BITS, MOST_BITS);
+        let most = (memory / 8).max(1).ilog2().clamp(LEAST_DEFERRED_BITS, MOST_BITS);
         let bits = (bytes / in_cache).ilog2().clamp(1, most);
         if self.skip_bits + bits > LAST_BIT {
             return;
