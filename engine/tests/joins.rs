@@ -5,7 +5,7 @@ mod join_support;
 use forebay::record::first;
 use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, from_items};
 use forebay::{ErrorKind, JoinStrategy, Mode, Result};
-use forebay_memory::hash::unhash_u64;
+use forebay_memory::hash::{hash_u64, unhash_u64};
 use join_support::*;
 use std::collections::BTreeMap;
 
@@ -248,6 +248,25 @@ fn one_key_on_many_records_of_both_sides() {
             };
             let (left, right) = (skewed(10, 600), skewed(11, 500));
             check(&with_payload(&left), &with_payload(&right), kind, way, |_| false);
+        }
+    }
+}
+
+/// A segment has two of these rows, and a third of it is left over.
+#[test]
+fn one_key_on_rows_that_fill_segments_badly() {
+    let wide = |count: u64| -> Vec<((u64, [u64; 170]), u64)> {
+        let key = (7, std::array::from_fn(|lane| hash_u64(lane as u64)));
+        (0..count).map(|id| (key, id)).collect()
+    };
+    for kind in KINDS {
+        for segments in [18, 19, 23] {
+            let way = Way {
+                segments,
+                has_condition: true,
+                ..PLAIN
+            };
+            check(&wide(50), &wide(40), kind, way, |_| false);
         }
     }
 }

@@ -81,9 +81,11 @@ impl Feed {
 }
 
 impl Feed {
-    /// Takes back the buffer of a piece that is done.
+    /// Takes back the buffer of a piece that is done, where it has room for the blocks to come: others may have been added meanwhile.
     pub(super) fn take_back(&mut self, piece: Input) {
-        if let Input::Block(buffer, _) = piece {
+        if let Input::Block(buffer, _) = piece
+            && buffer.bytes().len() >= self.largest
+        {
             self.buffer = Some(buffer);
         }
     }

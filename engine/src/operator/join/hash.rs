@@ -614,7 +614,7 @@ where
             Then::Pass(mut passes) => {
                 if self.partitions.is_spilled(0) {
                     for left in self.partitions.close(&mut self.handle)? {
-                        passes.retry(left, &self.budget, &mut self.handle);
+                        passes.retry(left, &self.budget, &mut self.handle)?;
                     }
                     return Ok(Phase::Chunk(passes));
                 }

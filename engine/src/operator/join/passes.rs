@@ -19,10 +19,13 @@ use super::partitions::{Left, Partitions, Role, Spilled};
 use super::probing::Input;
 use forebay_memory::join::EntryShape;
 use forebay_memory::spill::BlockRef;
-use forebay_memory::{Budget, Result, SegmentSource, SpillHandle};
+use forebay_memory::{Budget, Error, Result, SegmentSource, SpillHandle};
 
 /// Segments that a pass needs beside its chunk: buffers of both sides, and of the blocks that are read.
 const PASS_SEGMENTS: usize = 6;
+
+/// The most that a segment has besides entries, in bytes.
+const SEGMENT_HEADER: usize = 64;
 
 /// Logs whose rows are to be joined.
 pub(super) struct Pair {
@@ -119,6 +122,16 @@ fn chunk_limit(segments: usize, budget: &Budget) -> usize {
     segments.saturating_sub(PASS_SEGMENTS).max(1) * budget.segment_size()
 }
 
+/// What an entry of a size takes of segments: twice, while it is sorted, and a word of the directory. Of large ones few are in a
+/// segment, and some of it is left over.
+fn cost_of(size: usize, segment_size: usize) -> usize {
+    match size {
+        size if size > segment_size / 2 => 2 * size.next_multiple_of(segment_size),
+        size if size > segment_size / 8 => 2 * segment_size / ((segment_size - SEGMENT_HEADER) / size).max(1),
+        size => 2 * size + 16,
+    }
+}
+
 impl Passes {
     /// Passes of a join of a kind, which may count on `share` segments.
     pub(super) fn new(
@@ -185,11 +198,7 @@ impl Passes {
             while offset < piece.bytes().len() {
                 let entry = &piece.bytes()[offset..];
                 let (row, size) = shape.sizes(entry);
-                // Twice while it is sorted, and a word of the directory.
-                cost += match size > budget.segment_size() / 2 {
-                    true => 2 * size.next_multiple_of(budget.segment_size()),
-                    false => 2 * size + 16,
-                };
+                cost += cost_of(size, budget.segment_size());
                 if cost > self.limit && has_rows {
                     self.piece = Some((piece, offset, role));
                     return Ok(true);
@@ -227,16 +236,31 @@ impl Passes {
     }
 
     /// The chunk found no room after all: its rows, which have left memory, are to be read again, fewer at a time. What is guaranteed is
-    /// enough in the end.
-    pub(super) fn retry(&mut self, left: Left, budget: &Budget, handle: &mut SpillHandle) {
+    /// enough for one.
+    ///
+    /// # Errors
+    /// `Memory` where a single row found no room.
+    pub(super) fn retry(&mut self, left: Left, budget: &Budget, handle: &mut SpillHandle) -> Result<()> {
+        if self.limit == 0 {
+            return Err(Error::memory(format!(
+                "{}: finds no room for a single row of a pair that is joined in passes, in {} segments; raise memory.managed_size",
+                budget.owner(),
+                budget.minimum()
+            )));
+        }
         for (number, log) in [left.build, left.matched].into_iter().enumerate() {
             // Behind what is being read there is the rest of the chunks, so the chunk comes again at their end.
             self.chunks[number].add(log.blocks.clone(), handle);
             self.own[number].extend(log.blocks);
         }
         debug_assert_eq!(left.probe.rows, 0, "the other side is in its log");
+        // Where others keep the rest, what is guaranteed is most often enough; where it is not, there are fewer rows each time.
         let least = chunk_limit(budget.minimum(), budget);
-        self.limit = (self.limit / 2).max(least.min(self.limit));
+        self.limit = match self.limit > least {
+            true => (self.limit / 2).max(least),
+            false => self.limit / 2,
+        };
+        Ok(())
     }
 
     /// After the last chunk: the second passes, if there are any.
