@@ -471,8 +471,6 @@ where
         // Pages that are not taken one by one must leave others what they need.
         if 4 * bytes / self.source.segment_size() < self.source.budget.available() {
             self.groups.expect(bytes);
-        } else {
-            self.divide(bytes);
         }
         let reading = self.begin_reading(spilled)?;
         self.reserve = self.source.try_take();

@@ -34,9 +34,6 @@ const LEAST_DEFERRED_BITS: u32 = 2;
 /// One in 2^6 partitions stays in the table, to see whether keys are still new.
 const SAMPLED_BITS: u32 = 6;
 
-/// Bytes of entries that are aggregated in a second-level cache, or a sixteenth of the memory where that is less.
-const IN_CACHE: usize = 1 << 20;
-
 /// Rows between two looks at how many keys are new: of all, and of the sample.
 const JUDGED_ROWS: usize = 2 << 10;
 const JUDGED_SAMPLE: usize = 512;
@@ -329,25 +326,6 @@ where
         few >= 4 << LEAST_DEFERRED_BITS
             && segments >= large.min(CACHED_TABLE / segment)
             && 8 * old * large <= self.window.rows * segments.min(large)
-    }
-
-    /// Before a piece of work is read that has so many bytes of entries: where nearly each has a key of its own, and they are too many
-    /// for the table that there is room for, they are divided by further bits, in memory for as long as that lasts.
-    pub(super) fn divide(&mut self, bytes: usize) {
-        let memory = self.memory();
-        let in_cache = IN_CACHE.min(memory * self.source.segment_size() / 16);
-        if !matches!(self.deferral, Deferral::On) || bytes < 2 * in_cache {
-            return;
-        }
-        let most = (memory / 8).max(1).ilog2().clamp(LEAST_DEFERRED_BITS, MOST_BITS);
-        let bits = (bytes / in_cache).ilog2().clamp(1, most);
-        if self.skip_bits + bits > LAST_BIT {
-            return;
-        }
-        let mut partitions = Partitions::new(self.skip_bits, bits, self.source.clone());
-        partitions.keep_logs(true);
-        (0..1 << bits).for_each(|partition| partitions.open(partition, None));
-        self.partitions = Some(partitions);
     }
 
     /// The segments that it may count on.
