@@ -67,12 +67,14 @@ fn keys(shape: usize, count: usize, random: &mut Random) -> Vec<u64> {
                 let (run, at) = (i / third, i % third);
                 if run == 1 { (third - at) / 3 } else { at / 2 }
             }
+            // In order, of few values.
+            20 => i / (count as u64 / 6 + 1),
             _ => u64::MAX - (random.next() >> (random.next() % 64)),
         })
         .collect()
 }
 
-const SHAPES: usize = 21;
+const SHAPES: usize = 22;
 
 /// A list of the items, some chunks not full where `gaps`.
 fn chunks<T: Item>(source: &Arc<TestSource>, items: &[T], gaps: Option<&mut Random>) -> Chunks<T> {
@@ -387,24 +389,62 @@ fn buckets_have_the_items_of_their_bits_in_order() {
     });
 }
 
+/// Rows that count how often their words are asked for.
+struct Counted(Rows, u64);
+
+impl Ties for Counted {
+    fn words(&self) -> usize {
+        self.0.words()
+    }
+
+    fn word(&mut self, locator: u64, depth: usize) -> u64 {
+        self.1 += 1;
+        self.0.word(locator, depth)
+    }
+
+    fn may_differ(&self) -> bool {
+        false
+    }
+
+    fn compare(&mut self, _: u64, _: u64) -> Ordering {
+        unreachable!("words are all there is")
+    }
+}
+
+/// However many items of one key follow each other in keys that are in order, no step sorts all of them.
 #[test]
-fn positions_of_sorted_lists_are_found() {
-    let source = TestSource::new(SEGMENT, usize::MAX);
-    for count in SIZES.into_iter().filter(|&count| count < 6000) {
-        let mut random = Random(count as u64);
-        let mut items = keys(5, count, &mut random);
-        items.sort_unstable();
-        let list = chunks(&source, &items, None);
-        for bound in 0..8 {
-            let point = list.partition_point(|&item| item < bound);
-            assert_eq!(point, items.partition_point(|&item| item < bound));
-        }
-        for _ in 0..50 {
-            let end = random.below(count + 1);
-            let start = random.below(end + 1);
-            let found: Vec<u64> = list.slices_in(start..end).flatten().copied().collect();
-            assert_eq!(found, items[start..end]);
-            assert!(end == 0 || list.at(end - 1) == items[end - 1]);
-        }
+fn equal_items_of_ordered_keys_are_sorted_in_steps() {
+    const WORK: usize = 2000;
+    let mut random = Random(6);
+    for width in [1, 300, 700, 30_000, 120_000] {
+        let count = 200_000;
+        let rows: Vec<[u64; 4]> = (0..count)
+            .map(|i| [i / width, random.next(), random.next(), 0])
+            .collect();
+        let items: Vec<Entry> = (0..count)
+            .map(|i| Entry {
+                prefix: rows[i as usize][0],
+                locator: i,
+            })
+            .collect();
+        let mut expected = items.clone();
+        expected.sort_by_key(|entry| rows[entry.locator as usize]);
+        let mut ties = Counted(Rows { rows, words: 4 }, 0);
+        let (mut steps, mut most) = (0, 0);
+        let what = format!("{width} items of a key");
+        check(&what, &items, &expected, 300, None, |list, spares| {
+            let mut sort = Sort::new(std::mem::replace(list, Chunks::new(SEGMENT)), None);
+            let mut is_done = false;
+            while !is_done {
+                let before = ties.1;
+                is_done = sort.step(spares, &mut ties, WORK);
+                most = most.max(ties.1 - before);
+                steps += 1;
+            }
+            *list = sort.into_sorted();
+        });
+        // A segment has 256 items: it, and what of a group came before it, may be sorted for the last of the work.
+        assert!(most <= 2 * WORK as u64, "{what}: {most} words in a step");
+        assert!(steps >= count as usize / WORK, "{what}: {steps} steps");
     }
 }

@@ -230,6 +230,45 @@ impl<T: Item> Chunks<T> {
         self.list.iter_mut().map(|chunk| all_mut(&mut chunk.segment))
     }
 
+    /// The same from segment number `first` on.
+    pub(super) fn spaces_from(&mut self, first: usize) -> impl Iterator<Item = &mut [T]> {
+        let chunks = self.list.range_mut(first..);
+        chunks.map(|chunk| all_mut(&mut chunk.segment))
+    }
+
+    /// Takes the items from a position on off a list whose chunks are full but for the last; a segment that has items before it, too, is
+    /// copied in part, to a spare one.
+    pub(super) fn split_off(&mut self, position: usize, spares: &mut Vec<Segment>) -> Self {
+        debug_assert!(self.is_dense(), "positions are places of dense lists");
+        let (chunk, kept) = (position / self.capacity, position % self.capacity);
+        let mut tail = self.another();
+        tail.list = self.list.split_off(chunk + usize::from(kept > 0));
+        tail.items = tail.list.iter().map(|chunk| chunk.len).sum();
+        if kept > 0 {
+            let cut = &mut self.list[chunk];
+            let mut segment = spares.pop().expect("there is a spare segment for each cut");
+            let len = cut.len - kept;
+            all_mut::<T>(&mut segment)[..len].copy_from_slice(&cut.items()[kept..]);
+            cut.len = kept;
+            tail.push_front(Chunk { segment, len });
+        }
+        self.items -= tail.items;
+        tail
+    }
+
+    /// How many items at the beginning of a sorted list a predicate is true of.
+    pub(super) fn count_first(&self, is_first: impl Fn(&T) -> bool) -> usize {
+        let mut count = 0;
+        for items in self.slices() {
+            if items.last().is_none_or(&is_first) {
+                count += items.len();
+            } else {
+                return count + items.partition_point(is_first);
+            }
+        }
+        count
+    }
+
     /// Says that the first `items` places, counted over all segments, are the items.
     pub(super) fn set_dense(&mut self, items: usize) {
         assert!(
@@ -282,38 +321,8 @@ impl<T: Item> Chunks<T> {
 
     /// The item at a position of a list whose chunks are full but for the last.
     #[inline]
-    pub fn at(&self, position: usize) -> T {
+    pub(super) fn at(&self, position: usize) -> T {
         self.list[position / self.capacity].items()[position % self.capacity]
-    }
-
-    /// The items at some positions of a list whose chunks are full but for the last, as sorted ones are: the slices that they are.
-    pub fn slices_in(&self, positions: std::ops::Range<usize>) -> impl Iterator<Item = &[T]> {
-        let std::ops::Range { start, end } = positions;
-        assert!(
-            start <= end && end <= self.items,
-            "{start}..{end} of {} items",
-            self.items
-        );
-        debug_assert!(self.is_dense(), "positions are places of dense lists");
-        let chunks = start / self.capacity..end.div_ceil(self.capacity);
-        chunks.map(move |chunk| {
-            let first = chunk * self.capacity;
-            let items = self.list[chunk].items();
-            &items[start.saturating_sub(first)..items.len().min(end - first)]
-        })
-    }
-
-    /// How many items at the beginning of a sorted list a predicate is true of.
-    pub fn partition_point(&self, is_before: impl Fn(&T) -> bool) -> usize {
-        debug_assert!(self.is_dense(), "positions are places of dense lists");
-        let chunk = self
-            .list
-            .partition_point(|chunk| chunk.items().last().is_some_and(&is_before));
-        let within = self
-            .list
-            .get(chunk)
-            .map_or(0, |chunk| chunk.items().partition_point(is_before));
-        (chunk * self.capacity + within).min(self.items)
     }
 
     /// Moves items forward until every chunk but the last is full; segments that are empty then go to `spares`.

@@ -23,7 +23,7 @@ use crate::segment::Segment;
 /// The most runs that are merged: two levels of merging, about half the time of the radix sort.
 const MOST_RUNS: usize = 4;
 
-/// What [`make_one`] needs in spare segments at most.
+/// What [`Merging`] needs in spare segments at most.
 pub(super) const SPARES: usize = 4 * MOST_RUNS;
 
 /// Where a run ends, in items from the start of the list, and whether it descends.
@@ -236,15 +236,13 @@ impl<T: Item> Merging<T> {
     }
 
     /// The list, when one is left.
-    pub(super) fn into_merged(mut self, spares: &mut Vec<Segment>) -> Chunks<T> {
-        let mut list = self.merged.pop_front().expect("a list has a run");
-        list.compact(spares);
-        list
+    pub(super) fn into_merged(mut self) -> Chunks<T> {
+        self.merged.pop_front().expect("a list has a run")
     }
 }
 
-/// Takes the first `count` items off a list; a segment that has more is copied in part.
-fn split_front<T: Item>(items: &mut Chunks<T>, count: usize, spares: &mut Vec<Segment>) -> Chunks<T> {
+/// Takes the first `count` items off a list; a segment that has more is copied in part, to a spare one.
+pub(super) fn split_front<T: Item>(items: &mut Chunks<T>, count: usize, spares: &mut Vec<Segment>) -> Chunks<T> {
     let mut front = items.another();
     while front.len() < count {
         let mut chunk = items.pop_front().expect("the list has the items of its runs");

@@ -5,7 +5,8 @@
 //! is to be found out later. [`sort_entries`], [`sort_u64`] and [`sort_pairs`] do all at once.
 //!
 //! # Algorithm
-//! 1. A list that is in order already stays as it is, one in reverse order is reversed.
+//! 1. A list that is in order already stays as it is, one in reverse order is reversed; few items of one key are sorted by comparison
+//!    there, many as in 3.
 //! 2. The highest bits in which keys differ distribute the items to buckets (`distribute`), and the buckets are sorted in the same
 //!    way, until one fits in the second-level cache (`leaf`). Bits that all keys have in common are thereby skipped.
 //! 3. Items of equal keys are a bucket of their own at last: their keys are exchanged for the next words of their rows, while
@@ -15,8 +16,11 @@
 //! What is to be done is a stack of tasks, so that a sort can stop after any of them, or within one, and go on later.
 //!
 //! # Cost
-//! A step ends after so much *work*, counted in items that were placed once or sorted in cache, some 4 to 20 ns each. What is sorted in
-//! place, for want of spare segments, is one step.
+//! A step ends after so much *work*, counted in items that were placed once or sorted in cache, some 4 to 20 ns each. Two things are
+//! one step, however many items they have: what is sorted in place, for want of spare segments; and rows of equal first words whose keys
+//! have no more of these but may differ, as keys of variable size that share their first eight bytes: these are sorted by comparison.
+
+use std::ops::Range;
 
 use super::chunks::Chunks;
 use super::distribute::{self, Bits, Distribution};
@@ -122,8 +126,8 @@ enum Task<T> {
     },
     /// To give the items of the output from a place on, as far as there are any now, `key` back.
     Restore { from: usize, key: u64 },
-    /// To sort what is equal in a list whose keys are in order.
-    Ties(Chunks<T>),
+    /// To sort what is equal in a list whose keys are in order, and in the output from a place on, where its keys are the list's first.
+    Ties { input: Chunks<T>, from: usize },
 }
 
 impl<T: Item> Task<T> {
@@ -137,6 +141,9 @@ impl<T: Item> Task<T> {
         }
     }
 }
+
+/// Items of one key that are more than so many segments are a list of their own, in lists whose keys are in order.
+const LARGE_TIE: usize = 2;
 
 /// Looking at an item is so much less than placing it.
 const LOOKS: usize = 8;
@@ -189,10 +196,10 @@ impl<T: Item> Sort<T> {
     /// How many segments it has.
     pub fn segments(&self) -> usize {
         let tasks = self.tasks.iter().map(|task| match task {
-            Task::Find { input, .. } | Task::Look { input, .. } | Task::NextWords { input, .. } => {
-                input.segments()
-            }
-            Task::Ties(input) => input.segments(),
+            Task::Find { input, .. }
+            | Task::Look { input, .. }
+            | Task::NextWords { input, .. }
+            | Task::Ties { input, .. } => input.segments(),
             Task::Merge(merging) => merging.segments(),
             Task::Distribute(distribution, _) => distribution.segments(),
             Task::Restore { .. } => 0,
@@ -242,16 +249,13 @@ impl<T: Item> Sort<T> {
                 self.found(input, finder, spares);
             }
             Task::Merge(mut merging) => match merging.step(spares, left) {
-                true => self.tasks.push(Task::Ties(merging.into_merged(spares))),
+                true => self.tasks.push(Task::Ties {
+                    input: merging.into_merged(),
+                    from: 0,
+                }),
                 false => self.tasks.push(Task::Merge(merging)),
             },
-            Task::Ties(mut input) => {
-                if !T::KEY_IS_ALL {
-                    let (len, capacity) = (input.len(), input.segment_capacity());
-                    leaf::sort_ties(&mut Space::new(input.spaces_mut(), capacity), 0, len, 0, ties);
-                }
-                self.output.append(&mut input);
-            }
+            Task::Ties { input, from } => self.sort_ties(input, from, spares, ties, left),
             Task::Look {
                 input,
                 depth,
@@ -335,7 +339,7 @@ impl<T: Item> Sort<T> {
     }
 
     /// Goes on with a list of which it is known whether it comes in some order.
-    fn found(&mut self, mut input: Chunks<T>, finder: Finder, spares: &mut Vec<Segment>) {
+    fn found(&mut self, input: Chunks<T>, finder: Finder, spares: &mut Vec<Segment>) {
         match finder.end() {
             Order::Runs(found) if spares.len() >= runs::SPARES => {
                 let merging = Merging::new(input, &found, spares);
@@ -343,11 +347,77 @@ impl<T: Item> Sort<T> {
             }
             // Keys that are all equal are sorted by what comes after them.
             Order::Ascending if T::KEY_IS_ALL || input.first_key() != input.last_key() => {
-                input.compact(spares);
-                self.tasks.push(Task::Ties(input));
+                self.tasks.push(Task::Ties { input, from: 0 });
             }
             _ => self.tasks.push(Task::look(input, 0)),
         }
+    }
+
+    /// Moves a list whose keys are in order to the output, and sorts what is equal there from place `from` on.
+    fn sort_ties(
+        &mut self,
+        mut input: Chunks<T>,
+        mut from: usize,
+        spares: &mut Vec<Segment>,
+        ties: &mut impl Ties,
+        left: &mut usize,
+    ) {
+        let large = LARGE_TIE * input.segment_capacity();
+        while *left > 0
+            && let Some(chunk) = input.pop_front()
+        {
+            *left = left.saturating_sub(chunk.len.max(1));
+            let Some(last) = chunk.items::<T>().last().map(T::key) else {
+                spares.push(chunk.segment);
+                continue;
+            };
+            let before_last = chunk.items::<T>().partition_point(|item| item.key() < last);
+            let start = self.output.len() + before_last;
+            let mut next = input.another();
+            next.push_chunk(chunk);
+            self.output.append_dense(&mut next, spares);
+            if T::KEY_IS_ALL {
+                continue;
+            }
+            if self.output.at(from).key() != last {
+                // Items of the last key may go on in the next chunk.
+                self.sort_ties_within(from..start, ties);
+                from = start;
+            } else if self.output.len() - from > large && spares.len() >= 2 {
+                let mut equal = self.output.split_off(from, spares);
+                let more = input.count_first(|item| item.key() == last);
+                equal.append(&mut runs::split_front(&mut input, more, spares));
+                from += equal.len();
+                self.tasks.push(Task::Ties { input, from });
+                self.tasks.push(Task::Look {
+                    next: equal.segments(),
+                    input: equal,
+                    depth: 0,
+                    all: last,
+                    any: last,
+                });
+                return;
+            }
+        }
+        if !input.is_empty() {
+            self.tasks.push(Task::Ties { input, from });
+            return;
+        }
+        if !T::KEY_IS_ALL {
+            self.sort_ties_within(from..self.output.len(), ties);
+        }
+        while let Some(chunk) = input.pop_front() {
+            spares.push(chunk.segment);
+        }
+    }
+
+    /// Sorts what is equal between two places of the output, where keys are in order.
+    fn sort_ties_within(&mut self, places: Range<usize>, ties: &mut impl Ties) {
+        let capacity = self.output.segment_capacity();
+        let first = places.start / capacity;
+        let (start, end) = (places.start - first * capacity, places.end - first * capacity);
+        let mut space = Space::new(self.output.spaces_from(first), capacity);
+        leaf::sort_ties(&mut space, start, end, 0, ties);
     }
 
     /// Goes on with a list of which it is known in which bits keys differ.
