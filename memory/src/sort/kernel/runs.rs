@@ -242,7 +242,11 @@ impl<T: Item> Merging<T> {
 }
 
 /// Takes the first `count` items off a list; a segment that has more is copied in part, to a spare one.
-pub(super) fn split_front<T: Item>(items: &mut Chunks<T>, count: usize, spares: &mut Vec<Segment>) -> Chunks<T> {
+pub(super) fn split_front<T: Item>(
+    items: &mut Chunks<T>,
+    count: usize,
+    spares: &mut Vec<Segment>,
+) -> Chunks<T> {
     let mut front = items.another();
     while front.len() < count {
         let mut chunk = items.pop_front().expect("the list has the items of its runs");
