@@ -13,7 +13,6 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::{Compression, Type as PhysicalType};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -184,14 +183,6 @@ impl OpenFile {
         Ok(file)
     }
 
-    /// What the decoder needs of another footer for the same columns.
-    pub(super) fn with_footer(
-        &self,
-        footer: Arc<ParquetMetaData>,
-    ) -> parquet::errors::Result<ArrowReaderMetadata> {
-        ArrowReaderMetadata::try_new(footer, options().with_schema(self.metadata.schema().clone()))
-    }
-
     /// Refuses sizes that no row group can have: those of what is read, and their sums over all row groups, are in range afterwards.
     /// Answers how many rows there are.
     fn check_sizes(&self) -> Result<u64> {
@@ -257,15 +248,13 @@ impl OpenFile {
         })
     }
 
-    /// Whether rows in the middle of a row group can be read without decoding those before them: the pages of nested columns
-    /// do not say how many rows they have, where no index does.
-    pub(super) fn can_be_divided(&self, group: usize) -> bool {
+    /// Whether rows in the middle of a row group can be read without decoding those before them: the pages of lists need not say
+    /// how many rows they have.
+    pub(super) fn can_be_divided(&self) -> bool {
         let schema = self.metadata.parquet_schema();
-        let group = self.metadata.metadata().row_group(group);
-        self.leaves.iter().all(|leaf| {
-            schema.column(leaf.number).max_rep_level() == 0
-                || group.column(leaf.number).offset_index_range().is_some()
-        })
+        self.leaves
+            .iter()
+            .all(|leaf| schema.column(leaf.number).max_rep_level() == 0)
     }
 
     pub(super) fn group_rows(&self, group: usize) -> u64 {

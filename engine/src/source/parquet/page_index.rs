@@ -1,19 +1,20 @@
-//! [`PageIndex`]: where the pages of a row group begin and between which values they are, so that others need not be read.
+//! [`PageIndex`]: between which values the pages of a row group are, so that those that a predicate excludes need not be read.
 //!
 //! # Interface
-//! [`PageIndex::read`] a row group's; [`PageIndex::wanted_rows`] by a predicate; [`PageIndex::of_group`] for the decoder, which
-//! passes over pages without wanted rows.
+//! [`PageIndex::read`] a row group's; [`PageIndex::wanted_rows`] by a predicate.
 //!
 //! # Algorithm
-//! 1. Of the index only what is needed is read: where pages begin for the columns that are read, and bounds for those that a
-//!    predicate looks at.
+//! 1. Of the index only what is needed is read: the columns that a predicate looks at.
 //! 2. Pages of different columns begin at different rows. Between two rows at which any of them begins, each column has the
 //!    bounds of one page; where these exclude the predicate, the rows between are not wanted.
 //!
 //! # Memory
-//! On the user's heap, while the row group is read: about 50 bytes, and two values, for each page of it.
+//! On the user's heap, while a row group is opened: about 50 bytes, and two values, for each page of those columns.
 //!
 //! # Not here
+//! The decoder does not get the index. It has no checksum, and a decoder that passes over pages by it would put values of one row
+//! beside those of another where a first row is damaged: it passes over pages by what their own headers say they have.
+//!
 //! An index that does not fit its row group is no error: it is not used, which the log says. The data can be read without it.
 
 use super::file::{OpenFile, guarded};
@@ -21,11 +22,10 @@ use super::predicate::{Bounds, FieldTest, Predicate};
 use super::pruning::{group_bounds, leaf_of};
 use crate::record::Record;
 use forebay_memory::{ErrorKind, Result};
-use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::metadata::page_index::PageIndexProvider;
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::page_index::index_reader::{decode_column_index, decode_offset_index};
 use parquet::file::page_index::offset_index::OffsetIndexMetaData;
@@ -34,12 +34,11 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
 /// Bytes of a column's index that are read at most: more than half a million pages.
 const LARGEST_INDEX: u64 = 16 << 20;
 
-/// What the page index says of one row group: of the leaves that are read, by their numbers.
+/// What the page index says of one row group: of the leaves that a predicate looks at, by their numbers.
 #[derive(Debug, Default)]
 pub(super) struct PageIndex {
     places: BTreeMap<usize, OffsetIndexMetaData>,
@@ -47,7 +46,7 @@ pub(super) struct PageIndex {
 }
 
 impl PageIndex {
-    /// Reads where the pages of a row group are, and what bounds those have that `predicate` looks at.
+    /// Reads where the pages of the columns of a row group begin that `predicate` looks at, and what bounds they have.
     ///
     /// # Errors
     /// Where the file cannot be read.
@@ -55,16 +54,16 @@ impl PageIndex {
         file: &OpenFile,
         path: &Path,
         group: usize,
-        predicate: Option<&Predicate<R>>,
+        predicate: &Predicate<R>,
     ) -> Result<PageIndex> {
         let mut looked_at = Vec::new();
-        if let Some(predicate) = predicate {
-            predicate.each_test(&mut |test| looked_at.extend(leaf_of(file, test).map(|leaf| leaf.number)));
-        }
+        predicate.each_test(&mut |test| looked_at.extend(leaf_of(file, test).map(|leaf| leaf.number)));
+        looked_at.sort_unstable();
+        looked_at.dedup();
         let group = file.metadata.metadata().row_group(group);
         let rows = group.num_rows() as u64;
         let mut index = PageIndex::default();
-        for number in file.leaves.iter().map(|leaf| leaf.number) {
+        for number in looked_at {
             let column = group.column(number);
             let places = load(file, path, column.offset_index_range(), |bytes| {
                 let places = decode_places(bytes)?;
@@ -76,26 +75,20 @@ impl PageIndex {
                 }
             })?;
             let Some(places) = places else { continue };
-            if looked_at.contains(&number) {
-                let bounds = load(file, path, column.column_index_range(), |bytes| {
-                    let bounds = decode_column_index(bytes, column.column_type())?;
-                    match bounds.num_pages() == places.page_locations().len() as u64 {
-                        true => Ok(bounds),
-                        false => Err(ParquetError::General(
-                            "there are not as many bounds as pages".into(),
-                        )),
-                    }
-                })?;
-                index.bounds.extend(bounds.map(|bounds| (number, bounds)));
-            }
+            let bounds = load(file, path, column.column_index_range(), |bytes| {
+                let bounds = decode_column_index(bytes, column.column_type())?;
+                match bounds.num_pages() == places.page_locations().len() as u64 {
+                    true => Ok(bounds),
+                    false => Err(ParquetError::General(
+                        "there are not as many bounds as pages".into(),
+                    )),
+                }
+            })?;
+            let Some(bounds) = bounds else { continue };
             index.places.insert(number, places);
+            index.bounds.insert(number, bounds);
         }
         Ok(index)
-    }
-
-    /// Whether it says nothing.
-    pub(super) fn is_empty(&self) -> bool {
-        self.places.is_empty()
     }
 
     /// The rows of row group `group` that `predicate` may want, those within `part`: in order, with rows between any two.
@@ -195,17 +188,6 @@ impl PageIndex {
         })
         .collect();
         Some(Pages { starts, bounds })
-    }
-
-    /// The footer of a file that has nothing but row group `group` of `file`, with this index of it.
-    pub(super) fn of_group(self, file: &OpenFile, path: &Path, group: usize) -> Result<ArrowReaderMetadata> {
-        let footer = file.metadata.metadata();
-        let alone = ParquetMetaData::new(
-            footer.file_metadata().clone(),
-            vec![footer.row_group(group).clone()],
-        );
-        let alone = alone.into_builder().set_page_index(Some(Arc::new(self))).build();
-        guarded(path, || file.with_footer(Arc::new(alone)))
     }
 }
 

@@ -1,14 +1,17 @@
 //! [`ParquetReader`]: the records of a split, row group by row group.
 //!
 //! # Algorithm
-//! 1. Where a part of a row group is read, or what a predicate wants, the page index says which rows may be wanted and where their
-//!    pages are; others are passed over.
+//! 1. The page index says which rows of a row group a predicate may want. Pages without any are passed over by their headers;
+//!    those of lists are decoded where the headers (of version 1) do not say how many rows they have.
 //! 2. A row group's columns are decoded in step, page by page, to record batches of about [`BATCH`] bytes.
-//! 3. Their rows are made and emitted; those that are not wanted are not. A call decodes one batch at most.
+//! 3. Their rows are made and emitted; those that are not wanted are not. A call opens one part of a row group at most, and
+//!    decodes one batch at most.
 //!
 //! # Memory
 //! On the user's heap, where the counting allocator sees it: for each column its dictionary and a page, compressed and plain, and
-//! one batch. None of it grows with the row group. Strings are views of pages: a value that a dictionary has once is in memory once.
+//! one batch: none of it grows with the row group. Strings are views of pages: a value that a dictionary has once is in memory once.
+//! Under a predicate also what [`PageIndex`] has while a part is opened, and the ranges of rows that are wanted: these grow with the
+//! pages of a row group.
 
 use super::file::{OpenFile, ParquetCounts, guarded};
 use super::page_index::PageIndex;
@@ -76,25 +79,23 @@ impl<R: Record> ParquetReader<R> {
         }
     }
 
-    /// Opens the next row group of which something is wanted: false after the last.
+    /// Opens the next part of a row group, if something of it is wanted: false after the last.
     fn open_next(&mut self) -> Result<bool> {
-        while let Some(part) = self.split.parts.pop_front() {
-            let file = match &self.file {
-                Some(file) => file.clone(),
-                None => {
-                    let missing_are_null = self.options.missing_are_null;
-                    let file = self
-                        .files
-                        .open::<R>(&self.split.file, missing_are_null, &self.counts)?;
-                    self.file.insert(file).clone()
-                }
-            };
-            self.group = self.open_part(&file, part)?;
-            if self.group.is_some() {
-                return Ok(true);
+        let Some(part) = self.split.parts.pop_front() else {
+            return Ok(false);
+        };
+        let file = match &self.file {
+            Some(file) => file.clone(),
+            None => {
+                let missing_are_null = self.options.missing_are_null;
+                let file = self
+                    .files
+                    .open::<R>(&self.split.file, missing_are_null, &self.counts)?;
+                self.file.insert(file).clone()
             }
-        }
-        Ok(false)
+        };
+        self.group = self.open_part(&file, part)?;
+        Ok(true)
     }
 
     /// Opens a part of a row group, where something of it is wanted.
@@ -122,15 +123,10 @@ impl<R: Record> ParquetReader<R> {
         }
         let is_whole = part.rows == (0..rows);
         let predicate = self.options.predicate.as_ref();
-        let (mut wanted, mut footer) = (vec![part.rows.clone()], None);
-        if rows > 0 && (predicate.is_some() || !is_whole) {
+        let mut wanted = vec![part.rows.clone()];
+        if let Some(predicate) = predicate.filter(|_| rows > 0) {
             let index = PageIndex::read(file, path, number, predicate)?;
-            if let Some(predicate) = predicate {
-                wanted = index.wanted_rows(file, path, number, predicate, part.rows.clone());
-            }
-            if !index.is_empty() {
-                footer = Some(index.of_group(file, path, number)?);
-            }
+            wanted = index.wanted_rows(file, path, number, predicate, part.rows.clone());
         }
         let count = wanted.iter().map(|rows| rows.end - rows.start).sum();
         self.counts
@@ -146,12 +142,10 @@ impl<R: Record> ParquetReader<R> {
             return Ok(None);
         }
         let width = (file.group_bytes(number).1 / rows.max(1)).saturating_add(R::SIZE as u64 + 1);
-        let (footer, number_there) = match footer {
-            Some(footer) => (footer, 0),
-            None => (file.metadata.clone(), number),
-        };
+        // The footer has no page index: pages are passed over by what their headers say ([`PageIndex`] says why).
+        let footer = file.metadata.clone();
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.chunks.clone(), footer)
-            .with_row_groups(vec![number_there])
+            .with_row_groups(vec![number])
             .with_projection(file.mask.clone())
             .with_batch_size((BATCH / width).clamp(1, MOST_ROWS) as usize);
         if count < rows {
@@ -181,10 +175,14 @@ impl<R: Record> ParquetReader<R> {
         let mut has_decoded = false;
         while !out.is_full() {
             let Some(group) = &mut self.group else {
-                match self.open_next()? {
-                    true => continue,
-                    false => return Ok(SourceStatus::Done),
+                if !self.open_next()? {
+                    return Ok(SourceStatus::Done);
                 }
+                // One part a call: what the index excludes of many would be a long one.
+                if self.group.is_none() {
+                    break;
+                }
+                continue;
             };
             if group.records.rows_left() == 0 {
                 if has_decoded {

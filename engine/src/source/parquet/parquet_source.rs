@@ -211,7 +211,7 @@ impl<R: Record> Source for ParquetSource<R> {
                     number: group,
                     rows: file.group_rows(group),
                     bytes,
-                    can_be_divided: parallelism > 1 && file.can_be_divided(group),
+                    can_be_divided: parallelism > 1 && file.can_be_divided(),
                 });
             }
         }
