@@ -50,13 +50,26 @@ impl RowOutput for Merged {
     }
 }
 
-/// Pushes rows, those that leave meanwhile a few at a time.
+/// Pushes rows, those that leave meanwhile a few at a time: a step writes no more than a few, and what it holds meanwhile can be taken
+/// from it, but for what it writes with.
 fn push_in_steps<I: Items>(sorter: &mut Sorter<I>, mut rows: &[u8]) -> Result<()>
 where
     I::Order: Clone,
 {
+    const WORK: usize = 50;
     while !rows.is_empty() {
-        rows = &rows[sorter.push_some(rows, 50)?..];
+        let before = sorter.spill_stats().raw_bytes_written as usize;
+        rows = &rows[sorter.push_some(rows, WORK)?..];
+        let written = sorter.spill_stats().raw_bytes_written as usize - before;
+        // Items that are rows are written a segment at a time, others 16 at a time; and what was gathered before.
+        let most = 16 * WORK + SEGMENT.max(16 * sorter.largest()) + 2 * SEGMENT;
+        assert!(written <= most, "{written} bytes in a step, over {most}");
+        let held = sorter.budget().held();
+        let revocable = sorter.revocable();
+        assert!(
+            revocable <= held && held <= revocable + 1,
+            "{revocable} of {held}"
+        );
     }
     Ok(())
 }

@@ -48,6 +48,9 @@ const FIRST_PART: usize = 16;
 /// So many bytes are written for the work of an item.
 const BYTES_A_WORK: usize = 16;
 
+/// And so many rows are written before it is looked how many bytes they have.
+const ROWS_A_PIECE: usize = 16;
+
 /// Where few rows are wanted, so many more are taken before they are sorted.
 const LEAST_BEHIND: u64 = 4096;
 
@@ -84,8 +87,13 @@ impl SegmentSource for Bounded {
 enum Leaving<T> {
     /// They are sorted first, with the help of other segments.
     Sorting(Sort<T>, Vec<Segment>),
-    /// They are written, up to a number of them.
-    Writing(Chunks<T>, RunWriter, u64),
+    /// They are written, `left` of them at most, from place `next` of the first segment on.
+    Writing {
+        items: Chunks<T>,
+        next: usize,
+        writer: RunWriter,
+        left: u64,
+    },
 }
 
 /// Segments that merging needs, at least and in all, and those with which runs are read ahead.
@@ -239,8 +247,8 @@ where
     pub fn revocable(&self) -> usize {
         let leaving = match &self.leaving {
             None => 0,
-            Some(Leaving::Sorting(sort, _)) => sort.segments(),
-            Some(Leaving::Writing(leaving, ..)) => leaving.segments(),
+            Some(Leaving::Sorting(sort, spares)) => sort.segments() + spares.len(),
+            Some(Leaving::Writing { items, .. }) => items.segments(),
         };
         self.filling.segments() + self.items.segments() + leaving + self.reserved.len()
     }
@@ -521,28 +529,48 @@ where
                     }
                 });
             }
-            Some(Leaving::Writing(mut leaving, mut writer, mut left)) => {
+            Some(Leaving::Writing {
+                items: mut leaving,
+                mut next,
+                mut writer,
+                mut left,
+            }) => {
+                let most = work.saturating_mul(BYTES_A_WORK);
                 let before = writer.bytes();
-                while writer.bytes() - before < work.saturating_mul(BYTES_A_WORK)
-                    && let Some(chunk) = leaving.pop_front()
-                {
-                    let items = chunk.items::<I::Item>();
-                    let items = &items[..left.min(items.len() as u64) as usize];
-                    left -= items.len() as u64;
+                while writer.bytes() - before < most {
+                    let Some(chunk) = leaving.chunks().next() else {
+                        break;
+                    };
+                    let items = &chunk.items::<I::Item>()[next..];
+                    let piece = if I::ARE_ROWS { items.len() } else { ROWS_A_PIECE };
+                    let count = piece
+                        .min(items.len())
+                        .min(usize::try_from(left).unwrap_or(usize::MAX));
                     if I::ARE_ROWS {
-                        writer.push_items(&self.items, items, &mut self.handle)?;
-                        continue;
-                    }
-                    for (place, item) in items.iter().enumerate() {
-                        if let Some(next) = items.get(place + 8) {
-                            self.items.prefetch(*next);
+                        writer.push_items(&self.items, &items[..count], &mut self.handle)?;
+                    } else {
+                        for (place, item) in items[..count].iter().enumerate() {
+                            if let Some(next) = items.get(place + 8) {
+                                self.items.prefetch(*next);
+                            }
+                            let row = self.items.row(*item, &mut self.scratch);
+                            writer.push(item.key(), row, &mut self.handle)?;
                         }
-                        let row = self.items.row(*item, &mut self.scratch);
-                        writer.push(item.key(), row, &mut self.handle)?;
+                    }
+                    left -= count as u64;
+                    next += count;
+                    if next == chunk.len || left == 0 {
+                        leaving.pop_front();
+                        next = 0;
                     }
                 }
                 if leaving.segments() > 0 {
-                    self.leaving = Some(Leaving::Writing(leaving, writer, left));
+                    self.leaving = Some(Leaving::Writing {
+                        items: leaving,
+                        next,
+                        writer,
+                        left,
+                    });
                     return Ok(false);
                 }
                 drop(leaving);
@@ -574,7 +602,12 @@ where
             }
         }
         let writer = RunWriter::new(staging, self.are_items_sorted());
-        Ok(Leaving::Writing(leaving, writer, self.limit.unwrap_or(u64::MAX)))
+        Ok(Leaving::Writing {
+            items: leaving,
+            next: 0,
+            writer,
+            left: self.limit.unwrap_or(u64::MAX),
+        })
     }
 
     /// Whether items come in their own order when they are sorted: rows that came in order may differ in what their order does not look
@@ -583,16 +616,21 @@ where
         !self.is_in_order || I::Item::KEY_IS_ALL
     }
 
+    /// Gives up what rows are sorted with, as far as it holds more than `held` segments: whether rows must leave for it to hold no more.
+    pub fn give_up_spares(&mut self, held: usize) -> bool {
+        let excess = self.budget().held().saturating_sub(held);
+        self.reserved.truncate(self.reserved.len().saturating_sub(excess));
+        let has_rows = !self.filling.is_empty() || self.leaving.is_some();
+        has_rows && self.budget().held() > held
+    }
+
     /// Lets rows leave until it holds at most `held` segments, or has none of them any more.
     ///
     /// # Errors
     /// Those of the spill store.
     pub fn spill_to(&mut self, held: usize) -> Result<()> {
         self.finish_spill()?;
-        // What rows are sorted with is given up first.
-        let excess = self.budget().held().saturating_sub(held);
-        self.reserved.truncate(self.reserved.len().saturating_sub(excess));
-        while self.budget().held() > held && !self.filling.is_empty() {
+        while self.give_up_spares(held) {
             let (excess, all) = (self.budget().held() - held, self.revocable().max(1));
             self.spill((self.filling.segments() * excess).div_ceil(all))?;
         }
@@ -686,7 +724,10 @@ where
     pub fn distribute(&mut self, bits: Bits, work: usize) -> Option<Vec<Chunks<I::Item>>> {
         let mut distribution = match self.sorting.take() {
             Some(Rest::Distributing(distribution)) => distribution,
-            _ => {
+            Some(Rest::InSort(_) | Rest::Sorted(_)) => {
+                unreachable!("items are distributed before they are sorted")
+            }
+            None => {
                 self.kept.get_or_insert(self.reserved.len());
                 self.draw(bits.buckets());
                 if self.reserved.len() < bits.buckets() {
@@ -707,6 +748,7 @@ where
 
     /// Takes buckets in the place of what was in memory, to be sorted by [`Sorter::sort`]: each comes before the next.
     pub fn take_buckets(&mut self, buckets: impl DoubleEndedIterator<Item = Chunks<I::Item>>) {
+        assert!(self.sorting.is_none(), "buckets come when all was distributed");
         self.draw(OWN_SPARES);
         let output = Chunks::new(self.source.segment_size());
         self.sorting = Some(Rest::InSort(Sort::of_buckets(output, buckets)));
@@ -720,7 +762,8 @@ where
                 self.sorting = Some(done);
                 return true;
             }
-            _ => {
+            Some(Rest::Distributing(_)) => unreachable!("items are sorted when all were distributed"),
+            None => {
                 let filling = Chunks::new(self.source.segment_size());
                 let items = std::mem::replace(&mut self.filling, filling);
                 if self.is_in_order || items.is_empty() {
@@ -746,6 +789,7 @@ where
     /// # Errors
     /// Those of the spill store.
     pub fn finish(mut self) -> Result<Sorted<I>> {
+        self.finish_spill()?;
         while !self.sort(usize::MAX) {}
         let are_items_sorted = self.are_items_sorted();
         let Sorter {
@@ -762,9 +806,10 @@ where
         let peak = peak.max(source.budget.held());
         reserved.truncate(kept.unwrap_or(reserved.len()));
         let form = items.fresh(source.budget.segment_size());
-        if let Some(Rest::Sorted(sorted)) = sorting
-            && !sorted.is_empty()
-        {
+        let Some(Rest::Sorted(sorted)) = sorting else {
+            unreachable!("all was sorted");
+        };
+        if !sorted.is_empty() {
             let run = MemoryRun::new(items, sorted, are_items_sorted);
             runs.push(Run::Memory(Arc::new(run)));
         }
