@@ -162,7 +162,7 @@ where
         }
     }
 
-    /// Whether a subtask that has arrived may still spill: it may until all have, and `runs` more are then expected.
+    /// Whether a subtask that has arrived may still spill: it may until all have, and all count on `runs` more then.
     pub(crate) fn may_spill(&self, runs: usize) -> bool {
         let mut state = self.state();
         let may = state.arrived < self.subtasks;

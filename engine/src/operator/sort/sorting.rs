@@ -25,8 +25,8 @@ const BATCHES_A_FINISH: usize = 8;
 /// Items that are worked on in one call of `finish`, each for some 4 to 20 ns and, where rows are looked at, more.
 pub(super) const WORK: usize = 128 << 10;
 
-/// Runs that giving memory back makes at most.
-const MOST_RUNS_A_YIELD: usize = 16;
+/// Runs that a subtask whose input has ended says that it makes, when it has to give memory back.
+const LATE_RUNS: usize = 16;
 
 enum Phase<I: Items> {
     /// Rows come in.
@@ -57,6 +57,8 @@ pub(crate) struct Sorting<R: Record, I: Items> {
     /// Input that waits until rows have left memory, and how much of it was taken.
     waiting: Option<(Batch, usize)>,
     position: u64,
+    /// Runs that the others count on since this subtask has arrived, and that are not made yet.
+    late_runs: usize,
     /// Rows that are still to be sent at most.
     left: u64,
     /// Of phases that are over.
@@ -85,6 +87,7 @@ where
             writer: BatchWriter::new(batches),
             waiting: None,
             position: 0,
+            late_runs: 0,
             peak_segments: 0,
             spilled: SpillStats::default(),
             record: PhantomData,
@@ -216,7 +219,7 @@ where
     }
 
     fn finish(&mut self, down: &mut Downstream<'_>) -> Result<Finish> {
-        debug_assert!(self.waiting.is_none(), "input ends when all of it was taken");
+        assert!(self.waiting.is_none(), "input ends when all of it was taken");
         match std::mem::replace(&mut self.phase, Phase::Done) {
             Phase::Filling(sorter) => {
                 self.shared.arrive(Arrival {
@@ -316,11 +319,24 @@ where
         let has_arrived = matches!(self.phase, Phase::Arrived(_));
         if let Phase::Filling(sorter) | Phase::Arrived(sorter) = &mut self.phase {
             let wanted = sorter.budget().revocation_wanted();
-            if wanted > 0 && (!has_arrived || self.shared.may_spill(MOST_RUNS_A_YIELD)) {
-                let held = sorter.budget().held();
-                sorter.spill_to(held.saturating_sub(wanted))?;
-                sorter.budget().set_revocable(sorter.revocable(), 1);
+            if wanted == 0 {
+                return Ok(());
             }
+            let held = sorter.budget().held().saturating_sub(wanted);
+            // The others count on it that an order that is wholly in memory stays there: they are asked only where rows must leave.
+            if has_arrived && sorter.give_up_spares(held) {
+                if self.late_runs == 0 && self.shared.may_spill(LATE_RUNS) {
+                    self.late_runs = LATE_RUNS;
+                }
+                if self.late_runs == 0 {
+                    sorter.budget().set_revocable(sorter.revocable(), 1);
+                    return Ok(());
+                }
+            }
+            let runs = sorter.spilled_runs();
+            sorter.spill_to(held)?;
+            self.late_runs = (self.late_runs).saturating_sub(sorter.spilled_runs() - runs);
+            sorter.budget().set_revocable(sorter.revocable(), 1);
         }
         Ok(())
     }
