@@ -132,9 +132,26 @@ fn numbers_in_memory_are_shared_out_in_parts_of_about_one_size() {
                 let average = 60_000 / parallelism as u64;
                 let most = average + average / 7;
                 assert!(sent.iter().all(|sent| *sent <= most), "{case}: {sent:?}");
+                // Runs that are merged are divided at rows, into parts of all but one size; what is shared out, at the ends of buckets.
+                let is_merged = sent.iter().all(|sent| sent.abs_diff(average) < 10);
+                if shape < 4 {
+                    assert_eq!(is_merged, shape >= 2, "{case}: {sent:?}");
+                }
                 check_returned(&environment);
             }
         }
+    }
+}
+
+/// Where some have left memory, what has not is shared out still, and merged with the runs; `numbers_are_shared_out_where_some_have_left`
+/// in `memory/tests/sort_spilled.rs` sees that it is.
+#[test]
+fn numbers_of_which_some_are_spilled_come_in_order() {
+    for (parallelism, records) in [(2, 270_000), (2, 300_000), (4, 300_000)] {
+        let mut random = Random::new(records);
+        let records: Vec<u64> = (0..records).map(|_| random.next_u64()).collect();
+        let spilled = check(records, itself(), |number| *number, parallelism, 500);
+        assert!(spilled > 0, "rows are over 527 segments");
     }
 }
 

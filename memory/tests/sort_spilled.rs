@@ -2,6 +2,7 @@
 
 mod spill_support;
 
+use forebay_memory::sort::kernel::Bits;
 use forebay_memory::sort::*;
 use forebay_memory::spill::*;
 use forebay_memory::{ErrorKind, MemoryManager, Result};
@@ -235,6 +236,127 @@ fn disks_that_fail_or_lie_give_the_right_rows_or_an_error() {
         assert_eq!((report.open_files, report.in_flight), (0, 0), "seed {seed}");
     }
     assert!(right > 10 && failed > 50, "{right} right, {failed} failed");
+}
+
+/// Two sorters, each of which has let rows leave, share out those that they still have: each has a range of these then, and with the runs
+/// they are all rows in order.
+#[test]
+fn numbers_are_shared_out_where_some_have_left() {
+    const SEGMENTS: usize = 500;
+    let (_disk, store) = store(11, SimulatedFaults::default());
+    let manager = MemoryManager::with_segments(SEGMENTS, 8, SEGMENT).unwrap();
+    let column = KeyColumn {
+        offset: 0,
+        width: 8,
+        kind: ColumnKind::Integer { signed: false },
+        descending: false,
+    };
+    let Some(NarrowRow::Number(form)) = NarrowRow::of(8, &[column]) else {
+        panic!("a row of an integer is a number");
+    };
+    let order = ColumnOrder::new(8, vec![column]);
+    let mut sorters: Vec<_> = (0..2)
+        .map(|_| {
+            let budget = manager.budget("sort", 8, SEGMENTS).unwrap();
+            Sorter::new(
+                Narrow::new(order.clone(), form),
+                budget,
+                store.handle("sort").unwrap(),
+            )
+        })
+        .collect();
+    let mut random = Random(11);
+    // 586 segments of them.
+    let mut numbers: Vec<u64> = (0..300_000).map(|_| random.next()).collect();
+    for (number, rows) in numbers.chunks(500).enumerate() {
+        let rows: Vec<u8> = rows.iter().flat_map(|row| row.to_le_bytes()).collect();
+        sorters[number % 2].push(&rows).unwrap();
+    }
+    assert!(
+        sorters.iter().all(|sorter| sorter.spilled_runs() > 0),
+        "rows have left"
+    );
+    let bits = sorters.iter().map(|sorter| sorter.shared_bits().unwrap());
+    let (all, any, most) = bits.fold((u64::MAX, 0, usize::MAX), |(all, any, most), own| {
+        (all & own.0, any | own.1, most.min(own.2))
+    });
+    assert!(most >= 8, "there is memory for {most} buckets");
+    let bits = Bits::highest(all ^ any, 3);
+    let runs = sorters.iter().map(Sorter::spilled_runs).sum();
+    for sorter in &mut sorters {
+        while !sorter.prepare_merge(runs, 8, 1000).unwrap() {}
+    }
+    let distributed: Vec<_> = sorters
+        .iter_mut()
+        .map(|sorter| {
+            loop {
+                if let Some(buckets) = sorter.distribute(bits, 1000) {
+                    break buckets;
+                }
+            }
+        })
+        .collect();
+    assert!(
+        distributed.iter().all(|buckets| buckets.len() == 8),
+        "all are distributed"
+    );
+    let mut distributed = distributed.into_iter().map(Vec::into_iter);
+    let (first, second) = distributed.next().zip(distributed.next()).unwrap();
+    let mut buckets = first.zip(second).map(|(mut bucket, mut other)| {
+        bucket.append(&mut other);
+        bucket
+    });
+    let mut sorted = Vec::new();
+    for mut sorter in sorters {
+        let part: Vec<_> = buckets.by_ref().take(4).collect();
+        sorter.take_buckets(part.into_iter());
+        while !sorter.sort(1000) {}
+        sorted.push(sorter.finish().unwrap());
+    }
+    let runs: Vec<_> = sorted
+        .iter_mut()
+        .flat_map(|sorted| std::mem::take(&mut sorted.runs))
+        .collect();
+    let ranges = runs.iter().filter_map(|run| match run {
+        Run::Memory(run) => {
+            let key = |row| run.row_at(row, &mut Scratch::default()).0;
+            Some((key(0), key(run.rows() - 1), run.rows()))
+        }
+        Run::Spilled(_) => None,
+    });
+    let ranges: Vec<_> = ranges.collect();
+    assert!(
+        matches!(ranges[..], [one, other] if one.1 < 1 << 63 && other.0 >= 1 << 63),
+        "each has a half of all keys: {ranges:?}"
+    );
+    assert!(
+        ranges.iter().all(|range| range.2 > 75_000),
+        "half of the rows are in memory: {ranges:?}"
+    );
+    let mut packed = Packed {
+        stride: 8,
+        ..Packed::default()
+    };
+    let own = &mut sorted[0];
+    let mut merger = Merger::new(
+        runs.into_iter().map(Run::whole),
+        true,
+        std::mem::take(&mut own.reserved),
+    );
+    while merger
+        .step(&own.form, &own.budget, &mut own.handle, &mut packed)
+        .unwrap()
+        == Step::More
+    {}
+    numbers.sort_unstable();
+    let found = packed
+        .rows
+        .chunks_exact(8)
+        .map(|row| u64::from_le_bytes(row.try_into().unwrap()));
+    assert!(found.eq(numbers), "all come in order");
+    drop((merger, sorted));
+    assert_eq!(manager.outstanding(), 0, "segments are out");
+    assert_eq!(store.used_bytes(), 0, "extents are in use");
 }
 
 /// Rows of fixed size that were merged, in pieces of odd sizes.
