@@ -462,8 +462,8 @@ where
         for left in self.partitions.close(&mut self.handle)? {
             let mut pair = Pair::of(left, self.build_is_left, skip_bits);
             let [left, right] = pair.bytes();
-            pair.is_undivided =
-                !Self::has_key() || skip_bits >= LAST_BIT || 4 * left.min(right) > 3 * self.build_bytes;
+            let bytes = if pair.builds_left() { left } else { right };
+            pair.is_undivided = !Self::has_key() || skip_bits >= LAST_BIT || 4 * bytes > 3 * self.build_bytes;
             match pair.is_needed(self.kind) {
                 true => self.pairs.push(pair),
                 false => pair.free(&mut self.handle),
