@@ -635,7 +635,9 @@ where
                 self.replay(due, down)?;
             }
         }
-        self.source.budget.set_revocable(self.held(), 1);
+        self.source
+            .budget
+            .set_revocable(self.held(), self.source.budget.segment_size());
         Ok(())
     }
 
@@ -663,7 +665,9 @@ where
                 Phase::Sending(mut cursor) => {
                     // Groups that are being sent cannot leave.
                     let kept = self.work.iter().map(|work| work.spilled.kept.len()).sum();
-                    self.source.budget.set_revocable(kept, 1);
+                    self.source
+                        .budget
+                        .set_revocable(kept, self.source.budget.segment_size());
                     let (results, writer, ready) = (&mut self.results, &mut self.writer, &mut self.ready);
                     self.groups.visit(&mut cursor, GROUPS_A_STEP, |key, state| {
                         if let Some(full) = results.write(key, state, writer) {
@@ -732,7 +736,9 @@ where
                     self.hot = Hot::Never;
                 }
             }
-            self.source.budget.set_revocable(self.held(), 1);
+            self.source
+                .budget
+                .set_revocable(self.held(), self.source.budget.segment_size());
         }
         Ok(())
     }

@@ -759,8 +759,19 @@ where
                 self.step(down)?;
             }
         }
-        self.budget.set_revocable(self.budget.held(), 1);
+        self.declare_revocable();
         Ok(())
+    }
+
+    /// Whether its partitions can leave memory now: not those that build rows are sent from, nor the chunk of a pass.
+    fn can_yield(&self) -> bool {
+        !matches!(self.phase, Phase::Done | Phase::Draining(..) | Phase::Pass(_))
+    }
+
+    /// Declares what it could give back, so that others are asked where it can give nothing.
+    fn declare_revocable(&self) {
+        let segments = if self.can_yield() { self.budget.held() } else { 0 };
+        self.budget.set_revocable(segments, self.budget.segment_size());
     }
 }
 
@@ -824,7 +835,7 @@ where
     fn process(&mut self, batch: Batch, down: &mut Downstream<'_>) -> Result<()> {
         self.position += batch.len() as u64;
         let appended = self.append(Role::Build, &Input::Batch(batch), down);
-        self.budget.set_revocable(self.budget.held(), 1);
+        self.declare_revocable();
         appended
     }
 
@@ -875,21 +886,22 @@ where
                 break;
             }
             if matches!(self.phase, Phase::Done) && self.input.is_none() {
+                self.declare_revocable();
                 self.flush(down)?;
                 return Ok(Finish::Done);
             }
             self.step(down)?;
         }
-        self.budget.set_revocable(self.budget.held(), 1);
+        self.declare_revocable();
         Ok(Finish::More)
     }
 
     fn yield_memory(&mut self) -> Result<()> {
         let wanted = self.budget.revocation_wanted();
-        if wanted > 0 && !matches!(self.phase, Phase::Done | Phase::Draining(..) | Phase::Pass(_)) {
+        if wanted > 0 && self.can_yield() {
             let target = self.budget.held().saturating_sub(wanted);
             self.partitions.shrink(target, &mut self.handle)?;
-            self.budget.set_revocable(self.budget.held(), 1);
+            self.declare_revocable();
         }
         Ok(())
     }

@@ -131,7 +131,9 @@ impl<I: Items> LocalSort for Sort<I> {
             unreachable!("no rows come after the last");
         };
         sorter.push(rows)?;
-        sorter.budget().set_revocable(sorter.revocable(), 1);
+        sorter
+            .budget()
+            .set_revocable(sorter.revocable(), sorter.budget().segment_size());
         Ok(())
     }
 
@@ -188,7 +190,9 @@ impl<I: Items> LocalSort for Sort<I> {
             if wanted > 0 {
                 let held = sorter.budget().held();
                 sorter.spill_to(held.saturating_sub(wanted))?;
-                sorter.budget().set_revocable(sorter.revocable(), 1);
+                sorter
+                    .budget()
+                    .set_revocable(sorter.revocable(), sorter.budget().segment_size());
             }
         }
         Ok(())

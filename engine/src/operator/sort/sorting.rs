@@ -15,7 +15,7 @@ use crate::operator::{Downstream, Finish, Operator};
 use crate::record::Record;
 use forebay_memory::sort::kernel::Bits;
 use forebay_memory::sort::{Items, Merger, RowOutput, Run, Sorted, Sorter, Step};
-use forebay_memory::{Budget, Result, SpillHandle, SpillStats};
+use forebay_memory::{Budget, Result, SegmentSource, SpillHandle, SpillStats};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -122,7 +122,9 @@ where
             unreachable!("no rows come after the last");
         };
         let taken = from + sorter.push_some(&batch.bytes()[from..], WORK)?;
-        sorter.budget().set_revocable(sorter.revocable(), 1);
+        sorter
+            .budget()
+            .set_revocable(sorter.revocable(), sorter.budget().segment_size());
         if taken < batch.bytes().len() {
             self.waiting = Some((batch, taken));
         }
@@ -329,14 +331,18 @@ where
                     self.late_runs = LATE_RUNS;
                 }
                 if self.late_runs == 0 {
-                    sorter.budget().set_revocable(sorter.revocable(), 1);
+                    sorter
+                        .budget()
+                        .set_revocable(sorter.revocable(), sorter.budget().segment_size());
                     return Ok(());
                 }
             }
             let runs = sorter.spilled_runs();
             sorter.spill_to(held)?;
             self.late_runs = (self.late_runs).saturating_sub(sorter.spilled_runs() - runs);
-            sorter.budget().set_revocable(sorter.revocable(), 1);
+            sorter
+                .budget()
+                .set_revocable(sorter.revocable(), sorter.budget().segment_size());
         }
         Ok(())
     }
