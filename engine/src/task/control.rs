@@ -7,6 +7,7 @@
 use super::worker::Parker;
 use crate::metrics::TaskMetrics;
 use forebay_memory::{Error, Result};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
@@ -82,14 +83,17 @@ impl JobControl {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// The operator that has added most to the counted heap, `least` bytes or more, and how many.
-    pub fn most_heap_grown(&self, least: u64) -> Option<(String, u64)> {
+    /// The operator that has added most to the counted heap, and how many bytes, of those that have added as many as `range` says. What an
+    /// operator makes and another frees is in its figure for good: one that is more than all there is says nothing.
+    pub fn most_heap_grown(&self, range: RangeInclusive<u64>) -> Option<(String, u64)> {
         let grown = self.tasks.iter().flat_map(|task| {
             let operators = task.operators.iter().zip(&task.heap_growth);
             operators.map(|(name, grown)| (grown.load(Ordering::Relaxed).max(0) as u64, name, task.subtask))
         });
-        let (bytes, name, subtask) = grown.max_by_key(|(bytes, _, _)| *bytes)?;
-        (bytes >= least).then(|| (format!("operator \"{name}\", subtask {subtask}"), bytes))
+        let (bytes, name, subtask) = grown
+            .filter(|(bytes, _, _)| range.contains(bytes))
+            .max_by_key(|(bytes, _, _)| *bytes)?;
+        Some((format!("operator \"{name}\", subtask {subtask}"), bytes))
     }
 
     /// Stops the job because of `error`; the first one counts. A job that is over has succeeded, and stays so.
@@ -166,5 +170,29 @@ impl JobControl {
             )));
         }
         state.failure.take().map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_seems_to_have_more_than_all_there_is_is_not_named() {
+        let grown = [700, 90, 300, -5].map(|bytes| Arc::new(AtomicI64::new(bytes)));
+        let task = TaskStatus {
+            name: "task".into(),
+            subtask: 2,
+            source: None,
+            operators: ["sends", "has a little", "keeps", "frees"].map(Arc::from).into(),
+            heap_growth: grown.into(),
+            active: Arc::default(),
+            metrics: TaskMetrics::new("task".into(), 2),
+        };
+        let control = JobControl::new(Vec::new(), vec![Arc::new(task)]);
+        let named = |bytes: u64, name: &str| Some((format!("operator \"{name}\", subtask 2"), bytes));
+        assert_eq!(control.most_heap_grown(100..=1000), named(700, "sends"));
+        assert_eq!(control.most_heap_grown(100..=600), named(300, "keeps"));
+        assert_eq!(control.most_heap_grown(100..=200), None);
     }
 }

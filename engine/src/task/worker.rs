@@ -248,7 +248,7 @@ fn within_heap(limit: u64, task: &Task, control: &JobControl) -> Result<(), Erro
     if used <= limit {
         return Ok(());
     }
-    let (place, part) = match control.most_heap_grown(limit / 4) {
+    let (place, part) = match control.most_heap_grown(limit / 4..=used) {
         Some((place, bytes)) => (place, format!(", {} of it by that operator", ByteSize(bytes))),
         None => (task.at_work().0, String::new()),
     };
