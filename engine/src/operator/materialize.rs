@@ -8,10 +8,11 @@
 //!    smaller batches are copied to the segment that is open, so that a trickle does not take a segment a row.
 //! 2. Where the budget has no segment for it, what came last is written to the spill store; what is in memory stays.
 //!    Somebody who needs memory gets that of the segments that came last, too. Blocks lie in the subtask's extents in the order in
-//!    which they are written, and their references, which are the index of these, are read in that order, ahead.
+//!    which they are written, and their references, which are the index of these, are read in the order of the pieces, ahead: the same
+//!    order for pieces that left memory together; those that left later come earlier.
 //! 3. After the last input everything is sent in the order in which it came. A block's segment is the operator's until the
-//!    rows are where they go. A block that no segment is to be had for gets that of the last piece in memory, which is
-//!    written; where all are on their way, the operator waits, and the one that comes back wakes it.
+//!    rows are where they go. A block that no segment is to be had for gets that of one of the last [`PIECES_A_WRITE`] in memory,
+//!    which are written; where all are on their way, the operator waits, and the one that comes back wakes it.
 //!
 //! # Memory
 //! Least [`LEAST_SEGMENTS`]: one open, one being read, and those on their way through the chain. References to segments and
@@ -37,6 +38,10 @@ use std::sync::Arc;
 
 /// Managed segments that a subtask cannot do without.
 pub(crate) const LEAST_SEGMENTS: usize = 4;
+
+/// Pieces that leave memory together where a block is to be read, in the order in which they are read: by themselves each would be
+/// written before the one that comes before it, and what is read later would be read backwards.
+const PIECES_A_WRITE: usize = 8;
 
 /// Batches sent in one call of `finish`: cancellation waits for so long.
 const BATCHES_A_FINISH: usize = 8;
@@ -198,7 +203,7 @@ impl<R: Record> Materialize<R> {
                 return Ok(Some(segment));
             }
             // What others hold may be theirs for as long as they wait for what is read here.
-            if !self.write_last(1)? {
+            if !self.write_last(PIECES_A_WRITE)? {
                 return Ok(None);
             }
         }
