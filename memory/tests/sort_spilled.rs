@@ -238,6 +238,37 @@ fn disks_that_fail_or_lie_give_the_right_rows_or_an_error() {
     assert!(right > 10 && failed > 50, "{right} right, {failed} failed");
 }
 
+/// What rows are sorted with is given up before rows have to leave.
+#[test]
+fn spares_are_given_up_before_rows_leave() {
+    let (_disk, store) = store(12, SimulatedFaults::default());
+    let manager = MemoryManager::with_segments(2000, 8, SEGMENT).unwrap();
+    // Another has a share: this one's is half of the memory, and when it has filled half of that it takes spares.
+    let _other = manager.budget("other", 8, 2000).unwrap();
+    let budget = manager.budget("sort", 8, 2000).unwrap();
+    let mut sorter = Sorter::new(
+        Located::new(order(), SEGMENT),
+        budget,
+        store.handle("sort").unwrap(),
+    );
+    let mut number = 0;
+    let mut before = 0;
+    // A row takes a segment or two, of rows and of items; spares come all at once.
+    while sorter.budget().held() < before + 10 {
+        before = sorter.budget().held();
+        sorter.push(&row(number * 7919 % 1000, number, 200)).unwrap();
+        number += 1;
+    }
+    let (held, spares) = (sorter.budget().held(), sorter.budget().held() - before - 2);
+    assert!(spares > 10, "{spares} spares");
+    assert!(!sorter.give_up_spares(held - spares), "no rows leave");
+    assert_eq!(sorter.budget().held(), held - spares);
+    assert!(sorter.give_up_spares(before / 2), "rows must leave");
+    assert_eq!(sorter.spilled_runs(), 0);
+    sorter.spill_to(before / 2).unwrap();
+    assert!(sorter.spilled_runs() > 0 && sorter.budget().held() <= before / 2);
+}
+
 /// Two sorters, each of which has let rows leave, share out those that they still have: each has a range of these then, and with the runs
 /// they are all rows in order.
 #[test]
