@@ -77,12 +77,16 @@ fn pairs_come_in_order_in_any_budget_and_parallelism() {
             let records = pairs(20_000, 1 << 40);
             let managed = managed * parallelism;
             let spilled = check(records, (first(), second()), |pair| *pair, parallelism, managed);
-            // Rows are 79 segments, and are their own items.
-            assert_eq!(
-                spilled > 0,
-                managed < 90,
-                "{managed} segments, parallelism {parallelism}"
-            );
+            // Rows are 79 segments, and are their own items. In each subtask there may be one that is filled in part, one to write runs
+            // with, some to sort with, and more rows than in another: whether so many are there depends on who comes first.
+            let (rows, others) = (79, 8 * parallelism);
+            if managed < rows || managed >= rows + others {
+                assert_eq!(
+                    spilled > 0,
+                    managed < rows,
+                    "{managed} segments, parallelism {parallelism}"
+                );
+            }
         }
     }
 }
