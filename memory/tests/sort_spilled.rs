@@ -516,7 +516,7 @@ fn numbers_and_pairs_that_leave_memory_come_in_order() {
             for few_keys in [false, true] {
                 seed += 1;
                 let mut random = Random(seed);
-                let count = 20_000 + random.below(3000);
+                let count = 12_000 + random.below(2000);
                 let mut rows = vec![0; count * stride];
                 for row in rows.chunks_exact_mut(stride) {
                     for byte in row {
