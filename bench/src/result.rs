@@ -9,9 +9,11 @@
 
 use forebay_memory::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 /// What was measured of one workload in one setting.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -70,13 +72,9 @@ pub struct RunResult {
     /// Percentiles of latency, where the workload measures it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
-    /// The longest batch of insertions into the workload's table while it grows in memory that the process has touched
-    /// before, in milliseconds.
+    /// The longest batches of insertions into the workload's table while it grows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub longest_stall_ms: Option<f64>,
-    /// The same in memory of which the process has touched only what the measured runs have needed, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub longest_fresh_stall_ms: Option<f64>,
+    pub stalls: Option<Stalls>,
     /// Processor time of the process in one run, in seconds: the median.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
@@ -84,6 +82,46 @@ pub struct RunResult {
     /// results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+}
+
+/// A longest time, by the clock and without what the thread waited for a processor in it: of two such, the longest of each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stall {
+    /// The longest, in milliseconds.
+    pub ms: f64,
+    /// The longest without waits in the run queue, in milliseconds.
+    pub on_processor_ms: f64,
+}
+
+impl Stall {
+    /// Takes another time into account, in which the thread waited so long for a processor.
+    pub fn extend(&mut self, time: Duration, waited: Duration) {
+        self.ms = self.ms.max(time.as_secs_f64() * 1e3);
+        self.on_processor_ms = self
+            .on_processor_ms
+            .max(time.saturating_sub(waited).as_secs_f64() * 1e3);
+    }
+}
+
+impl Display for Stall {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:.2} ms ({:.2} on a processor)",
+            self.ms, self.on_processor_ms
+        )
+    }
+}
+
+/// The longest batches of insertions into a growing table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stalls {
+    /// In memory that is touched for the first time.
+    pub fresh: Stall,
+    /// In memory that the process has touched before.
+    pub again: Stall,
+    /// The longest time between two looks at the clock of a thread that does nothing else, in as much time.
+    pub pause: Stall,
 }
 
 /// The least time that a run could take on this machine, by what was measured in the same run.

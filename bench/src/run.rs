@@ -10,7 +10,7 @@ use crate::limits::MachineLimits;
 use crate::oracle;
 use crate::process;
 use crate::progress::Progress;
-use crate::result::{self, Limit, RunResult, Spread};
+use crate::result::{self, Limit, RunResult, Spread, Stalls};
 use crate::setting::{Emit, Setting};
 use crate::suite::{self, Row};
 use crate::table::{self, Align};
@@ -312,7 +312,7 @@ fn measure(
         })?;
     }
     let median = Spread::of(&measured.seconds).map_or(f64::NAN, |spread| spread.median);
-    let stall = match workload.stall {
+    let stalls = match workload.stall {
         Some(stall) if machine.is_some() && last.summary.spilled_bytes_written() == 0 => {
             Some(stall(&runtime, &setting)?)
         }
@@ -345,8 +345,7 @@ fn measure(
         keys: (setting.keys > 0).then_some(setting.keys),
         limit,
         latency: last.latency.clone(),
-        longest_stall_ms: stall.map(|[_, again]| again),
-        longest_fresh_stall_ms: stall.map(|[fresh, _]| fresh),
+        stalls,
         cpu_seconds: Spread::of(&measured.cpu).map(|spread| spread.median),
         failure: None,
         seconds: measured.seconds,
@@ -498,11 +497,10 @@ fn table_of(results: &[RunResult]) -> String {
                     result.cpu_seconds.unwrap_or(0.0),
                 ));
             }
-            if let Some(stall) = result.longest_stall_ms {
-                let fresh = result.longest_fresh_stall_ms.unwrap_or(stall);
+            if let Some(Stalls { fresh, again, pause }) = &result.stalls {
                 notes.push(format!(
-                    "{}: longest batch of 2048 insertions into a growing table {stall:.2} ms; {fresh:.2} ms where its memory is touched \
-                     for the first time",
+                    "{}: longest batch of 2048 insertions into a growing table {again}; {fresh} where its memory is touched for the \
+                     first time; longest pause of a thread that does nothing {pause}",
                     result.workload
                 ));
             }

@@ -21,7 +21,7 @@ pub use wide::LEAST_ROW;
 
 use crate::data::keyed::KEYED_RECORD;
 use crate::limits::MachineLimits;
-use crate::result::Latency;
+use crate::result::{Latency, Stalls};
 use crate::scratch::Scratch;
 use crate::setting::{Mode, Setting};
 use forebay::record::Record;
@@ -82,7 +82,7 @@ pub struct Workload {
     pub bare: fn(&Setting, &MachineLimits) -> Result<Bare>,
     /// The longest time in milliseconds that a batch of insertions into the workload's table takes while it grows: in memory
     /// that may never have been touched, and in memory that has.
-    pub stall: Option<fn(&Runtime, &Setting) -> Result<[f64; 2]>>,
+    pub stall: Option<fn(&Runtime, &Setting) -> Result<Stalls>>,
     /// Where the file of results (`--output`) is part of what is measured: what it holds, read after the runs.
     pub read_back: Option<fn(&Setting) -> Result<Answer>>,
 }
