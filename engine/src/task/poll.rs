@@ -192,8 +192,8 @@ impl Task {
         };
         if count.is_power_of_two() && !self.may_block {
             tracing::warn!(
-                "task \"{}\", subtask {}: a poll took {} ms, {count} so far took over {} ms; a function that blocks or \
-                 computes for long belongs on a thread of its own: .blocking()",
+                "task \"{}\", subtask {}: a poll took {} ms, {count} so far took over {} ms, in which its slot's \
+                 other tasks waited; if a function of the job blocks or computes for long, .blocking() gives it a thread of its own",
                 self.metrics.task(),
                 self.metrics.subtask(),
                 took.as_millis(),
