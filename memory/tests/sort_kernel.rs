@@ -4,8 +4,8 @@
 mod pages_source;
 
 use forebay_memory::sort::kernel::{
-    Bits, ByRest, Chunks, Distribution, Entry, Item, Pair, Seen, Sort, Ties, sort_entries, sort_pairs,
-    sort_u64,
+    Bits, ByRest, Chunks, Distribution, Entry, Item, Pair, Seen, Sort, Ties, distribution_bits, sort_entries,
+    sort_pairs, sort_u64,
 };
 use forebay_memory::{Segment, SegmentSource};
 use pages_source::{Random, TestSource};
@@ -130,7 +130,10 @@ fn in_steps<T: Item>(
     ties: &mut impl Ties,
     random: &mut Random,
 ) {
-    let work = [1, 100, 3000, usize::MAX][random.below(4)];
+    let mut work = [1, 100, 3000, usize::MAX][random.below(4)];
+    if list.len() > 5000 {
+        work = work.max(100);
+    }
     let mut seen = Seen::default();
     list.slices().for_each(|items| seen.look(items));
     let known = (random.below(2) == 0).then_some(seen);
@@ -358,7 +361,7 @@ fn buckets_have_the_items_of_their_bits_in_order() {
         if size == 0 || varying.0 == varying.1 {
             return;
         }
-        let bits = Bits::highest(varying.0 ^ varying.1, 1 + random.below(8) as u32);
+        let bits = Bits::highest(varying.0 ^ varying.1, 1 + random.below(10) as u32);
         let source = TestSource::new(SEGMENT, usize::MAX);
         let list = chunks(&source, &items, Some(random));
         let mut spares = spares(&source, bits.buckets() + random.below(3));
@@ -387,6 +390,26 @@ fn buckets_have_the_items_of_their_bits_in_order() {
         drop((sorted, spares));
         assert_eq!(source.out(), 0, "{what}");
     });
+}
+
+#[test]
+fn many_buckets_are_made_where_each_fits_in_cache_then() {
+    // A leaf of numbers is 131,072; an eighth of it is left for buckets larger than others.
+    for (items, most, expected) in [
+        (1000, 3, 3),
+        (20_000_000, 20, 8),
+        (29_000_000, 20, 8),
+        (30_000_000, 20, 9),
+        (100_000_000, 20, 10),
+        (100_000_000, 9, 8),
+        (117_000_000, 20, 10),
+        (118_000_000, 20, 8),
+        (u64::MAX, 20, 8),
+    ] {
+        let found = distribution_bits::<u64>(items, most);
+        assert_eq!(found, expected, "{items} numbers, {most} bits at most");
+    }
+    assert_eq!(distribution_bits::<Pair>(50_000_000, 20), 10);
 }
 
 /// Rows that count how often their words are asked for.
@@ -446,5 +469,69 @@ fn equal_items_of_ordered_keys_are_sorted_in_steps() {
         // A segment has 256 items: it, and what of a group came before it, may be sorted for the last of the work.
         assert!(most <= 2 * WORK as u64, "{what}: {most} words in a step");
         assert!(steps >= count as usize / WORK, "{what}: {steps} steps");
+    }
+}
+
+/// Rows of equal first words that only comparisons tell apart: they count how often they are compared.
+struct Compared {
+    seconds: Vec<u64>,
+    comparisons: usize,
+}
+
+impl Ties for Compared {
+    fn compare(&mut self, a: u64, b: u64) -> Ordering {
+        self.comparisons += 1;
+        self.seconds[a as usize].cmp(&self.seconds[b as usize])
+    }
+}
+
+/// However many rows have one first word, in whatever order and with whatever memory, no step compares more than a segment's beyond its work.
+#[test]
+fn no_step_compares_all_rows_of_one_key() {
+    const WORK: usize = 4000;
+    // Two times n · log₂ n for the 256 entries of a segment.
+    const A_SEGMENT: usize = 2 * 256 * 8;
+    let mut random = Random(7);
+    for (width, is_ordered) in [
+        (20, false),
+        (1000, true),
+        (1000, false),
+        (30_000, true),
+        (100_000, false),
+    ] {
+        for spare_count in [0, 1, 5, 300] {
+            let count = 100_000;
+            let seconds = (0..count).map(|_| random.next() % count).collect();
+            let items: Vec<Entry> = (0..count)
+                .map(|locator| Entry {
+                    prefix: match is_ordered {
+                        true => locator / width,
+                        false => random.next() % (count / width),
+                    },
+                    locator,
+                })
+                .collect();
+            let mut ties = Compared {
+                seconds,
+                comparisons: 0,
+            };
+            let mut expected = items.clone();
+            expected.sort_by_key(|entry| (entry.prefix, ties.seconds[entry.locator as usize], entry.locator));
+            let what = format!("{width} rows of a key, {spare_count} spares");
+            check(&what, &items, &expected, spare_count, None, |list, spares| {
+                let mut sort = Sort::new(std::mem::replace(list, Chunks::new(SEGMENT)), None);
+                let mut is_done = false;
+                while !is_done {
+                    let before = ties.comparisons;
+                    is_done = sort.step(spares, &mut ties, WORK);
+                    let compared = ties.comparisons - before;
+                    assert!(
+                        compared <= WORK / 4 + A_SEGMENT,
+                        "{what}: {compared} comparisons in a step"
+                    );
+                }
+                *list = sort.into_sorted();
+            });
+        }
     }
 }

@@ -716,7 +716,7 @@ where
         let budget = &self.source.budget;
         let share = budget.fair_share().saturating_sub(budget.held());
         let spares = self.reserved.len() + budget.available().min(share);
-        I::ARE_ROWS.then_some((all, any, spares.min(SPARES)))
+        I::ARE_ROWS.then_some((all, any, spares))
     }
 
     /// Distributes what is in memory by `bits` of keys, in steps of so much work, in place of [`Sorter::sort`]: its buckets when it is

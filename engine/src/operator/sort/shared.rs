@@ -16,7 +16,7 @@
 
 use crate::exchange::Wake;
 use crate::operator::FirstRanks;
-use forebay_memory::sort::kernel::{Bits, Chunks, Item, MOST_BITS};
+use forebay_memory::sort::kernel::{Bits, Chunks, Item, distribution_bits};
 use forebay_memory::sort::{Items, Piece, Run, Sorted, split};
 use forebay_memory::{Result, SegmentSource, SpillHandle};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -154,7 +154,8 @@ where
             {
                 let least = LEAST_BUCKETS * self.subtasks as u64;
                 let buckets = (state.rows / BUCKET).max(least);
-                let bits = buckets.ilog2().min(most.max(1).ilog2()).min(MOST_BITS);
+                let most = buckets.ilog2().min(most.max(1).ilog2());
+                let bits = distribution_bits::<I::Item>(state.rows, most);
                 let are_enough = all != any && 1 << bits >= least / 2;
                 state.arrivals.shared_bits = are_enough.then(|| Bits::highest(all ^ any, bits));
             }

@@ -24,7 +24,7 @@ mod leaf;
 mod sort;
 
 pub use chunks::{Chunk, Chunks};
-pub use distribute::{Bits, Distribution, MOST_BITS};
+pub use distribute::{Bits, Distribution};
 pub use item::{Entry, Item, Pair};
-pub use sort::{Seen, Sort, sort_entries, sort_pairs, sort_u64};
+pub use sort::{Seen, Sort, distribution_bits, sort_entries, sort_pairs, sort_u64};
 pub use ties::{ByRest, Ties};

@@ -11,24 +11,27 @@
 //!    way, until one fits in the second-level cache (`leaf`). Bits that all keys have in common are thereby skipped.
 //! 3. Items of equal keys are a bucket of their own at last: their keys are exchanged for the next words of their rows, while
 //!    there are any, and sorted; then rows are compared.
-//! 4. Where there are too few spare segments for two buckets, the bucket is sorted in place (`in_place`).
+//! 4. Where there are too few spare segments for two buckets, the bucket is sorted in place (`in_place`); and so are, where they came
+//!    to be, rows that only comparisons tell apart.
 //!
 //! What is to be done is a stack of tasks, so that a sort can stop after any of them, or within one, and go on later.
 //!
 //! # Cost
-//! A step ends after so much *work*, counted in items that were placed once or sorted in cache, some 4 to 20 ns each. Two things are
-//! one step, however many items they have: what is sorted in place, for want of spare segments; and rows of equal first words whose keys
-//! have no more of these but may differ, as keys of variable size that share their first eight bytes: these are sorted by comparison.
+//! A step ends after so much *work*, counted in items that were placed once or sorted in cache, some 4 to 20 ns each; a comparison of
+//! rows is the work of four. What fits in cache is sorted in one step, but for comparisons of rows.
+//!
+//! # Invariants
+//! I1. No step compares more rows than its work and a segment's: `no_step_compares_all_rows_of_one_key` (`memory/tests/sort_kernel.rs`).
 
 use std::ops::Range;
 
 use super::chunks::Chunks;
 use super::distribute::{self, Bits, Distribution};
-use super::in_place::{self, Space};
+use super::in_place::{self, COMPARISON, InPlace, Space};
 use super::item::{Entry, Item, Pair};
 use super::leaf;
 use super::runs::{self, Finder, Merging, Order};
-use super::ties::{ByRest, Ties, compare};
+use super::ties::{ByRest, Ties, compare, compare_rest};
 use crate::segment::Segment;
 
 /// Sorts the index of rows whose normalized keys begin with their prefixes; `ties` orders rows of equal prefixes.
@@ -48,6 +51,18 @@ pub fn sort_u64(numbers: &mut Chunks<u64>, spares: &mut Vec<Segment>) {
 /// Sorts pairs by key, those of equal keys by payload; segments as in [`sort_entries`].
 pub fn sort_pairs(pairs: &mut Chunks<Pair>, spares: &mut Vec<Segment>) {
     sort(pairs, spares, &mut ByRest);
+}
+
+/// By how many bits `items` items are distributed, if their keys are spread evenly: at most `most` of [`MOST_BITS`], and more than
+/// eight only where each bucket is sorted in cache then.
+///
+/// [`MOST_BITS`]: distribute::MOST_BITS
+pub fn distribution_bits<T: Item>(items: u64, most: u32) -> u32 {
+    // Some buckets are larger than the average.
+    let fits = |bits: u32| items >> bits <= (leaf::most::<T>() / 8 * 7) as u64;
+    (distribute::USUAL_BITS..=most.min(distribute::MOST_BITS))
+        .find(|&bits| fits(bits))
+        .unwrap_or(most.min(distribute::USUAL_BITS))
 }
 
 fn sort<T: Item>(items: &mut Chunks<T>, spares: &mut Vec<Segment>, ties: &mut impl Ties) {
@@ -126,6 +141,23 @@ enum Task<T> {
     },
     /// To give the items of the output from a place on, as far as there are any now, `key` back.
     Restore { from: usize, key: u64 },
+    /// To move a list to the output.
+    Append { input: Chunks<T> },
+    /// To move the items of `input` to the end of `list`, and to sort that where it is by keys, which are word `depth` of their rows.
+    InPlace {
+        list: Chunks<T>,
+        input: Chunks<T>,
+        sort: Option<InPlace<T>>,
+        depth: usize,
+    },
+    /// To sort by comparison what is equal between two places of the output, where keys, word `depth` of their rows, are in order; the
+    /// first group goes on at least up to place `seen`.
+    Groups {
+        places: Range<usize>,
+        seen: usize,
+        sort: Option<InPlace<T>>,
+        depth: usize,
+    },
     /// To sort what is equal in a list whose keys are in order, and in the output from a place on, where its keys are the list's first.
     Ties { input: Chunks<T>, from: usize },
 }
@@ -140,7 +172,19 @@ impl<T: Item> Task<T> {
             any: 0,
         }
     }
+
+    fn groups(places: Range<usize>, depth: usize) -> Self {
+        Task::Groups {
+            seen: places.start,
+            places,
+            sort: None,
+            depth,
+        }
+    }
 }
+
+/// Groups of at most so many items are sorted in one step.
+const FEW: usize = 24;
 
 /// Items of one key that are more than so many segments are a list of their own, in lists whose keys are in order.
 const LARGE_TIE: usize = 2;
@@ -199,10 +243,12 @@ impl<T: Item> Sort<T> {
             Task::Find { input, .. }
             | Task::Look { input, .. }
             | Task::NextWords { input, .. }
+            | Task::Append { input }
             | Task::Ties { input, .. } => input.segments(),
             Task::Merge(merging) => merging.segments(),
             Task::Distribute(distribution, _) => distribution.segments(),
-            Task::Restore { .. } => 0,
+            Task::InPlace { list, input, .. } => list.segments() + input.segments(),
+            Task::Restore { .. } | Task::Groups { .. } => 0,
         });
         self.output.segments() + tasks.sum::<usize>()
     }
@@ -255,6 +301,42 @@ impl<T: Item> Sort<T> {
                 }),
                 false => self.tasks.push(Task::Merge(merging)),
             },
+            Task::Append { mut input } => {
+                move_chunks(&mut input, &mut self.output, spares, left);
+                if input.segments() > 0 {
+                    self.tasks.push(Task::Append { input });
+                }
+            }
+            Task::InPlace {
+                mut list,
+                mut input,
+                mut sort,
+                depth,
+            } => {
+                move_chunks(&mut input, &mut list, spares, left);
+                if input.segments() == 0 && *left > 0 {
+                    let (items, capacity) = (list.len(), list.segment_capacity());
+                    let sort = sort.get_or_insert_with(|| InPlace::by_digits(0..items));
+                    let mut space = Space::new(list.spaces_mut(), capacity);
+                    if sort.step(&mut space, &mut |a, b| compare(ties, depth, a, b), left) {
+                        drop(space);
+                        self.tasks.push(Task::Append { input: list });
+                        return;
+                    }
+                }
+                self.tasks.push(Task::InPlace {
+                    list,
+                    input,
+                    sort,
+                    depth,
+                });
+            }
+            Task::Groups {
+                places,
+                seen,
+                sort,
+                depth,
+            } => self.sort_groups(places, seen, sort, depth, ties, left),
             Task::Ties { input, from } => self.sort_ties(input, from, spares, ties, left),
             Task::Look {
                 input,
@@ -381,9 +463,14 @@ impl<T: Item> Sort<T> {
             }
             if self.output.at(from).key() != last {
                 // Items of the last key may go on in the next chunk.
-                self.sort_ties_within(from..start, ties);
+                let places = from..start;
                 from = start;
-            } else if self.output.len() - from > large && spares.len() >= 2 {
+                if !self.sort_ties_within(&places, ties) {
+                    self.tasks.push(Task::Ties { input, from });
+                    self.tasks.push(Task::groups(places, 0));
+                    return;
+                }
+            } else if ties.words() > 1 && self.output.len() - from > large && spares.len() >= 2 {
                 let mut equal = self.output.split_off(from, spares);
                 let more = input.count_first(|item| item.key() == last);
                 equal.append(&mut runs::split_front(&mut input, more, spares));
@@ -403,27 +490,95 @@ impl<T: Item> Sort<T> {
             self.tasks.push(Task::Ties { input, from });
             return;
         }
-        if !T::KEY_IS_ALL {
-            self.sort_ties_within(from..self.output.len(), ties);
-        }
         while let Some(chunk) = input.pop_front() {
             spares.push(chunk.segment);
         }
+        let places = from..self.output.len();
+        if !T::KEY_IS_ALL && !self.sort_ties_within(&places, ties) {
+            self.tasks.push(Task::groups(places, 0));
+        }
     }
 
-    /// Sorts what is equal between two places of the output, where keys are in order.
-    fn sort_ties_within(&mut self, places: Range<usize>, ties: &mut impl Ties) {
+    /// Sorts what is equal between two places of the output, where keys are in order; false where that is too much for one step.
+    fn sort_ties_within(&mut self, places: &Range<usize>, ties: &mut impl Ties) -> bool {
         let capacity = self.output.segment_capacity();
+        if ties.may_differ() || places.len() > 2 * LARGE_TIE * capacity {
+            return false;
+        }
         let first = places.start / capacity;
         let (start, end) = (places.start - first * capacity, places.end - first * capacity);
         let mut space = Space::new(self.output.spaces_from(first), capacity);
         leaf::sort_ties(&mut space, start, end, 0, ties);
+        true
+    }
+
+    /// Sorts groups of equal keys in the output, as [`Task::Groups`] says.
+    fn sort_groups(
+        &mut self,
+        mut places: Range<usize>,
+        mut seen: usize,
+        mut sort: Option<InPlace<T>>,
+        depth: usize,
+        ties: &mut impl Ties,
+        left: &mut usize,
+    ) {
+        let capacity = self.output.segment_capacity();
+        // A sort that goes on counts places from the segment that its group begins in.
+        let mut segment = places.start / capacity;
+        let mut space = Space::new(self.output.spaces_from(segment), capacity);
+        let mut order = |a: &T, b: &T| compare_rest(ties, depth, a.rest(), b.rest());
+        while !places.is_empty() {
+            if *left == 0 {
+                drop(space);
+                self.tasks.push(Task::Groups {
+                    places,
+                    seen,
+                    sort,
+                    depth,
+                });
+                return;
+            }
+            let mut first = places.start - segment * capacity;
+            if sort.is_none() {
+                let end = places.end.min(seen.saturating_add(left.saturating_mul(LOOKS)));
+                let (key, looked) = (space.at(first).key(), seen);
+                while seen < end && space.at(seen - segment * capacity).key() == key {
+                    seen += 1;
+                }
+                *left = left.saturating_sub((seen - looked).div_ceil(LOOKS));
+                if seen == end && end < places.end {
+                    continue;
+                }
+            }
+            let count = seen - places.start;
+            if count <= FEW {
+                let mut counted = |a: &T, b: &T| {
+                    *left = left.saturating_sub(COMPARISON);
+                    order(a, b)
+                };
+                if count > 1 {
+                    in_place::sort(&mut space, first, first + count, &mut counted);
+                }
+            } else {
+                if sort.is_none() && first >= capacity {
+                    drop(space);
+                    segment = places.start / capacity;
+                    space = Space::new(self.output.spaces_from(segment), capacity);
+                    first = places.start - segment * capacity;
+                }
+                let sort = sort.get_or_insert_with(|| InPlace::by_comparison(first..first + count));
+                if !sort.step(&mut space, &mut order, left) {
+                    continue;
+                }
+            }
+            (sort, places.start) = (None, seen);
+        }
     }
 
     /// Goes on with a list of which it is known in which bits keys differ.
     fn looked(
         &mut self,
-        mut input: Chunks<T>,
+        input: Chunks<T>,
         depth: usize,
         (all, any): (u64, u64),
         spares: &mut Vec<Segment>,
@@ -436,11 +591,13 @@ impl<T: Item> Sort<T> {
         let is_all = T::KEY_IS_ALL || depth >= ties.words();
         let done = input.len();
         if input.len() < 2 || (varying == 0 && is_all) {
-            self.output.append_dense(&mut input, spares);
+            self.tasks.push(Task::Append { input });
+            return;
         } else if varying == 0 {
             let next_word = depth + 1 < ties.words();
             if !next_word && ties.may_differ() {
-                self.sort_in_place(input, depth, spares, ties);
+                self.sort_in_place(input, depth);
+                return;
             } else {
                 self.tasks.push(Task::NextWords {
                     input,
@@ -451,34 +608,57 @@ impl<T: Item> Sort<T> {
                 return;
             }
         } else if input.len() <= leaf::most::<T>() && spares.len() >= needed {
-            leaf::sort(input, &mut self.output, spares, varying, depth, ties);
+            if ties.may_differ() && !is_all {
+                // Rows are compared in steps of their own.
+                let from = self.output.len();
+                leaf::sort(input, &mut self.output, spares, varying, depth, &mut ByRest);
+                self.tasks.push(Task::groups(from..self.output.len(), depth));
+            } else {
+                leaf::sort(input, &mut self.output, spares, varying, depth, ties);
+            }
         } else if spares.len() >= 4 {
             let wanted = (2 * input.len() / leaf::most::<T>()).max(2).ilog2() + 1;
             let affordable = spares.len().ilog2();
-            let bits = wanted.min(affordable).min(distribute::MOST_BITS);
+            let bits = wanted.min(affordable).min(distribute::USUAL_BITS);
             let distribution = Distribution::new(input, Bits::highest(varying, bits), spares);
             self.tasks.push(Task::Distribute(Box::new(distribution), depth));
             return;
         } else {
-            self.sort_in_place(input, depth, spares, ties);
+            self.sort_in_place(input, depth);
+            return;
         }
         *left = left.saturating_sub(done);
     }
 
-    fn sort_in_place(
-        &mut self,
-        mut input: Chunks<T>,
-        depth: usize,
-        spares: &mut Vec<Segment>,
-        ties: &mut impl Ties,
-    ) {
-        if !input.is_dense() {
-            input.compact(spares);
-        }
-        let (items, capacity) = (input.len(), input.segment_capacity());
-        let mut space = Space::new(input.spaces_mut(), capacity);
-        in_place::sort_by_digits(&mut space, 0, items, &mut |a, b| compare(ties, depth, a, b));
-        drop(space);
-        self.output.append_dense(&mut input, spares);
+    /// Leaves a list to be sorted where it is.
+    fn sort_in_place(&mut self, input: Chunks<T>, depth: usize) {
+        let nothing = input.another();
+        let (list, input) = match input.is_dense() {
+            true => (input, nothing),
+            false => (nothing, input),
+        };
+        self.tasks.push(Task::InPlace {
+            list,
+            input,
+            sort: None,
+            depth,
+        });
+    }
+}
+
+/// Moves items to the end of a list whose chunks are full but for the last, as many as there is work for.
+fn move_chunks<T: Item>(
+    input: &mut Chunks<T>,
+    list: &mut Chunks<T>,
+    spares: &mut Vec<Segment>,
+    left: &mut usize,
+) {
+    while *left > 0
+        && let Some(chunk) = input.pop_front()
+    {
+        *left = left.saturating_sub(chunk.len.div_ceil(LOOKS).max(1));
+        let mut next = input.another();
+        next.push_chunk(chunk);
+        list.append_dense(&mut next, spares);
     }
 }
