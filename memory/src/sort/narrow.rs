@@ -46,7 +46,8 @@ impl NarrowRow {
                 unused: 64 - 8 * column.width as u32,
                 mask: column.mask(),
             })),
-            [column] if stride <= 8 => Some(NarrowRow::Pair(PairRow::Short { stride, column })),
+            // A stride of 0 is that of rows that vary in size.
+            [column] if (1..=8).contains(&stride) => Some(NarrowRow::Pair(PairRow::Short { stride, column })),
             [column] if stride == 16 && column.width == 8 && column.offset.is_multiple_of(8) => {
                 Some(NarrowRow::Pair(PairRow::Two {
                     first: column.offset,
@@ -303,4 +304,25 @@ impl<O: RowOrder + Clone, F: NarrowForm> Items for Narrow<O, F> {
     }
 
     fn release_before(&mut self, _: Option<F::Item>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows that vary in size are no items by themselves, however narrow their key is.
+    #[test]
+    fn rows_that_vary_in_size_are_not_narrow() {
+        for width in [1, 2, 4, 8] {
+            let column = KeyColumn {
+                offset: 4,
+                width,
+                kind: ColumnKind::Integer { signed: true },
+                descending: false,
+            };
+            assert!(NarrowRow::of(0, &[column]).is_none());
+            assert!(NarrowRow::of(0, &[column, column]).is_none());
+            assert!(NarrowRow::of(8, &[column]).is_some());
+        }
+    }
 }
