@@ -29,7 +29,7 @@
 use super::folding::{Folding, Results};
 use super::groups::{CHUNK, Groups, Key};
 use super::handover::HandedGroups;
-use super::leaving::{Deferral, Hot, Window};
+use super::leaving::{Deferral, Diverted, Hot, Window};
 use super::partitions::{Kept, Log, Partitions, Spilled};
 use crate::batch::{Batch, BatchWriter, Batches};
 use crate::metrics::OperatorMetrics;
@@ -168,6 +168,7 @@ where
     /// Keys of a chunk whose partitions have been spilled.
     pub(super) spilled: Vec<Key>,
     pub(super) window: Window,
+    pub(super) diverted: Diverted,
     /// The partition that is being read back while input goes on: the last to leave again.
     pub(super) loading: Option<usize>,
     pub(super) phase: Phase,
@@ -225,6 +226,7 @@ where
             },
             spilled: Vec::new(),
             window: Window::default(),
+            diverted: Diverted::default(),
             loading: None,
             phase: Phase::Folding,
             handed: setting.handed,

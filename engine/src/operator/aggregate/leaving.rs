@@ -38,6 +38,11 @@ const SAMPLED_BITS: u32 = 6;
 const JUDGED_ROWS: usize = 2 << 10;
 const JUDGED_SAMPLE: usize = 512;
 
+/// Rows between two looks at how many of them go to logs. From one in so many on it is looked for hot keys among these: what that takes of the
+/// memory has further partitions leave, which costs more than it saves where one in 64 has left (decision 023).
+const DIVERTED_ROWS: usize = 512;
+const HOT_FROM_ONE_IN: usize = 8;
+
 /// Segments that an aggregation must have for hot keys to have some of them, and the share that they get.
 const LEAST_FOR_HOT: usize = 16;
 const HOT_SHARE: usize = 4;
@@ -64,6 +69,13 @@ pub(super) enum Hot {
     Never,
 }
 
+/// Rows, and those of them that were of spilled partitions, since a time.
+#[derive(Default)]
+pub(super) struct Diverted {
+    rows: usize,
+    spilled: usize,
+}
+
 /// Rows folded into the table, and groups that it had, since a time.
 #[derive(Default)]
 pub(super) struct Window {
@@ -87,9 +99,11 @@ where
         log: Log,
         fold: &mut impl FnMut(&mut F, usize, &mut G::State, bool),
     ) -> Result<usize> {
-        // Rows that are put aside have new keys, and there is memory for them.
-        if matches!(self.hot, Hot::NotYet) && !matches!(self.deferral, Deferral::On) {
-            self.count_hot_keys();
+        // Rows that are put aside have new keys, and there is memory for them, while there is a sample.
+        let is_put_aside = matches!(self.deferral, Deferral::On)
+            && !self.partitions.as_ref().is_some_and(Partitions::are_all_spilled);
+        if matches!(self.hot, Hot::NotYet) && !is_put_aside {
+            self.look_for_hot_keys()?;
         }
         let mut chunk = std::mem::take(self.groups.chunk());
         let mut spilled = std::mem::take(&mut self.spilled);
@@ -97,6 +111,8 @@ where
         chunk.divide(from, &mut spilled, |hash| {
             partitions.is_spilled(partitions.of(hash))
         });
+        self.diverted.rows += chunk.hashes.len() + spilled.len();
+        self.diverted.spilled += spilled.len();
         let (mut hot_rows, mut writes_hot) = (0, false);
         if let Hot::Counted(hot) = &mut self.hot {
             let (was_on, rows) = (hot.is_on(), spilled.len());
@@ -133,13 +149,44 @@ where
         Ok(hot_rows)
     }
 
-    /// Begins to count the keys of spilled partitions, where there is memory for it.
+    /// Begins to count the keys of spilled partitions where many rows are of these.
+    #[inline]
+    fn look_for_hot_keys(&mut self) -> Result<()> {
+        let Diverted { rows, spilled } = self.diverted;
+        if rows < DIVERTED_ROWS {
+            return Ok(());
+        }
+        self.diverted = Diverted::default();
+        if HOT_FROM_ONE_IN * spilled < rows {
+            return Ok(());
+        }
+        self.count_hot_keys();
+        while matches!(self.hot, Hot::NotYet) {
+            // There was no memory for it.
+            if !self.write_kept()? {
+                match &mut self.partitions {
+                    Some(partitions) if !partitions.are_all_spilled() => self.make_room()?,
+                    Some(partitions) if partitions.has_buffers() => {
+                        partitions.give_up_buffers(&mut self.handle)?;
+                    }
+                    _ => {
+                        self.hot = Hot::Never;
+                        return Ok(());
+                    }
+                }
+            }
+            self.count_hot_keys();
+        }
+        Ok(())
+    }
+
+    /// Begins to count the keys of spilled partitions, if there is memory for it.
     #[cold]
     fn count_hot_keys(&mut self) {
         let memory = self.memory();
-        self.hot = Hot::Never;
         // What was spilled by another level is of groups, not of rows.
         if memory < LEAST_FOR_HOT || !matches!(self.phase, Phase::Folding) {
+            self.hot = Hot::Never;
             return;
         }
         let bytes = self.groups.segments() * self.source.segment_size();
@@ -235,8 +282,8 @@ where
                 result = partitions.append(largest, Log::States, entry, handle);
             }
         });
-        if matches!(self.hot, Hot::NotYet) {
-            // While there is memory.
+        if matches!((&self.hot, &self.deferral), (Hot::NotYet, Deferral::On)) {
+            // Logs are written at once from now on, and this is a part of the sample that tells whether keys are new.
             self.count_hot_keys();
         }
         self.reserve = self.source.try_take();
