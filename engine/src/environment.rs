@@ -5,7 +5,7 @@
 //! [`Environment::execute_async`]; [`Environment::explain`].
 
 use crate::exchange::ChannelLimits;
-use crate::graph::{Graph, Node};
+use crate::graph::{Edge, Graph, KnownSize, Node};
 use crate::interrupt;
 use crate::job::{JobHandle, JobOptions, launch};
 use crate::layout::Layout;
@@ -116,6 +116,11 @@ impl Environment {
 
     pub(crate) fn change(&self, node: usize, change: impl FnOnce(&mut Node)) {
         change(&mut self.inner.graph.borrow_mut().nodes[node]);
+    }
+
+    /// What is known of the bytes that come by some edges.
+    pub(crate) fn known_size(&self, edges: &[Edge]) -> Option<KnownSize> {
+        self.inner.graph.borrow().known_size(edges)
     }
 
     /// The parallelism that a node was given.

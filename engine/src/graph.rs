@@ -159,6 +159,8 @@ pub(crate) struct Node {
     pub(crate) is_bound: bool,
     /// Where its rows are, and in which order.
     pub(crate) rows: Rows,
+    /// How many bytes of them there are.
+    pub(crate) size: Size,
     /// The order of its rows within each subtask.
     pub(crate) order: Vec<OrderPart>,
     /// By input, the order that saves it a sort.
@@ -168,6 +170,25 @@ pub(crate) struct Node {
     /// Extra words for the plan.
     pub(crate) detail: String,
     pub(crate) factory: Factory,
+}
+
+/// What is known of the bytes that a node sends before it runs.
+pub(crate) enum Size {
+    Unknown,
+    /// What a source says.
+    Asked(Box<dyn Fn() -> Option<u64>>),
+    /// A row for each of its inputs, or for some of them.
+    OfInputs {
+        are_all: bool,
+    },
+}
+
+/// Bytes that a node sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KnownSize {
+    pub(crate) bytes: u64,
+    /// Whether it may be less.
+    pub(crate) is_most: bool,
 }
 
 /// What a node is where its inputs come in order, in the place of what it says otherwise.
@@ -199,6 +220,7 @@ impl Node {
             takes_all: false,
             is_bound: false,
             rows: Rows::New,
+            size: Size::Unknown,
             order: Vec::new(),
             wants: Vec::new(),
             if_sorted: None,
@@ -230,6 +252,44 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
+    /// What is known of the bytes that come by some edges.
+    pub(crate) fn known_size(&self, edges: &[Edge]) -> Option<KnownSize> {
+        let mut all = KnownSize {
+            bytes: 0,
+            is_most: false,
+        };
+        for edge in edges {
+            let node = &self.nodes[edge.from];
+            let size = match &node.size {
+                Size::Unknown => return None,
+                Size::Asked(ask) => KnownSize {
+                    bytes: ask()?,
+                    is_most: false,
+                },
+                Size::OfInputs { are_all } => {
+                    let of_inputs = self.known_size(&node.inputs)?;
+                    let stride = |node: &Node| node.output.map_or(0, |(_, stride)| stride as u64);
+                    let before = node
+                        .inputs
+                        .first()
+                        .map_or(0, |edge| stride(&self.nodes[edge.from]));
+                    let bytes = match (before, stride(node)) {
+                        _ if matches!(node.rows, Rows::Same) => of_inputs.bytes,
+                        (0, _) | (_, 0) => return None,
+                        (before, after) => of_inputs.bytes / before * after,
+                    };
+                    KnownSize {
+                        bytes,
+                        is_most: of_inputs.is_most || !are_all,
+                    }
+                }
+            };
+            all.bytes = all.bytes.saturating_add(size.bytes);
+            all.is_most |= size.is_most;
+        }
+        Some(all)
+    }
+
     pub(crate) fn add(&mut self, node: Node) -> usize {
         self.nodes.push(node);
         self.nodes.len() - 1

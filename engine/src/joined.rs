@@ -29,7 +29,7 @@ pub enum JoinStrategy {
     /// As [`JoinStrategy::Merge`] where both sides come in the order of their keys, otherwise as [`JoinStrategy::Hash`].
     #[default]
     Automatic,
-    /// Both sides by the hash of their key, the right side in tables unless said otherwise.
+    /// Both sides by the hash of their key, the right side in tables unless said otherwise, or the left side is known to be much smaller.
     Hash,
     /// Both sides by the hash of their key to the subtasks, which sort each side by it and walk through both. Of sides that come in order neither
     /// is sorted again; each needs 8 segments of managed memory a subtask at least, and 4 more are needed.
@@ -164,10 +164,19 @@ where
     }
 
     /// Keeps the left side in memory and looks its records up for those of the right side: for a left side that is the
-    /// smaller one. Without this the right side is kept.
+    /// smaller one. Without this, and without [`JoinKeys::build_right`], that is done where the left side is known to have less than half
+    /// the bytes of the right one ([`Source::rows_bytes`](crate::source::Source::rows_bytes)); where no more is known the right side is kept.
     pub fn build_left(self) -> Self {
         JoinKeys {
             build_is_left: Some(true),
+            ..self
+        }
+    }
+
+    /// Keeps the right side in memory, whatever is known of the sizes of both.
+    pub fn build_right(self) -> Self {
+        JoinKeys {
+            build_is_left: Some(false),
             ..self
         }
     }
@@ -230,6 +239,10 @@ where
         } = self;
         let keeps = (F::KIND.keeps_left, F::KIND.keeps_right);
         let has_key = <KL::Key as Record>::SIZE > 0;
+        let build_is_left = build_is_left.or_else(|| {
+            let may_choose = matches!(strategy, JoinStrategy::Automatic | JoinStrategy::Hash);
+            (may_choose && is_much_smaller(&environment, &left, &right)).then_some(true)
+        });
         // A record that goes everywhere must not be sent everywhere because it has no match.
         let (build_is_left, is_broadcast) = match (strategy, keeps) {
             (JoinStrategy::Broadcast, (true, true)) => (build_is_left.unwrap_or(false), false),
@@ -362,6 +375,15 @@ where
             },
             _ => node,
         })
+    }
+}
+
+/// Whether one side has less than half the bytes of the other, whatever filters leave of it. Half, because a row that is kept with a mark
+/// costs more than one that is looked up.
+fn is_much_smaller(environment: &Environment, one: &[Edge], other: &[Edge]) -> bool {
+    match (environment.known_size(one), environment.known_size(other)) {
+        (Some(one), Some(other)) => !other.is_most && one.bytes < other.bytes / 2,
+        _ => false,
     }
 }
 

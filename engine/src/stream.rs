@@ -10,7 +10,7 @@
 
 use crate::environment::Environment;
 use crate::exchange::{Broadcast, HashRouter, Rebalance};
-use crate::graph::{Edge, Factory, Node, Rows};
+use crate::graph::{Edge, Factory, Node, Rows, Size};
 use crate::operator::{
     Collector, Filter, FlatMap, Fused, FusedFlatMap, Identity, Inspect, LEAST_MATERIALIZE_SEGMENTS, Map,
     Materialize, Operator, Stage, StillKeyed,
@@ -30,6 +30,7 @@ impl Environment {
         source.prepare(self.runtime().plan());
         let is_bounded = source.is_bounded();
         let source = Arc::new(source);
+        let asked = source.clone();
         let factory = Factory::Source {
             is_bounded,
             splits: Box::new(move |parallelism| {
@@ -46,6 +47,7 @@ impl Environment {
         self.add_stream(Node {
             name: Some(name.into()),
             output: Some((S::Out::schema(), S::Out::STRIDE)),
+            size: Size::Asked(Box::new(move || asked.rows_bytes())),
             ..Node::new("source", factory)
         })
     }
@@ -203,11 +205,16 @@ impl<I: Record, O: Record, S: Stage<I, O>> Stream<I, O, S> {
         } = self;
         let kind = label.last().copied().unwrap_or("map");
         let is_same = label.iter().all(|label| ["filter", "inspect"].contains(label));
+        let is_counted = (label.iter()).all(|label| ["map", "try_map", "filter", "inspect"].contains(label));
+        let are_all = !label.contains(&"filter");
         let mut node = operator_node::<O>(kind, label, inputs, move |context| {
             Box::new(Fused::<I, O, S>::new(stage.clone(), context.batches.clone()))
         });
         if is_same {
             node.rows = Rows::Same;
+        }
+        if is_counted {
+            node.size = Size::OfInputs { are_all };
         }
         let node = environment.add(node);
         (environment, vec![Edge::forward(node)])
@@ -512,6 +519,7 @@ pub(crate) fn operator_node<O: Record>(
 fn pass_node<O: Record>(kind: &'static str, inputs: Vec<Edge>) -> Node {
     Node {
         rows: Rows::Same,
+        size: Size::OfInputs { are_all: true },
         ..operator_node::<O>(kind, Vec::new(), inputs, |context| {
             Box::new(Fused::<O, O, Identity>::new(Identity, context.batches.clone()))
         })

@@ -132,6 +132,13 @@ impl<R: PlainRecord> Source for BinarySource<R> {
             record: PhantomData,
         })
     }
+
+    fn rows_bytes(&self) -> Option<u64> {
+        // Files that are not there yet, or have no size, as pipes.
+        let files = self.input.list().ok()?;
+        let have_size = files.iter().all(|file| file.size > 0);
+        have_size.then(|| files.iter().map(|file| file.size).sum())
+    }
 }
 
 /// Reads the records of a [`FileSplit`].

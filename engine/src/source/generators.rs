@@ -17,6 +17,11 @@ fn split_range(count: u64, parts: usize) -> Vec<Range<u64>> {
         .collect()
 }
 
+/// Bytes of so many rows, where they are of fixed size.
+fn bytes_of<R: Record>(count: u64) -> Option<u64> {
+    (R::STRIDE > 0).then(|| count.saturating_mul(R::STRIDE as u64))
+}
+
 /// A source of `count` records, the record at index i being `function(i)`.
 ///
 /// # Examples
@@ -57,6 +62,10 @@ impl<R: Record, F: Fn(u64) -> R + Clone + Send + Sync + 'static> Source for Gene
             range: split,
             function: self.function.clone(),
         })
+    }
+
+    fn rows_bytes(&self) -> Option<u64> {
+        bytes_of::<R>(self.count)
     }
 }
 
@@ -116,6 +125,10 @@ impl<R: PlainRecord, F: Fn(u64, &mut [R]) + Clone + Send + Sync + 'static> Sourc
             fill: self.fill.clone(),
             record: self.record,
         })
+    }
+
+    fn rows_bytes(&self) -> Option<u64> {
+        bytes_of::<R>(self.count)
     }
 }
 
@@ -237,6 +250,10 @@ where
             found: PhantomData,
         })
     }
+
+    fn rows_bytes(&self) -> Option<u64> {
+        bytes_of::<R>(self.count)
+    }
 }
 
 impl<R: PlainRecord, T: Record, S: 'static, K, F> SourceReader for GenerateKeyedReader<R, T, S, K, F>
@@ -295,6 +312,16 @@ impl<R: Record> Source for FromItems<R> {
             items: self.items.clone(),
             range: split,
         })
+    }
+
+    fn rows_bytes(&self) -> Option<u64> {
+        let varied = || {
+            self.items
+                .iter()
+                .map(|item| R::row_size(item.view()) as u64)
+                .sum()
+        };
+        Some(bytes_of::<R>(self.items.len() as u64).unwrap_or_else(varied))
     }
 }
 

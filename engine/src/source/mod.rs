@@ -84,6 +84,12 @@ pub trait Source: Send + Sync + 'static {
     fn is_bounded(&self) -> bool {
         true
     }
+
+    /// Bytes of all its rows, where that is known before they are read. A join that was not told which side to keep in memory asks for
+    /// it when it becomes part of the job.
+    fn rows_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Reads one split.
