@@ -3,8 +3,10 @@
 
 mod join_support;
 
-use forebay::record::Record;
+use forebay::record::{Record, first};
 use forebay::simulator::{Random, Simulation};
+use forebay::sink::Collected;
+use forebay::source::from_items;
 use forebay::{Environment, Error, ErrorKind, JobSummary, JoinStrategy, Runtime};
 use forebay_memory::spill::{SimulatedDisk, SimulatedFaults, SpillConfig};
 use forebay_memory::{MemoryManager, Plan, SegmentSource, SpillStore};
@@ -33,10 +35,56 @@ fn simulated(
     seed: u64,
     meters: [&Meter; 2],
 ) -> Result<(Vec<Ids>, JobSummary), Error> {
+    let (left, right) = (with_payload(left), with_payload(right));
+    simulated_job(
+        way,
+        faults,
+        seed,
+        format_args!("{kind:?} {way:?}"),
+        |environment| join_in(environment, &left, &right, kind, way, meters),
+    )
+}
+
+/// As [`simulated`], for what is made of two streams otherwise.
+fn simulated_other(
+    [left, right]: [&[(u64, u64)]; 2],
+    other: Other,
+    way: Way,
+    faults: SimulatedFaults,
+    seed: u64,
+) -> Result<(Vec<Ids>, JobSummary), Error> {
+    let (left, right) = (with_payload(left), with_payload(right));
+    simulated_job(
+        way,
+        faults,
+        seed,
+        format_args!("{other:?} {way:?}"),
+        |environment| {
+            other_in(
+                environment,
+                &left,
+                &right,
+                other,
+                way,
+                |key| key.0,
+                &Meter::default(),
+            )
+        },
+    )
+}
+
+/// A simulated run of a job, and all that it may leave behind checked; what it has collected, sorted.
+fn simulated_job<T: Record + Ord>(
+    way: Way,
+    faults: SimulatedFaults,
+    seed: u64,
+    what: std::fmt::Arguments<'_>,
+    make: impl FnOnce(&Environment) -> Collected<T>,
+) -> Result<(Vec<T>, JobSummary), Error> {
     let plan = Plan::with_segments(64, 512, way.segment_size).expect("the test's sizes make a plan");
     let manager = MemoryManager::with_segments(way.segments, 512, way.segment_size);
     let disk = SimulatedDisk::new(seed, faults);
-    let handles = 3 * way.parallelism;
+    let handles = 6 * way.parallelism;
     let config = SpillConfig {
         workspace_bytes: handles * 4 * (8 << 10),
         write_bytes: 8 << 10,
@@ -47,35 +95,18 @@ fn simulated(
     let spill = SpillStore::on_simulated(&disk, &config).expect("a store on a simulated disk");
     let runtime = Runtime::from_parts(plan, manager.expect("it is little memory"), spill);
     let environment = Environment::new(runtime.clone()).with_parallelism(way.parallelism);
-    let (left, right) = (with_payload(left), with_payload(right));
-    let found = join_in(&environment, &left, &right, kind, way, meters);
+    let found = make(&environment);
     let simulation = Simulation {
         rivals: way.rival.is_some(),
         ..Simulation::new(seed)
     };
     let result = environment.simulate("join", &simulation);
     drop(environment);
-    assert_eq!(
-        runtime.manager().outstanding(),
-        0,
-        "segments are out: {kind:?} {way:?}"
-    );
-    assert_eq!(
-        runtime.spill().used_bytes(),
-        0,
-        "spill space is in use: {kind:?} {way:?}"
-    );
-    assert_eq!(
-        disk.report().in_flight,
-        0,
-        "transfers are in flight: {kind:?} {way:?}"
-    );
+    assert_eq!(runtime.manager().outstanding(), 0, "segments are out: {what}");
+    assert_eq!(runtime.spill().used_bytes(), 0, "spill space is in use: {what}");
+    assert_eq!(disk.report().in_flight, 0, "transfers are in flight: {what}");
     drop(runtime);
-    assert_eq!(
-        disk.report().open_files,
-        0,
-        "spill files are left: {kind:?} {way:?}"
-    );
+    assert_eq!(disk.report().open_files, 0, "spill files are left: {what}");
     let report = result?;
     let mut found = found.take();
     found.sort_unstable();
@@ -166,49 +197,107 @@ fn a_panic_in_any_phase_leaves_nothing() {
     assert!(panics > 200, "only {panics} calls were refused");
 }
 
-/// Disks that are full, fail, tear writes or flip bits, from some transfer on.
+/// A disk that fails or lies in one of six ways, from some transfer on.
+fn faults(which: usize, random: &mut Random) -> SimulatedFaults {
+    let rate = 1 + random.below(15) as u32;
+    let mut faults = SLOW;
+    match which {
+        0 => faults.write_error_one_in = rate,
+        1 => faults.read_error_one_in = rate,
+        2 => faults.no_space_one_in = rate,
+        3 => faults.torn_one_in = rate,
+        4 => faults.bit_flip_one_in = rate,
+        _ => faults.capacity_bytes = Some((random.below(5) * (128 << 10)) as u64),
+    }
+    faults
+}
+
+/// What runs on such disks ended with.
+#[derive(Debug, Default)]
+struct Ends {
+    right_rows: usize,
+    io_errors: usize,
+    damaged: usize,
+}
+
+impl Ends {
+    /// Counts an end, which must be the right rows or an error of the disk.
+    fn count(
+        &mut self,
+        result: Result<(Vec<Ids>, JobSummary), Error>,
+        expected: impl FnOnce() -> Vec<Ids>,
+        what: std::fmt::Arguments<'_>,
+    ) {
+        match result {
+            Ok((found, _)) => {
+                assert_same(found, &expected(), what);
+                self.right_rows += 1;
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::Io => self.io_errors += 1,
+                ErrorKind::Corrupt => self.damaged += 1,
+                _ => panic!("{what}: {error}"),
+            },
+        }
+    }
+}
+
+/// Disks that are full, fail, tear writes or flip bits, from some transfer on: each, for every kind, whatever way it goes.
 #[test]
 fn disks_that_fail_or_lie_give_the_right_rows_or_an_error() {
-    let (mut right_rows, mut errors) = (0, [0; 2]);
-    for seed in 0..200 {
-        let mut random = Random::new(seed);
-        let ways = ways();
-        let (way, one_in) = ways[1 + random.below(ways.len() - 1)];
-        let kind = KINDS[random.below(KINDS.len())];
+    let mut ends = Ends::default();
+    let ways = &ways()[1..];
+    for seed in 0..36 * ways.len() {
+        let mut random = Random::new(seed as u64);
+        let (way, one_in) = ways[seed / 36];
+        let kind = KINDS[seed % 6];
         let way = Way {
             has_condition: random.happens(2),
             build_left: random.happens(2),
             rival: random.happens(2).then_some(Rival::Restless),
             ..way
         };
-        let [left, right] = sides(seed, one_in);
-        let rate = 1 + random.below(15) as u32;
-        let mut faults = SLOW;
-        match seed % 6 {
-            0 => faults.write_error_one_in = rate,
-            1 => faults.read_error_one_in = rate,
-            2 => faults.no_space_one_in = rate,
-            3 => faults.torn_one_in = rate,
-            4 => faults.bit_flip_one_in = rate,
-            _ => faults.capacity_bytes = Some((random.below(5) * (128 << 10)) as u64),
-        }
+        let [left, right] = sides(seed as u64, one_in);
+        let faults = faults(seed / 6 % 6, &mut random);
         let never = Meter::default();
-        match simulated([&left, &right], kind, way, faults, seed, [&never, &never]) {
-            Ok((found, _)) => {
-                let expected = expected_of_many(&left, &right, kind, way);
-                assert_same(found, &expected, format_args!("seed {seed}, {kind:?} {way:?}"));
-                right_rows += 1;
-            }
-            Err(error) => match error.kind() {
-                ErrorKind::Io => errors[0] += 1,
-                ErrorKind::Corrupt => errors[1] += 1,
-                _ => panic!("seed {seed}, {faults:?}: {error}"),
-            },
-        }
+        let result = simulated([&left, &right], kind, way, faults, seed as u64, [&never, &never]);
+        ends.count(
+            result,
+            || expected_of_many(&left, &right, kind, way),
+            format_args!("seed {seed}, {kind:?} {way:?}, {faults:?}"),
+        );
     }
     assert!(
-        right_rows > 20 && errors[0] > 30 && errors[1] > 10,
-        "{right_rows} had the right rows, {errors:?} failed"
+        ends.right_rows > 20 && ends.io_errors > 30 && ends.damaged > 10,
+        "{ends:?}"
+    );
+}
+
+#[test]
+fn others_on_disks_that_fail_or_lie_give_the_right_rows_or_an_error() {
+    let mut ends = Ends::default();
+    for seed in 0..72 {
+        let mut random = Random::new(seed as u64 ^ 0xd15c);
+        let other = OTHERS[seed % 6];
+        let parallelism = 1 + seed / 36;
+        let way = Way {
+            segments: 20 * parallelism,
+            parallelism,
+            has_condition: random.happens(2),
+            rival: random.happens(2).then_some(Rival::Restless),
+            ..PLAIN
+        };
+        let [left, right] = sides(seed as u64, [0, 2][random.below(2)]);
+        let faults = faults(seed / 6 % 6, &mut random);
+        ends.count(
+            simulated_other([&left, &right], other, way, faults, seed as u64),
+            || expected_of_other(&left, &right, other, way, |key| *key),
+            format_args!("seed {seed}, {other:?} {way:?}, {faults:?}"),
+        );
+    }
+    assert!(
+        ends.right_rows > 5 && ends.io_errors > 10 && ends.damaged > 5,
+        "{ends:?}"
     );
 }
 
@@ -276,16 +365,16 @@ fn run_beside_taker<K: Record + Clone>(
 fn what_leaves_at_random_points_is_joined_all_the_same() {
     let mut spilled = 0;
     for seed in 0..200 {
-        let mut random = Random::new(seed ^ 0xfeed);
+        let mut random = Random::new(seed as u64 ^ 0xfeed);
         let parallelism = 1 + random.below(3);
         let strategy = [
             JoinStrategy::Hash,
             JoinStrategy::Hash,
             JoinStrategy::Merge,
             JoinStrategy::Broadcast,
-        ][random.below(4)];
+        ][seed / 6 % 4];
         let least = if strategy == JoinStrategy::Merge { 20 } else { 16 };
-        let kind = KINDS[random.below(KINDS.len())];
+        let kind = KINDS[seed % 6];
         let way = Way {
             segments: parallelism * (least + random.below(14)),
             parallelism,
@@ -295,14 +384,111 @@ fn what_leaves_at_random_points_is_joined_all_the_same() {
             rival: Some(Rival::Restless),
             ..PLAIN
         };
-        let one_in = [0, 0, 1, 2, 5][random.below(5)];
-        let [left, right] = sides(seed, one_in);
+        let one_in = [0, 0, 1, 2, 5][seed / 24 % 5];
+        let [left, right] = sides(seed as u64, one_in);
         let never = Meter::default();
-        let (found, summary) = simulated([&left, &right], kind, way, SLOW, seed, [&never, &never])
+        let (found, summary) = simulated([&left, &right], kind, way, SLOW, seed as u64, [&never, &never])
             .unwrap_or_else(|error| panic!("seed {seed}, {kind:?} {way:?}: {error}"));
         let expected = expected_of_many(&left, &right, kind, way);
         assert_same(found, &expected, format_args!("seed {seed}, {kind:?} {way:?}"));
         spilled += u64::from(summary.spilled_bytes_written() > 0);
     }
     assert!(spilled > 100, "{spilled} of 200 spilled");
+}
+
+/// As in memory, where everything else is.
+#[test]
+fn others_leave_at_random_points_all_the_same() {
+    let mut spilled = 0;
+    for seed in 0..60 {
+        let mut random = Random::new(seed as u64 ^ 0xbeef);
+        let parallelism = 1 + random.below(3);
+        let other = OTHERS[seed % 6];
+        let way = Way {
+            segments: parallelism * (16 + random.below(14)),
+            parallelism,
+            has_condition: random.happens(2),
+            rival: Some(Rival::Restless),
+            ..PLAIN
+        };
+        let [left, right] = sides(seed as u64, [0, 2][random.below(2)]);
+        let (found, summary) = simulated_other([&left, &right], other, way, SLOW, seed as u64)
+            .unwrap_or_else(|error| panic!("seed {seed}, {other:?} {way:?}: {error}"));
+        let expected = expected_of_other(&left, &right, other, way, |key| *key);
+        assert_same(found, &expected, format_args!("seed {seed}, {other:?} {way:?}"));
+        spilled += u64::from(summary.spilled_bytes_written() > 0);
+    }
+    assert!(spilled > 30, "{spilled} of 60 spilled");
+}
+
+/// What a join holds while it sends rows without a match, or joins in passes, it does not give back; what other operators were promised
+/// they have all the same, and go on with it. Here the second join takes the rows of the first as its build side meanwhile.
+#[test]
+fn a_join_that_keeps_its_memory_starves_no_other() {
+    type Wide = ((u64, [u64; 12]), u64);
+    let (mut both_spilled, mut above) = (0, 0);
+    for seed in 0..32 {
+        let mut random = Random::new(seed ^ 0x2_0107);
+        let parallelism = 1 + random.below(2);
+        let way = Way {
+            segments: parallelism * (34 + random.below(20)),
+            parallelism,
+            rival: random.happens(2).then_some(Rival::Restless),
+            ..PLAIN
+        };
+        let (one_in, builds_right) = ([0, 2][random.below(2)], random.happens(2));
+        let count = if one_in == 0 { 700 } else { 60 };
+        let (left, right) = (skewed(count, seed, one_in), skewed(700, seed + 1, one_in));
+        let third = skewed(400, seed + 2, 0);
+        let wide = [&left, &right, &third].map(|side| with_payload(side));
+        let what = format!("seed {seed}, one in {one_in}, {way:?}");
+        let result = simulated_job(way, SLOW, seed, format_args!("{what}"), |environment| {
+            let [left, right, third] = [0, 1, 2].map(|number| {
+                let name = ["left", "right", "third"][number];
+                environment.source(name, from_items(wide[number].clone()))
+            });
+            let pairs = left.join(right).on(first(), first());
+            let pairs = if builds_right { pairs.build_right() } else { pairs };
+            let pairs = pairs.full_outer(|l, r| -> Wide {
+                let key = l.or(r).expect("a pair has a record").0;
+                (key, pair_id([l.map(|l| l.1), r.map(|r| r.1)]))
+            });
+            let joined = third.join(pairs.name("pairs")).on(first(), first()).build_right();
+            let ids = joined.full_outer(|l, r| -> Ids { (l.map(|l| l.1), r.map(|r| r.1)) });
+            ids.name("ids").collect()
+        });
+        let (found, summary) = result.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let pairs: Vec<(u64, u64)> = expected_of_many(&left, &right, Kind::Full, way)
+            .into_iter()
+            .map(|(l, r)| {
+                let key = match l {
+                    Some(l) => left[l as usize].0,
+                    None => right[r.expect("a pair has a record") as usize].0,
+                };
+                (key, pair_id([l, r]))
+            })
+            .collect();
+        let expected = expected_of_many(&third, &pairs, Kind::Full, way);
+        assert_same(found, &expected, format_args!("{what}"));
+        let of = |name: &str| -> Vec<(u64, u64)> {
+            let operators = summary.tasks.iter().flat_map(|task| &task.operators);
+            let operators = operators.filter(|operator| operator.name == name);
+            operators
+                .map(|operator| (operator.segments_peak, operator.spilled_bytes_written))
+                .collect()
+        };
+        above += u64::from(of("pairs").iter().any(|(peak, _)| *peak > 16));
+        let spilled = ["pairs", "ids"].map(|name| of(name).iter().any(|(_, spilled)| *spilled > 0));
+        both_spilled += u64::from(spilled == [true, true]);
+    }
+    assert!(
+        above > 4 && both_spilled > 12,
+        "the first held more than its minimum in {above} of 32, both spilled in {both_spilled}"
+    );
+}
+
+/// An identity for a pair of records, or one alone.
+fn pair_id(ids: [Option<u64>; 2]) -> u64 {
+    let [left, right] = ids.map(|id| id.map_or(0, |id| id + 1));
+    left << 32 | right
 }

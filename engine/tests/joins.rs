@@ -2,12 +2,14 @@
 
 mod join_support;
 
-use forebay::record::first;
-use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, from_items};
-use forebay::{ErrorKind, JoinStrategy, Mode, Result};
-use forebay_memory::hash::{hash_u64, unhash_u64};
+use forebay::record::{Record, first, itself};
+use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus, binary, from_items, generate};
+use forebay::{Environment, ErrorKind, JoinStrategy, Mode, Result};
+use forebay_memory::hash::{hash_bytes, hash_u64, unhash_u64};
 use join_support::*;
 use std::collections::BTreeMap;
+use std::path::Path;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 #[test]
 fn every_kind_in_memory_and_spilled() {
@@ -178,20 +180,85 @@ fn a_nan_is_a_key_like_any_other() {
     assert_eq!(found, [(Some(1), Some(1))]);
 }
 
+/// Budgets from the smallest on: each that is near it, and one in five of those in which more and more stays in memory.
+fn budgets(least: usize) -> impl Iterator<Item = usize> {
+    (least..least + 4).chain((least + 4..least + 30).step_by(5))
+}
+
 #[test]
 fn every_budget_from_the_smallest_on() {
-    let (left, right) = (
-        with_payload(&records(700, 500, 5)),
-        with_payload(&records(600, 500, 6)),
-    );
-    for (step, segments) in (16..60).enumerate() {
-        let way = Way {
-            segments,
-            build_left: step % 2 == 0,
-            has_condition: step % 3 == 0,
-            ..PLAIN
-        };
-        check(&left, &right, KINDS[step % KINDS.len()], way, |_| false);
+    let (left, right) = (records(700, 500, 5), records(600, 500, 6));
+    let wide = [with_payload(&left), with_payload(&right)];
+    for strategy in [JoinStrategy::Hash, JoinStrategy::Broadcast] {
+        for kind in KINDS {
+            let expected = [false, true].map(|has_condition| {
+                let way = Way {
+                    has_condition,
+                    ..PLAIN
+                };
+                expected_of_many(&left, &right, kind, way)
+            });
+            let mut spilled = 0;
+            for (step, segments) in budgets(16).enumerate() {
+                let way = Way {
+                    segments,
+                    build_left: step % 2 == 0,
+                    has_condition: step % 3 == 0,
+                    strategy,
+                    ..PLAIN
+                };
+                let (found, summary) = joined(&wide[0], &wide[1], kind, way);
+                let expected = &expected[usize::from(way.has_condition)];
+                assert_same(found, expected, format_args!("{kind:?} {way:?}"));
+                spilled += u64::from(summary.spilled_bytes_written() > 0);
+            }
+            assert!(
+                spilled > 3,
+                "{kind:?}, {strategy:?}: {spilled} budgets were too small"
+            );
+        }
+    }
+}
+
+#[test]
+fn others_in_every_budget_from_the_smallest_on() {
+    let (left, right) = (records(700, 500, 5), records(600, 500, 6));
+    let wide = [with_payload(&left), with_payload(&right)];
+    for other in OTHERS {
+        let mut spilled = 0;
+        for segments in budgets(16) {
+            let way = Way { segments, ..PLAIN };
+            let summary = check_other(&wide[0], &wide[1], other, way, |key| key.0);
+            spilled += u64::from(summary.spilled_bytes_written() > 0);
+        }
+        assert!(spilled > 0, "{other:?}: no budget was too small");
+    }
+}
+
+#[test]
+fn others_of_sides_without_records_and_with_one_key_on_half_of_them() {
+    let some = records(500, 300, 7);
+    let half = |count: u64, salt: u64| -> Vec<(u64, u64)> {
+        let records = records(count, 200, salt).into_iter();
+        records
+            .map(|(key, id)| (if id % 2 == 0 { 7 } else { key }, id))
+            .collect()
+    };
+    let halves = [half(600, 35), half(500, 36)];
+    let wide = [with_payload(&halves[0]), with_payload(&halves[1])];
+    for other in OTHERS {
+        for (left, right) in [(0, 0), (0, 500), (500, 0)] {
+            let way = Way {
+                parallelism: 2,
+                segments: 40,
+                ..PLAIN
+            };
+            check_other(&some[..left], &some[..right], other, way, |key| *key);
+        }
+        for segments in [16, 24, 400] {
+            let way = Way { segments, ..PLAIN };
+            check_other(&wide[0], &wide[1], other, way, |key| key.0);
+        }
     }
 }
 
@@ -234,7 +301,12 @@ fn a_side_goes_everywhere() {
 #[test]
 fn one_key_on_many_records_of_both_sides() {
     for kind in KINDS {
-        for (one_in, segments, has_condition) in [(2, 16, false), (1, 16, true), (1, 18, false)] {
+        for (one_in, segments, has_condition, strategy) in [
+            (2, 16, false, JoinStrategy::Hash),
+            (1, 16, true, JoinStrategy::Hash),
+            (1, 18, false, JoinStrategy::Hash),
+            (2, 17, true, JoinStrategy::Broadcast),
+        ] {
             let skewed = |salt: u64, count: u64| -> Vec<(u64, u64)> {
                 let records = records(count, 500, salt).into_iter();
                 records
@@ -244,6 +316,7 @@ fn one_key_on_many_records_of_both_sides() {
             let way = Way {
                 segments,
                 has_condition,
+                strategy,
                 ..PLAIN
             };
             let (left, right) = (skewed(10, 600), skewed(11, 500));
@@ -275,15 +348,68 @@ fn one_key_on_rows_that_fill_segments_badly() {
 #[test]
 fn keys_whose_hashes_agree() {
     let key = |bits: u64| unhash_u64(0x1234_5678_9abc_0000 | bits);
-    for kind in [Kind::Inner, Kind::Full, Kind::Anti] {
-        let (left, right) = (records(1_500, 1_000, 12), records(1_200, 1_000, 13));
-        check(
-            &with_keys(&left, key),
-            &with_keys(&right, key),
-            kind,
-            PLAIN,
-            |_| false,
-        );
+    let (left, right) = (records(900, 600, 12), records(700, 600, 13));
+    let alike = [with_keys(&left, key), with_keys(&right, key)];
+    for kind in KINDS {
+        let expected = expected_of_many(&left, &right, kind, PLAIN);
+        for (strategy, segments) in [
+            (JoinStrategy::Hash, 16),
+            (JoinStrategy::Hash, 400),
+            (JoinStrategy::Broadcast, 16),
+            (JoinStrategy::Merge, 20),
+        ] {
+            let way = Way {
+                strategy,
+                segments,
+                ..PLAIN
+            };
+            let (found, _) = joined(&alike[0], &alike[1], kind, way);
+            assert_same(found, &expected, format_args!("{kind:?} {way:?}"));
+        }
+    }
+    for other in OTHERS {
+        check_other(&alike[0], &alike[1], other, PLAIN, |key| *key);
+    }
+}
+
+/// XXH3 multiplies the words of a key of 17 to 32 bytes with each other: where one of them is the first word of its secret, which is
+/// subtracted from it, the next one is of no consequence. Keys like that all have one hash, of all 64 bits.
+fn one_hash(bits: u64) -> [u64; 4] {
+    const SECRET: [u8; 8] = [0xb8, 0xfe, 0x6c, 0x39, 0x23, 0xa4, 0x4b, 0xbe];
+    [u64::from_le_bytes(SECRET), bits, 1, 2]
+}
+
+#[test]
+fn keys_that_all_have_one_hash() {
+    let bytes = |key: [u64; 4]| key.map(u64::to_le_bytes).concat();
+    let hashes = [1, 2, 77].map(|bits| hash_bytes(&bytes(one_hash(bits))));
+    assert_eq!(hashes, [hashes[0]; 3], "the keys are what they are meant to be");
+    let (left, right) = (records(500, 300, 37), records(400, 300, 38));
+    let alike = [with_keys(&left, one_hash), with_keys(&right, one_hash)];
+    for kind in KINDS {
+        for (strategy, segments, parallelism) in [
+            (JoinStrategy::Hash, 16, 1),
+            (JoinStrategy::Hash, 400, 2),
+            (JoinStrategy::Broadcast, 32, 2),
+            (JoinStrategy::Merge, 20, 1),
+        ] {
+            let way = Way {
+                strategy,
+                segments,
+                parallelism,
+                has_condition: segments == 400,
+                ..PLAIN
+            };
+            let expected = expected_of_many(&left, &right, kind, way);
+            let (found, _) = joined(&alike[0], &alike[1], kind, way);
+            assert_same(found, &expected, format_args!("{kind:?} {way:?}"));
+        }
+    }
+    for other in OTHERS {
+        for segments in [16, 400] {
+            let way = Way { segments, ..PLAIN };
+            check_other(&alike[0], &alike[1], other, way, |key| key[1]);
+        }
     }
 }
 
@@ -368,6 +494,119 @@ fn crosses_and_conditions_alone() {
         expected.extend([(None, Some(699)), (None, Some(800))]);
         expected.sort_unstable();
         assert_eq!(less, expected);
+    }
+}
+
+/// What binary files have.
+#[derive(Clone, Copy, Record, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[record(plain)]
+struct Number {
+    value: u64,
+}
+
+/// Which side is kept in memory depends on what is known of both; what was told comes first.
+#[test]
+fn the_side_that_is_known_to_be_much_smaller_is_kept() {
+    let directory = std::env::temp_dir().join(format!("forebay-joins-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory for the test");
+    let file = |name: &str, count: u64| {
+        let path = directory.join(name);
+        std::fs::write(&path, vec![0_u8; count as usize * 8]).expect("a file for the test");
+        path
+    };
+    let (short, long) = (file("short", 100), file("long", 1000));
+    let items = |environment: &Environment, count: u64| {
+        environment.source("items", from_items((0..count).collect::<Vec<u64>>()))
+    };
+    let texts = |environment: &Environment, count: u64| {
+        let texts: Vec<String> = (0..count).map(|_| "x".repeat(40)).collect();
+        environment.source("texts", from_items(texts))
+    };
+    let made = |environment: &Environment, count: u64| environment.source("made", generate(count, |n| n));
+    let read = |environment: &Environment, path: &Path| {
+        let path = path.to_str().expect("it is a name in UTF-8");
+        environment
+            .source("read", binary::<Number>(path))
+            .map(|number| number.value)
+    };
+    let kept = |make: &dyn Fn(&Environment)| {
+        let environment = environment(PLAIN);
+        make(&environment);
+        let plan = environment.explain("join").expect("the job has a plan");
+        let sides = ["left side in memory", "right side in memory"].map(|side| plan.contains(side));
+        assert!(sides[0] != sides[1], "{plan}");
+        if sides[0] { "left" } else { "right" }
+    };
+    macro_rules! kept_of {
+        ($environment:ident: $left:expr, $right:expr $(, $hint:ident($($value:expr)?))*) => {
+            kept(&|$environment| {
+                let join = $left.join($right).on(itself(), itself());
+                join$(.$hint($($value)?))*.semi().blackhole();
+            })
+        };
+    }
+    // Of every source that says how much it has; less than half is less.
+    assert_eq!(kept_of!(e: items(e, 100), items(e, 1000)), "left");
+    assert_eq!(kept_of!(e: items(e, 1000), items(e, 100)), "right");
+    assert_eq!(kept_of!(e: items(e, 600), items(e, 1000)), "right");
+    assert_eq!(kept_of!(e: made(e, 100), read(e, &long)), "left");
+    assert_eq!(kept_of!(e: read(e, &short), made(e, 1000)), "left");
+    assert_eq!(kept_of!(e: read(e, &long), read(e, &short)), "right");
+    assert_eq!(kept_of!(e: texts(e, 100), texts(e, 1000)), "left");
+    assert_eq!(
+        kept_of!(e: items(e, 100).union(made(e, 100)), items(e, 1000)),
+        "left"
+    );
+    // By bytes, behind what makes a row of a row, too.
+    let wide = |e: &Environment| made(e, 1000).map(|n| (n, [n; 20])).map(|pair| pair.0 + pair.1[3]);
+    assert_eq!(kept_of!(e: wide(e), made(e, 3000)), "left");
+    assert_eq!(
+        kept(&|e| {
+            let wide = made(e, 1000).map(|n| (n, [n; 20])).name("wide");
+            wide.join(made(e, 3000)).on(first(), itself()).semi().blackhole();
+        }),
+        "right"
+    );
+    // A filter leaves less of the left side; how much it leaves of the right one nobody knows.
+    assert_eq!(
+        kept_of!(e: made(e, 100).filter(|n| n % 2 == 0), made(e, 1000)),
+        "left"
+    );
+    assert_eq!(
+        kept_of!(e: made(e, 100), made(e, 1000).filter(|n| n % 2 == 0)),
+        "right"
+    );
+    let many = |e: &Environment| made(e, 100).flat_map(|n, out| out.push(n));
+    assert_eq!(kept_of!(e: many(e), made(e, 1000)), "right");
+    assert_eq!(
+        kept_of!(e: read(e, &directory.join("none")), made(e, 1000)),
+        "right"
+    );
+    // What was told comes first.
+    assert_eq!(kept_of!(e: made(e, 100), made(e, 1000), build_right()), "right");
+    assert_eq!(kept_of!(e: made(e, 1000), made(e, 100), build_left()), "left");
+    let everywhere = JoinStrategy::Broadcast;
+    assert_eq!(
+        kept_of!(e: made(e, 100), made(e, 1000), strategy(everywhere)),
+        "right"
+    );
+    std::fs::remove_dir_all(&directory).expect("the directory is the test's own");
+
+    // The side that fits is the one that is kept.
+    let (few, lots) = (records(300, 200, 39), records(6_000, 200, 40));
+    for kind in KINDS {
+        let spilled = [(&few, &lots), (&lots, &few)].map(|(left, right)| {
+            let way = Way {
+                segments: 40,
+                ..PLAIN
+            };
+            let (found, summary) = joined(left, right, kind, way);
+            let expected = expected_of_many(left, right, kind, way);
+            assert_same(found, &expected, format_args!("{kind:?} {way:?}"));
+            summary.spilled_bytes_written()
+        });
+        assert_eq!(spilled, [0, 0], "{kind:?}");
     }
 }
 

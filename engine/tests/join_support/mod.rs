@@ -1,6 +1,8 @@
-//! What the tests of joins share: kinds and ways of joining, what nested loops make of two sides, and the job that does it.
+//! What the tests of joins share: kinds and ways of joining, what nested loops make of two sides, and the job that does it; and the
+//! same for what else is made of two streams.
 #![allow(dead_code, reason = "each test uses a part")]
 
+use forebay::operator::{Collector, Group};
 use forebay::record::{Record, first};
 use forebay::sink::Collected;
 use forebay::source::from_items;
@@ -317,4 +319,171 @@ pub fn with_payload(records: &[(u64, u64)]) -> Vec<((u64, [u64; 12]), u64)> {
             std::array::from_fn(|lane| hash_u64(12 * bits + lane as u64)),
         )
     })
+}
+
+/// What is made of two streams otherwise than by a join with keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Other {
+    Cross,
+    Intersect,
+    IntersectAll,
+    Minus,
+    MinusAll,
+    CoGroup,
+}
+
+pub const OTHERS: [Other; 6] = [
+    Other::Cross,
+    Other::Intersect,
+    Other::IntersectAll,
+    Other::Minus,
+    Other::MinusAll,
+    Other::CoGroup,
+];
+
+/// Left records that a cross has: each is in as many pairs as there are right ones.
+const CROSSED: usize = 40;
+
+/// How often a key is in a result that both sides have so often.
+fn times(other: Other, left: u64, right: u64) -> u64 {
+    match other {
+        Other::Intersect => u64::from(left > 0 && right > 0),
+        Other::IntersectAll => left.min(right),
+        Other::Minus => u64::from(left > 0 && right == 0),
+        Other::MinusAll => left.saturating_sub(right),
+        Other::Cross | Other::CoGroup => unreachable!("it is no operation on sets"),
+    }
+}
+
+/// What a co-group says of a key's records, whatever their order: how many there are, and a sum of their hashes.
+fn folded(ids: impl Iterator<Item = u64>) -> u64 {
+    ids.fold(0, |sum, id| sum.wrapping_add(hash_u64(id) | 1))
+}
+
+/// What plain maps and loops make of it; `name` is what stands for a key in results.
+pub fn expected_of_other<K: Ord>(
+    left: &[(K, u64)],
+    right: &[(K, u64)],
+    other: Other,
+    way: Way,
+    name: fn(&K) -> u64,
+) -> Vec<Ids> {
+    let mut ids: Vec<Ids> = Vec::new();
+    if other == Other::Cross {
+        for (_, l) in &left[..CROSSED.min(left.len())] {
+            let pairs = right.iter().map(|(_, r)| (*l, *r));
+            let pairs = pairs.filter(|(l, r)| !way.has_condition || condition(*l, *r));
+            ids.extend(pairs.map(|(l, r)| (Some(l), Some(r))));
+        }
+    } else {
+        let mut by_key: BTreeMap<&K, [Vec<u64>; 2]> = BTreeMap::new();
+        for (number, side) in [left, right].into_iter().enumerate() {
+            for (key, id) in side {
+                by_key.entry(key).or_default()[number].push(*id);
+            }
+        }
+        for (key, [left, right]) in by_key {
+            if other == Other::CoGroup {
+                let [left, right] = [left, right].map(|ids| folded(ids.into_iter()));
+                ids.push((Some(name(key).wrapping_add(left)), Some(right)));
+            } else {
+                let count = times(other, left.len() as u64, right.len() as u64);
+                ids.extend((0..count).map(|_| (Some(name(key)), None)));
+            }
+        }
+    }
+    ids.sort_unstable();
+    ids
+}
+
+/// Adds to an environment what is made of two streams; its function, where it has one, is counted by a meter.
+pub fn other_in<K: Record + Clone>(
+    environment: &Environment,
+    left: &[(K, u64)],
+    right: &[(K, u64)],
+    other: Other,
+    way: Way,
+    name: fn(&K) -> u64,
+    meter: &Meter,
+) -> Collected<Ids> {
+    let meter = meter.clone();
+    let records = |side: &str, records: &[(K, u64)]| environment.source(side, from_items(records.to_vec()));
+    let keys = |side: &str, records: &[(K, u64)]| {
+        let keys: Vec<K> = records.iter().map(|(key, _)| key.clone()).collect();
+        environment.source(side, from_items(keys))
+    };
+    let name_alone = {
+        let meter = meter.clone();
+        move |key: K::View<'_>| -> Ids {
+            meter.count();
+            (Some(name(&K::from_view(key))), None)
+        }
+    };
+    match other {
+        Other::Cross => {
+            let left = records("left", &left[..CROSSED.min(left.len())]);
+            let pair = move |l: u64, r: u64| {
+                meter.count();
+                (Some(l), Some(r))
+            };
+            match way.has_condition {
+                false => left.cross(records("right", right), move |l, r| pair(l.1, r.1)),
+                true => left
+                    .join(records("right", right))
+                    .on_nothing()
+                    .matching(|l, r| condition(l.1, r.1))
+                    .inner(move |l, r| pair(l.1, r.1)),
+            }
+            .collect()
+        }
+        Other::CoGroup => {
+            let groups = records("left", left)
+                .join(records("right", right))
+                .on(first(), first());
+            let groups = groups.co_group(
+                move |key: K::View<'_>,
+                      left: &mut Group<'_, (K, u64)>,
+                      right: &mut Group<'_, (K, u64)>,
+                      out: &mut Collector<'_, Ids>| {
+                    meter.count();
+                    let mut sums = [0_u64; 2];
+                    left.for_each(|(_, id)| sums[0] = sums[0].wrapping_add(hash_u64(id) | 1));
+                    right.for_each(|(_, id)| sums[1] = sums[1].wrapping_add(hash_u64(id) | 1));
+                    out.push((
+                        Some(name(&K::from_view(key)).wrapping_add(sums[0])),
+                        Some(sums[1]),
+                    ));
+                },
+            );
+            groups.collect()
+        }
+        Other::Intersect => (keys("left", left).intersect(keys("right", right)).map(name_alone)).collect(),
+        Other::IntersectAll => (keys("left", left)
+            .intersect_all(keys("right", right))
+            .map(name_alone))
+        .collect(),
+        Other::Minus => (keys("left", left).minus(keys("right", right)).map(name_alone)).collect(),
+        Other::MinusAll => (keys("left", left).minus_all(keys("right", right)).map(name_alone)).collect(),
+    }
+}
+
+/// Compares what is made of two streams, on a runtime of its own, with what maps and loops make of them.
+pub fn check_other<K: Record + Clone + Ord>(
+    left: &[(K, u64)],
+    right: &[(K, u64)],
+    other: Other,
+    way: Way,
+    name: fn(&K) -> u64,
+) -> JobSummary {
+    let environment = environment(way);
+    let found = other_in(&environment, left, right, other, way, name, &Meter::default());
+    let summary = environment.execute("other");
+    let summary = summary.unwrap_or_else(|error| panic!("{other:?} {way:?}: {error}"));
+    let mut found = found.take();
+    found.sort_unstable();
+    let expected = expected_of_other(left, right, other, way, name);
+    assert_same(found, &expected, format_args!("{other:?} {way:?}"));
+    assert_eq!(environment.runtime().manager().outstanding(), 0);
+    assert_eq!(environment.runtime().spill().used_bytes(), 0);
+    summary
 }
