@@ -128,9 +128,10 @@ impl ColumnOrder {
         }
     }
 
-    /// A word that begins in several columns, or behind the start of one.
+    /// A word that begins in several columns, or behind the start of one; and whether it has eight bytes of the key: no text ends in
+    /// it, or has a zero there.
     #[inline(never)]
-    fn pieced(&self, row: &[u8], from: usize) -> u64 {
+    fn pieced(&self, row: &[u8], from: usize) -> (u64, bool) {
         // Bytes of the key before the word, and bits of it that are there.
         let (mut skipped, mut filled, mut word) = (from, 0u32, 0u64);
         for column in &self.columns {
@@ -173,10 +174,10 @@ impl ColumnOrder {
             filled += 8 * size as u32;
             skipped = 0;
             if ends || filled >= 64 {
-                break;
+                return (word, filled >= 64);
             }
         }
-        word
+        (word, false)
     }
 }
 
@@ -199,7 +200,15 @@ impl RowOrder for ColumnOrder {
             ColumnKind::Bytes if !first.descending && from + 8 <= first.width => {
                 big_endian(&row[first.offset + from..])
             }
-            _ => self.pieced(row, from),
+            _ => self.pieced(row, from).0,
+        }
+    }
+
+    #[inline]
+    fn word_on(&self, row: &[u8], from: usize, scratch: &mut KeyScratch) -> (u64, bool) {
+        match self.key_size {
+            Some(size) => (self.word(row, from, scratch), from + 8 < size),
+            None => self.pieced(row, from),
         }
     }
 

@@ -1,8 +1,12 @@
 //! A cursor: one sorted input of a merge, at its current row.
 //!
 //! # Interface
-//! [`Cursor::open`] a piece of a run; [`Cursor::word`] and [`Cursor::row`] are those of the current row until
+//! [`Cursor::open`] a piece of a run; [`Cursor::code`] and [`Cursor::row`] are those of the current row until
 //! [`Cursor::advance`]; after the last, [`Cursor::is_over`].
+//!
+//! # Algorithm
+//! A row's code is where its key differs from that of the row before it, and the word there. Mostly that is the first; where it is not, the
+//! two rows are compared by words. A row whose block is about to be replaced leaves its words, if the next one begins as it does.
 //!
 //! # Memory
 //! A spilled piece needs [`Piece::segments`]: one, or as many as its run's largest row has. They change places with segments that were
@@ -14,7 +18,7 @@ use std::sync::Arc;
 use super::ahead::Disk;
 use super::items::Items;
 use super::kernel::Item;
-use super::order::{KeyScratch, RowOrder};
+use super::order::{KeyScratch, MOST_WORDS, RowOrder, differ};
 use super::rows::Scratch;
 use super::run::{MemoryRun, Piece, Run, SpilledRun};
 use crate::error::{Error, Result};
@@ -29,6 +33,12 @@ pub struct Cursor<I: Items> {
     /// Rows from the current one on.
     left: u64,
     word: u64,
+    /// Words that it has in common with the row before, and the next.
+    code: (u32, u64),
+    /// Whether more than first words are needed to tell keys apart.
+    is_deep: bool,
+    /// The words of a row that is not in memory any more, each with whether the next may decide.
+    kept: Vec<(u64, bool)>,
 }
 
 enum Input<I: Items> {
@@ -73,33 +83,33 @@ impl<I: Items> Cursor<I> {
     ) -> Result<Self> {
         let left = piece.rows();
         debug_assert!(left > 0, "a piece without rows is left out");
-        let mut cursor = match &piece.run {
+        let input = match &piece.run {
             Run::Memory(run) => {
                 let (chunk, place) = run.place(piece.from);
-                Cursor {
-                    input: Input::Memory {
-                        run: run.clone(),
-                        chunk,
-                        place,
-                    },
-                    left,
-                    word: 0,
+                Input::Memory {
+                    run: run.clone(),
+                    chunk,
+                    place,
                 }
             }
-            Run::Spilled(run) => Cursor {
-                input: Input::Spilled(Spilled {
-                    run: run.clone(),
-                    blocks: run.blocks_of(piece.from, piece.to),
-                    number,
-                    segments,
-                    filled: 0,
-                    at: 0,
-                    size: 0,
-                    frees: is_own,
-                }),
-                left,
-                word: 0,
-            },
+            Run::Spilled(run) => Input::Spilled(Spilled {
+                run: run.clone(),
+                blocks: run.blocks_of(piece.from, piece.to),
+                number,
+                segments,
+                filled: 0,
+                at: 0,
+                size: 0,
+                frees: is_own,
+            }),
+        };
+        let mut cursor = Cursor {
+            input,
+            left,
+            word: 0,
+            code: (0, 0),
+            is_deep: order.key_size().is_none_or(|size| size > 8),
+            kept: Vec::new(),
         };
         if let Input::Spilled(spilled) = &mut cursor.input {
             let skipped = piece.from - spilled.run.blocks[spilled.blocks.start].row;
@@ -108,6 +118,7 @@ impl<I: Items> Cursor<I> {
             }
         }
         cursor.look(order, keys);
+        cursor.code = (0, cursor.word);
         Ok(cursor)
     }
 
@@ -121,6 +132,13 @@ impl<I: Items> Cursor<I> {
     #[inline]
     pub fn word(&self) -> u64 {
         self.word
+    }
+
+    /// How many words the current row's key has in common with that of the row before it, 0 of the first row; and the word behind these:
+    /// as [`differ`] finds them.
+    #[inline]
+    pub fn code(&self) -> (u32, u64) {
+        self.code
     }
 
     /// The current row: where it lies, or in `scratch`.
@@ -142,17 +160,55 @@ impl<I: Items> Cursor<I> {
         if self.left == 0 {
             return Ok(());
         }
+        let word = self.word;
+        let mut before = Before::Kept;
         match &mut self.input {
             Input::Memory { run, chunk, place } => {
+                before = Before::Item(*chunk, *place);
                 *place += 1;
                 if *place == run.chunk(*chunk).len() {
                     (*chunk, *place) = (*chunk + 1, 0);
                 }
             }
-            Input::Spilled(spilled) => spilled.advance(disk, order)?,
+            Input::Spilled(spilled) => {
+                let (start, end) = (spilled.at, spilled.at + spilled.size);
+                if end < spilled.filled {
+                    before = Before::Row(start, end);
+                } else if self.is_deep {
+                    spilled.keep(word, order, keys, &mut self.kept);
+                }
+                spilled.advance(disk, order)?;
+            }
         }
         self.look(order, keys);
+        self.code = match self.is_deep && self.word == word {
+            false => (0, self.word),
+            true => self.code_after(before, order, keys),
+        };
         Ok(())
+    }
+
+    /// The code of the current row, which has its first word in common with the row before it.
+    #[inline(never)]
+    fn code_after(&self, before: Before, order: &I::Order, keys: &mut KeyScratch) -> (u32, u64) {
+        let (mut first, mut second) = (Scratch::default(), Scratch::default());
+        let row = self.row(&mut second);
+        let before = match (before, &self.input) {
+            (Before::Item(chunk, place), Input::Memory { run, .. }) => {
+                run.items().row(run.chunk(chunk)[place], &mut first)
+            }
+            (Before::Row(start, end), Input::Spilled(spilled)) => &spilled.segments[0][start..end],
+            _ => {
+                // What was not kept has another first word.
+                let difference = differ(order.are_words_exact(), 0, |depth| {
+                    let word = order.word_on(row, 8 * depth as usize, keys);
+                    [self.kept[depth as usize], word]
+                });
+                return (difference.common, difference.words[1]);
+            }
+        };
+        let difference = order.differ([before, row], 0, keys);
+        (difference.common, difference.words[1])
     }
 
     /// Finds the first word of the current row.
@@ -186,7 +242,40 @@ impl<I: Items> Cursor<I> {
     }
 }
 
+/// Where the row is that was before the current one.
+#[derive(Clone, Copy)]
+enum Before {
+    /// That of an item in memory: chunk, and place in it.
+    Item(usize, usize),
+    /// In the first segment, from an offset to another.
+    Row(usize, usize),
+    /// Nowhere: its words were kept.
+    Kept,
+}
+
 impl Spilled {
+    /// Keeps the words of the current row, whose first is `word`, if the first row of the next block has the same first.
+    fn keep(&self, word: u64, order: &impl RowOrder, keys: &mut KeyScratch, kept: &mut Vec<(u64, bool)>) {
+        kept.clear();
+        let next = self
+            .blocks
+            .clone()
+            .next()
+            .map(|block| self.run.blocks[block].word);
+        if next != Some(word) {
+            return;
+        }
+        let mut scratch = Scratch::default();
+        let row = self.row(&mut scratch);
+        for depth in 0..MOST_WORDS as usize {
+            let here = order.word_on(row, 8 * depth, keys);
+            kept.push(here);
+            if !here.1 {
+                break;
+            }
+        }
+    }
+
     #[inline]
     fn row<'a>(&'a self, scratch: &'a mut Scratch) -> &'a [u8] {
         if self.at + self.size <= self.filled {

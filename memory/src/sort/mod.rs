@@ -22,7 +22,7 @@ pub use columns::{ColumnKind, ColumnOrder, KeyColumn};
 pub use items::{Items, Located, Put};
 pub use merger::{Merger, RowOutput, Step};
 pub use narrow::{Narrow, NarrowForm, NarrowRow, NumberRow, PairRow};
-pub use order::{KeyScratch, RowOrder};
+pub use order::{Difference, KeyScratch, MOST_WORDS, RowOrder, differ};
 pub use rows::{RowStore, Scratch};
 pub use run::{MemoryRun, Piece, Run, RunBlock, RunWriter, SpilledRun};
 pub use sorter::{Sorted, Sorter};

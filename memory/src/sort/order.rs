@@ -2,7 +2,7 @@
 //!
 //! # Interface
 //! [`RowOrder::word`] gives eight bytes of a row's normalized key as an integer; where those of two rows are equal,
-//! [`RowOrder::compare`] decides. Both are given scratch memory, so that an order has no state and threads can share it.
+//! [`RowOrder::compare`] decides. Before that the words that follow may: [`RowOrder::differ`] finds the first of two rows that is not the same. Both are given scratch memory, so that an order has no state and threads can share it.
 
 use std::cmp::Ordering;
 
@@ -26,6 +26,25 @@ pub trait RowOrder: Send + Sync {
     /// Eight bytes of a row's normalized key from byte `from` on, zeros behind its end, as a big-endian integer.
     fn word(&self, row: &[u8], from: usize, scratch: &mut KeyScratch) -> u64;
 
+    /// The same, and whether the next word is the next to look at where two rows have this one, and all before, in common: which then
+    /// holds for both or for neither. Where it does not, words say no more.
+    fn word_on(&self, row: &[u8], from: usize, scratch: &mut KeyScratch) -> (u64, bool) {
+        let goes_on = self.key_size().is_some_and(|size| from + 8 < size);
+        (self.word(row, from, scratch), goes_on)
+    }
+
+    /// Whether no different keys have all words in common: as where they are of one size.
+    fn are_words_exact(&self) -> bool {
+        self.key_size().is_some()
+    }
+
+    /// Where two rows differ that have `depth` words in common.
+    fn differ(&self, rows: [&[u8]; 2], depth: u32, scratch: &mut KeyScratch) -> Difference {
+        differ(self.are_words_exact(), depth, |depth| {
+            rows.map(|row| self.word_on(row, 8 * depth as usize, scratch))
+        })
+    }
+
     /// The order of two rows by their whole keys.
     fn compare(&self, left: &[u8], right: &[u8], scratch: &mut KeyScratch) -> Ordering;
 
@@ -44,5 +63,37 @@ pub trait RowOrder: Send + Sync {
             }
             stride => stride,
         }
+    }
+}
+
+/// The most words that rows are compared by; behind them they are compared as a whole.
+pub const MOST_WORDS: u32 = 32;
+
+/// Where the words of two rows differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Difference {
+    /// How many words they have in common; [`MOST_WORDS`] where the keys are equal.
+    pub common: u32,
+    /// The next of each. They are the same where words say no more, and 0 where the keys are equal.
+    pub words: [u64; 2],
+}
+
+/// The difference of two rows, which have `depth` words in common, as `words` gives those of one and the other. `are_exact` where no
+/// different keys have all words in common.
+pub fn differ(are_exact: bool, mut depth: u32, mut words: impl FnMut(u32) -> [(u64, bool); 2]) -> Difference {
+    loop {
+        let [first, second] = words(depth);
+        let words = [first.0, second.0];
+        let go_on = first.1 && second.1;
+        if first.0 == second.0 && !go_on && are_exact {
+            return Difference {
+                common: MOST_WORDS,
+                words: [0, 0],
+            };
+        }
+        if first.0 != second.0 || !go_on || depth + 1 == MOST_WORDS {
+            return Difference { common: depth, words };
+        }
+        depth += 1;
     }
 }

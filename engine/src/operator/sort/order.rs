@@ -1,7 +1,7 @@
 //! The order of rows by fields of their records.
 
 use crate::record::{Record, SortFields, prefix_of};
-use forebay_memory::sort::{KeyScratch, RowOrder};
+use forebay_memory::sort::{Difference, KeyScratch, RowOrder, differ};
 use std::cmp::Ordering;
 use std::marker::PhantomData;
 
@@ -41,6 +41,10 @@ impl<R: Record, F: SortFields<R>> RowOrder for FieldOrder<R, F> {
         None
     }
 
+    fn are_words_exact(&self) -> bool {
+        true
+    }
+
     #[inline]
     fn word(&self, row: &[u8], from: usize, scratch: &mut KeyScratch) -> u64 {
         if from == 0 {
@@ -50,9 +54,30 @@ impl<R: Record, F: SortFields<R>> RowOrder for FieldOrder<R, F> {
         scratch.left.get(from..).map_or(0, |rest| prefix_of(rest).0)
     }
 
+    fn word_on(&self, row: &[u8], from: usize, scratch: &mut KeyScratch) -> (u64, bool) {
+        self.encode(row, &mut scratch.left);
+        word_of(&scratch.left, from)
+    }
+
+    fn differ(&self, [first, second]: [&[u8]; 2], depth: u32, scratch: &mut KeyScratch) -> Difference {
+        self.encode(first, &mut scratch.left);
+        self.encode(second, &mut scratch.right);
+        differ(true, depth, |depth| {
+            let from = 8 * depth as usize;
+            [&scratch.left, &scratch.right].map(|key| word_of(key, from))
+        })
+    }
+
     fn compare(&self, left: &[u8], right: &[u8], scratch: &mut KeyScratch) -> Ordering {
         self.encode(left, &mut scratch.left);
         self.encode(right, &mut scratch.right);
         scratch.left.cmp(&scratch.right)
     }
+}
+
+/// A word of a normalized key, and whether the key has eight bytes there. No key is the beginning of another, so where two words are the
+/// same it holds for both or for neither.
+fn word_of(key: &[u8], from: usize) -> (u64, bool) {
+    let rest = key.get(from..).unwrap_or(&[]);
+    (prefix_of(rest).0, rest.len() >= 8)
 }
