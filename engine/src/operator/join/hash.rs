@@ -7,7 +7,8 @@
 //! 2. After its last row each partition in memory gets a table.
 //! 3. Rows of the probe side look for matches, or go to the log of their partition. Where all tables are in memory and larger than
 //!    a cache, small rows are put aside by partition while there is memory, and then those of the partition that has most look
-//!    for matches together. (Those that came before, because holding
+//!    for matches together. So it is where tables have left memory, once it is known that filters are of no use; if there is no memory to
+//!    put rows aside, another table leaves for it. (Those that came before, because holding
 //!    them back could have stopped the build side, went to logs, and are read back now.)
 //!    Where most of those that meet a table (or the filter of one partition, where there is no table) have no match, the build
 //!    sides that have left memory are read once, for a filter of each: rows that it does not let pass have none, and go to no log.
@@ -165,6 +166,8 @@ where
     scratch: Vec<u8>,
     aligned: AlignedRow,
     filters: Filters,
+    /// Whether it was tried to put rows aside after tables had left memory.
+    was_aside_tried: bool,
     is_finishing: bool,
     position: u64,
     peak_segments: usize,
@@ -223,6 +226,7 @@ where
             scratch: Vec::new(),
             aligned: AlignedRow::default(),
             filters: Filters::Open,
+            was_aside_tried: false,
             is_finishing: false,
             position: 0,
             peak_segments: 0,
@@ -516,25 +520,29 @@ where
     }
 
     /// Probing goes on; before, if many rows have no match, the filters are made, or one of them, to see whether many have none.
-    fn go_on_probing(&mut self) -> Phase {
+    fn go_on_probing(&mut self) -> Result<Phase> {
+        if self.filters == Filters::Decided && !std::mem::replace(&mut self.was_aside_tried, true) {
+            let share = self.share();
+            self.partitions.begin_aside(share, &mut self.handle)?;
+        }
         if self.filters == Filters::Decided || self.partitions.are_all_in_tables() {
-            return Phase::Probing;
+            return Ok(Phase::Probing);
         }
         match (self.filters, self.prober.has_misses()) {
             (_, Some(has_misses)) => {
                 self.filters = Filters::Decided;
                 if has_misses {
-                    return Phase::Filtering(0, None);
+                    return Ok(Phase::Filtering(0, None));
                 }
                 self.partitions.drop_filters();
             }
             (Filters::Open, None) if self.prober.has_no_sample() => {
                 self.filters = Filters::Sampled;
-                return Phase::Filtering(0, None);
+                return Ok(Phase::Filtering(0, None));
             }
             _ => {}
         }
-        Phase::Probing
+        Ok(Phase::Probing)
     }
 
     /// Goes on with the filters of the partitions from a number on. Tables may leave for them, so it looks twice whether a partition
@@ -582,7 +590,7 @@ where
         let table = self.partitions.table(partition);
         let segments = table.map_or(0, |table| table.segments());
         let is_worth_it = spilled.bytes * ROWS_TO_WARM >= segments * self.budget.segment_size();
-        self.prober.expect(is_worth_it.then_some(partition));
+        self.prober.expect(Some(partition), is_worth_it);
         if let Some(table) = table.filter(|_| is_worth_it) {
             table.warm();
         }
@@ -626,27 +634,28 @@ where
 
     /// Puts the rows that wait for it aside, or as many as there is memory for; where there is no more, those of a partition are to
     /// look for matches first.
-    fn put_aside(&mut self) -> Phase {
-        self.prober.expect(None);
+    fn put_aside(&mut self) -> Result<Phase> {
+        self.prober.expect(None, false);
         let Some((batch, from)) = self.waiting.take() else {
-            return Phase::Probing;
+            return Ok(Phase::Probing);
         };
         let mut row = from;
-        if self.partitions.are_all_in_tables() {
-            row = self.partitions.put_aside(batch.bytes(), &self.targets, from);
+        if self.partitions.are_all_in_tables() || self.filters == Filters::Decided {
+            let handle = &mut self.handle;
+            row = (self.partitions).put_aside(batch.bytes(), &self.targets, from, handle)?;
             if row == self.targets.len() {
-                return Phase::Probing;
+                return Ok(Phase::Probing);
             }
             if let Some(partition) = self.partitions.most_aside() {
                 self.waiting = Some((batch, row));
-                return Phase::Aside(self.feed_of_early(partition));
+                return Ok(Phase::Aside(self.feed_of_early(partition)));
             }
         }
         // A table has left memory, or there is none: the rest looks for matches where it is, as do all that follow.
         self.partitions.put_no_more_aside();
         self.prober.begin_at(row * self.partitions.probe_stride());
         self.input = Some(Input::Batch(batch));
-        Phase::Early(0, Feed::default())
+        Ok(Phase::Early(0, Feed::default()))
     }
 
     /// Does a piece of what is to be done.
@@ -686,7 +695,7 @@ where
                     Phase::Early(partition, feed)
                 }
                 None if partition == self.partitions.len() => {
-                    self.prober.expect(None);
+                    self.prober.expect(None, false);
                     Phase::Probing
                 }
                 None if self.partitions.is_spilled(partition) => Phase::Early(partition + 1, feed),
@@ -701,7 +710,7 @@ where
                     self.input = Some(input);
                     Phase::Aside(feed)
                 }
-                None => self.put_aside(),
+                None => self.put_aside()?,
             },
             Phase::Probing if self.partitions.most_aside().is_some() => {
                 self.partitions.put_no_more_aside();
@@ -753,7 +762,7 @@ where
             if matches!(self.phase, Phase::Probing) {
                 if self.probe(down)? {
                     self.input = None;
-                    self.phase = self.go_on_probing();
+                    self.phase = self.go_on_probing()?;
                 }
             } else {
                 self.step(down)?;
@@ -853,7 +862,7 @@ where
             self.hash_probe(batch.bytes());
             self.partitions.targets(&self.hashes, &mut self.targets);
             self.waiting = Some((batch, 0));
-            self.phase = self.put_aside();
+            self.phase = self.put_aside()?;
             return self.go_on(down);
         }
         self.input = Some(Input::Batch(batch));

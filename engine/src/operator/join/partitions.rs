@@ -665,16 +665,38 @@ impl Partitions {
     /// Whether probe rows are to be put aside by partition before they look for matches: where all tables are in memory and
     /// much larger than a cache, and there is memory for it.
     pub(super) fn set_aside_limit(&mut self, share: usize) {
+        let free = share.saturating_sub(self.budget.held());
+        let is_gain =
+            self.are_all_in_tables && self.is_worth_aside() && free >= LEAST_ASIDE * self.list.len();
+        self.aside_limit = if is_gain { free } else { 0 };
+    }
+
+    /// Whether tables are much larger than a cache, and probe rows small.
+    fn is_worth_aside(&self) -> bool {
         let tables = self.list.iter().filter_map(|here| here.table.as_ref());
         let segments: usize = tables.map(JoinTable::segments).sum();
-        let free = share.saturating_sub(self.budget.held());
         let shape = self.shape(Role::Probe);
-        let is_gain = self.are_all_in_tables
-            && (1..=LARGEST_ASIDE).contains(&shape.stride())
-            && !shape.is_hashed()
-            && segments >= LEAST_TABLES
-            && free >= LEAST_ASIDE * self.list.len();
-        self.aside_limit = if is_gain { free } else { 0 };
+        (1..=LARGEST_ASIDE).contains(&shape.stride()) && !shape.is_hashed() && segments >= LEAST_TABLES
+    }
+
+    /// Puts rows aside where tables have left memory, and no filters are to be asked, if the others are much larger than a cache. Where
+    /// there is no memory for it, more of them leave: that costs less than to look for each row where it may be.
+    ///
+    /// # Errors
+    /// Those of the spill store.
+    pub(super) fn begin_aside(&mut self, share: usize, handle: &mut SpillHandle) -> Result<()> {
+        let least = LEAST_ASIDE * self.list.len();
+        while self.is_worth_aside() && self.list.iter().all(|here| here.filter.is_none()) {
+            let free = share.saturating_sub(self.budget.held());
+            if free >= least {
+                self.aside_limit = free + self.aside();
+                break;
+            }
+            if !self.shed(handle)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether probe rows are put aside.
@@ -687,20 +709,39 @@ impl Partitions {
         self.aside_limit = 0;
     }
 
-    /// Puts probe rows aside, from a row on; answers the row for which there was no memory, or how many rows there are.
-    pub(super) fn put_aside(&mut self, rows: &[u8], targets: &[u16], from: usize) -> usize {
+    /// Puts probe rows aside, from a row on; answers the row for which there was no memory, or how many rows there are. Those whose
+    /// partition has left memory follow it.
+    ///
+    /// # Errors
+    /// Those of the spill store.
+    pub(super) fn put_aside(
+        &mut self,
+        rows: &[u8],
+        targets: &[u16],
+        from: usize,
+        handle: &mut SpillHandle,
+    ) -> Result<usize> {
         let stride = self.shape(Role::Probe).stride();
         let mut row = from;
         loop {
             let writers = &mut self.writers[Role::Probe as usize];
             row += scatter_rows(&rows[row * stride..], stride, &targets[row..], writers);
-            if row == targets.len() || self.aside() >= self.aside_limit {
-                return row;
+            if row == targets.len() {
+                return Ok(row);
+            }
+            let partition = targets[row] as usize;
+            if self.is_spilled(partition) && self.writers[Role::Probe as usize][partition].rows_written() > 0
+            {
+                let segment = self.write_buffer(Role::Probe, partition, handle)?;
+                self.writers[Role::Probe as usize][partition].put(segment);
+                continue;
+            }
+            if self.aside() >= self.aside_limit {
+                return Ok(row);
             }
             let Some(segment) = self.budget.try_take() else {
-                return row;
+                return Ok(row);
             };
-            let partition = targets[row] as usize;
             self.keep_buffer(Role::Probe, partition);
             self.writers[Role::Probe as usize][partition].put(segment);
         }
@@ -738,6 +779,12 @@ impl Partitions {
     #[inline]
     pub(super) fn are_all_in_tables(&self) -> bool {
         self.are_all_in_tables
+    }
+
+    /// Whether the build side of a partition is in its table alone.
+    pub(super) fn is_in_table(&self, partition: usize) -> bool {
+        let here = &self.list[partition];
+        here.table.is_some() && !here.is_spilled && here.build.large.is_empty()
     }
 
     /// The table of a partition, if it has one.

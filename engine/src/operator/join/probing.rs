@@ -169,6 +169,8 @@ pub(super) struct Prober {
     /// The candidate to go on with.
     next: usize,
     /// The partition of all rows of the input, where that is known.
+    of: Option<usize>,
+    /// The same where its table was read ahead as a whole.
     only: Option<usize>,
     walk: Walk,
     /// Where the next chunk begins in the input.
@@ -272,9 +274,10 @@ impl Prober {
         self.offset = offset;
     }
 
-    /// Rows that follow are all of one partition, or of any.
-    pub(super) fn expect(&mut self, partition: Option<usize>) {
-        self.only = partition;
+    /// Rows that follow are all of one partition, whose table may have been read ahead, or of any.
+    pub(super) fn expect(&mut self, partition: Option<usize>, is_read_ahead: bool) {
+        self.of = partition;
+        self.only = partition.filter(|_| is_read_ahead);
     }
 
     /// Whether rows went to logs while too few were looked up to say more.
@@ -365,7 +368,11 @@ impl Prober {
             self.matches.clear();
             self.next = 0;
             let rest = &bytes[self.offset..];
-            if is_simple && around.partitions.are_all_in_tables() {
+            let is_in_table = match self.of {
+                Some(partition) => around.partitions.is_in_table(partition),
+                None => false,
+            };
+            if is_simple && (is_in_table || around.partitions.are_all_in_tables()) {
                 self.look::<P, KP>(rest, keys.1, rules, around.partitions);
                 if let Some(columns) = pairs_alone {
                     self.compare(bytes, columns, around.partitions);
