@@ -276,7 +276,7 @@ impl Graph {
                     let bytes = match (before, stride(node)) {
                         _ if matches!(node.rows, Rows::Same) => of_inputs.bytes,
                         (0, _) | (_, 0) => return None,
-                        (before, after) => of_inputs.bytes / before * after,
+                        (before, after) => (of_inputs.bytes / before).saturating_mul(after),
                     };
                     KnownSize {
                         bytes,

@@ -100,8 +100,12 @@ where
         fold: &mut impl FnMut(&mut F, usize, &mut G::State, bool),
     ) -> Result<usize> {
         // Rows that are put aside have new keys, and there is memory for them, while there is a sample.
-        let is_put_aside = matches!(self.deferral, Deferral::On)
-            && !self.partitions.as_ref().is_some_and(Partitions::are_all_spilled);
+        // While they return to the table, a partition with each batch, hot groups would have to be taken out for each.
+        let is_put_aside = match self.deferral {
+            Deferral::On => !self.partitions.as_ref().is_some_and(Partitions::are_all_spilled),
+            Deferral::Ending => true,
+            Deferral::NotYet | Deferral::Over => false,
+        };
         if matches!(self.hot, Hot::NotYet) && !is_put_aside {
             self.look_for_hot_keys()?;
         }
@@ -170,6 +174,7 @@ where
                         partitions.give_up_buffers(&mut self.handle)?;
                     }
                     _ => {
+                        self.source.budget.withdraw();
                         self.hot = Hot::Never;
                         return Ok(());
                     }

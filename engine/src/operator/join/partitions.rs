@@ -686,6 +686,10 @@ impl Partitions {
     /// Those of the spill store.
     pub(super) fn begin_aside(&mut self, share: usize, handle: &mut SpillHandle) -> Result<()> {
         let least = LEAST_ASIDE * self.list.len();
+        if share < least + LEAST_TABLES + self.aside() {
+            // Tables that were worth it and room for rows do not go together.
+            return Ok(());
+        }
         while self.is_worth_aside() && self.list.iter().all(|here| here.filter.is_none()) {
             let free = share.saturating_sub(self.budget.held());
             if free >= least {
