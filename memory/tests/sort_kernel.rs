@@ -380,7 +380,7 @@ fn buckets_have_the_items_of_their_bits_in_order() {
                 "{what}, bucket {number} of {bits:?}"
             );
         }
-        let mut sort = Sort::of_buckets(Chunks::new(SEGMENT), buckets.into_iter());
+        let mut sort = Sort::of_buckets(Chunks::new(SEGMENT), buckets.into_iter(), bits.below);
         while !sort.step(&mut spares, &mut ByRest, work) {}
         let sorted = sort.into_sorted();
         let mut expected = items;

@@ -340,7 +340,7 @@ fn numbers_are_shared_out_where_some_have_left() {
     let mut sorted = Vec::new();
     for mut sorter in sorters {
         let part: Vec<_> = buckets.by_ref().take(4).collect();
-        sorter.take_buckets(part.into_iter());
+        sorter.take_buckets(part.into_iter(), bits);
         while !sorter.sort(1000) {}
         sorted.push(sorter.finish().unwrap());
     }

@@ -505,7 +505,7 @@ where
         }
         // Those that come in order are sorted already.
         let sort = match self.is_in_order {
-            true => Sort::of_buckets(leaving, std::iter::empty()),
+            true => Sort::of_buckets(leaving, std::iter::empty(), 0),
             false => Sort::new(leaving, None),
         };
         if !self.is_in_order {
@@ -746,12 +746,13 @@ where
         None
     }
 
-    /// Takes buckets in the place of what was in memory, to be sorted by [`Sorter::sort`]: each comes before the next.
-    pub fn take_buckets(&mut self, buckets: impl DoubleEndedIterator<Item = Chunks<I::Item>>) {
+    /// Takes buckets, made by `bits` of keys, in the place of what was in memory, to be sorted by [`Sorter::sort`]: each comes before the
+    /// next.
+    pub fn take_buckets(&mut self, buckets: impl DoubleEndedIterator<Item = Chunks<I::Item>>, bits: Bits) {
         assert!(self.sorting.is_none(), "buckets come when all was distributed");
         self.draw(OWN_SPARES);
         let output = Chunks::new(self.source.segment_size());
-        self.sorting = Some(Rest::InSort(Sort::of_buckets(output, buckets)));
+        self.sorting = Some(Rest::InSort(Sort::of_buckets(output, buckets, bits.below)));
     }
 
     /// Sorts what is in memory, in steps of so much work: whether it is sorted.

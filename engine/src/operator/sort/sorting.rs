@@ -38,7 +38,7 @@ enum Phase<I: Items> {
     /// Items are being distributed by bits that all subtasks know.
     Distributing(Box<Sorter<I>>, Bits),
     /// Buckets were handed in.
-    Distributed(Box<Sorter<I>>),
+    Distributed(Box<Sorter<I>>, Bits),
     /// What is in memory is being sorted; whether it is this subtask's part of the whole.
     Sorting(Box<Sorter<I>>, bool),
     /// Runs were handed in.
@@ -256,19 +256,19 @@ where
                     None => Phase::Distributing(sorter, bits),
                     Some(buckets) => {
                         self.shared.hand_in_buckets(self.subtask, buckets);
-                        Phase::Distributed(sorter)
+                        Phase::Distributed(sorter, bits)
                     }
                 };
                 Ok(Finish::More)
             }
-            Phase::Distributed(mut sorter) => {
+            Phase::Distributed(mut sorter, bits) => {
                 let Some((buckets, is_part)) = self.shared.buckets(self.subtask) else {
-                    self.phase = Phase::Distributed(sorter);
+                    self.phase = Phase::Distributed(sorter, bits);
                     return Ok(Finish::Waiting);
                 };
                 // Without any its items are still where they were.
                 if !buckets.is_empty() {
-                    sorter.take_buckets(buckets.into_iter());
+                    sorter.take_buckets(buckets.into_iter(), bits);
                 }
                 self.phase = Phase::Sorting(sorter, is_part);
                 Ok(Finish::More)
@@ -357,7 +357,7 @@ where
             | Phase::Arrived(sorter)
             | Phase::Preparing(sorter, _)
             | Phase::Distributing(sorter, _)
-            | Phase::Distributed(sorter)
+            | Phase::Distributed(sorter, _)
             | Phase::Sorting(sorter, _) => (
                 sorter.budget().held(),
                 sorter.peak_segments(),

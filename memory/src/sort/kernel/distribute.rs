@@ -34,6 +34,8 @@ pub struct Bits {
     pub shift: u32,
     /// How many bits they are.
     pub count: u32,
+    /// The bits below them in which keys may differ: in a bucket no others do.
+    pub below: u64,
 }
 
 impl Bits {
@@ -41,9 +43,11 @@ impl Bits {
     pub fn highest(varying: u64, count: u32) -> Bits {
         let below = 64 - varying.leading_zeros();
         let count = count.min(below);
+        let shift = below - count;
         Bits {
-            shift: below - count,
+            shift,
             count,
+            below: varying & !u64::MAX.checked_shl(shift).unwrap_or(0),
         }
     }
 
@@ -99,6 +103,11 @@ impl<T: Item> Distribution<T> {
             free: spares.split_off(spares.len() - count),
             input,
         }
+    }
+
+    /// The bits by which it does so.
+    pub fn bits(&self) -> Bits {
+        self.bits
     }
 
     /// How many segments it has.

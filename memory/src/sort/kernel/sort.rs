@@ -123,12 +123,14 @@ enum Task<T> {
     /// To make a list one run.
     Merge(Box<Merging<T>>),
     /// To find out in which bits keys, which are word `depth` of their rows, differ, from chunk `next` on; and then to sort them.
+    /// They differ in none but those of `within`.
     Look {
         input: Chunks<T>,
         depth: usize,
         next: usize,
         all: u64,
         any: u64,
+        within: u64,
     },
     /// To distribute a list, and then to sort the buckets.
     Distribute(Box<Distribution<T>>, usize),
@@ -163,13 +165,14 @@ enum Task<T> {
 }
 
 impl<T: Item> Task<T> {
-    fn look(input: Chunks<T>, depth: usize) -> Self {
+    fn look(input: Chunks<T>, depth: usize, within: u64) -> Self {
         Task::Look {
             input,
             depth,
             next: 0,
             all: u64::MAX,
             any: 0,
+            within,
         }
     }
 
@@ -188,6 +191,9 @@ const FEW: usize = 24;
 
 /// Items of one key that are more than so many segments are a list of their own, in lists whose keys are in order.
 const LARGE_TIE: usize = 2;
+
+/// So many items are looked at before it is seen whether that is enough.
+const LOOKED_AT_ONCE: usize = 64;
 
 /// Looking at an item is so much less than placing it.
 const LOOKS: usize = 8;
@@ -214,6 +220,7 @@ impl<T: Item> Sort<T> {
                 depth: 0,
                 all: seen.all,
                 any: seen.any,
+                within: u64::MAX,
             }),
             Some(seen) => sort.tasks.push(Task::Find {
                 next: input.segments(),
@@ -230,10 +237,16 @@ impl<T: Item> Sort<T> {
     }
 
     /// A sort of lists each of which comes before the next, as distribution leaves them, and of which `output` are the first, sorted.
-    pub fn of_buckets(output: Chunks<T>, buckets: impl DoubleEndedIterator<Item = Chunks<T>>) -> Self {
+    /// Keys in one list differ in no bits but those of `within`.
+    pub fn of_buckets(
+        output: Chunks<T>,
+        buckets: impl DoubleEndedIterator<Item = Chunks<T>>,
+        within: u64,
+    ) -> Self {
+        let tasks = buckets.rev().map(|bucket| Task::look(bucket, 0, within));
         Sort {
             output,
-            tasks: buckets.rev().map(|bucket| Task::look(bucket, 0)).collect(),
+            tasks: tasks.collect(),
         }
     }
 
@@ -344,8 +357,10 @@ impl<T: Item> Sort<T> {
                 mut next,
                 mut all,
                 mut any,
+                within,
             } => {
-                while next < input.segments() {
+                // Of random keys the first few differ in all bits in which any do.
+                while next < input.segments() && !is_all_seen(all, any, within) {
                     if *left == 0 {
                         self.tasks.push(Task::Look {
                             input,
@@ -353,22 +368,31 @@ impl<T: Item> Sort<T> {
                             next,
                             all,
                             any,
+                            within,
                         });
                         return;
                     }
-                    for item in input.chunk(next) {
-                        all &= item.key();
-                        any |= item.key();
+                    let mut looked = 0;
+                    for piece in input.chunk(next).chunks(LOOKED_AT_ONCE) {
+                        for item in piece {
+                            all &= item.key();
+                            any |= item.key();
+                        }
+                        looked += piece.len();
+                        if is_all_seen(all, any, within) {
+                            break;
+                        }
                     }
-                    *left = left.saturating_sub(input.chunk(next).len().div_ceil(LOOKS));
+                    *left = left.saturating_sub(looked.div_ceil(LOOKS));
                     next += 1;
                 }
                 self.looked(input, depth, (all, any), spares, ties, left);
             }
             Task::Distribute(mut distribution, depth) => match distribution.step(spares, left) {
                 true => {
+                    let below = distribution.bits().below;
                     let buckets = distribution.into_buckets(spares);
-                    let tasks = buckets.into_iter().rev().map(|bucket| Task::look(bucket, depth));
+                    let tasks = buckets.into_iter().rev().map(|bucket| Task::look(bucket, depth, below));
                     self.tasks.extend(tasks);
                 }
                 false => self.tasks.push(Task::Distribute(distribution, depth)),
@@ -402,7 +426,7 @@ impl<T: Item> Sort<T> {
                 }
                 let from = self.output.len();
                 self.tasks.push(Task::Restore { from, key });
-                self.tasks.push(Task::look(input, word));
+                self.tasks.push(Task::look(input, word, u64::MAX));
             }
             Task::Restore { mut from, key } => {
                 while from < self.output.len() {
@@ -431,7 +455,7 @@ impl<T: Item> Sort<T> {
             Order::Ascending if T::KEY_IS_ALL || input.first_key() != input.last_key() => {
                 self.tasks.push(Task::Ties { input, from: 0 });
             }
-            _ => self.tasks.push(Task::look(input, 0)),
+            _ => self.tasks.push(Task::look(input, 0, u64::MAX)),
         }
     }
 
@@ -482,6 +506,7 @@ impl<T: Item> Sort<T> {
                     depth: 0,
                     all: last,
                     any: last,
+                    within: 0,
                 });
                 return;
             }
@@ -644,6 +669,12 @@ impl<T: Item> Sort<T> {
             depth,
         });
     }
+}
+
+/// Whether keys of which `all` have these bits and `any` those differ in all bits of `within`, so that others say nothing new.
+fn is_all_seen(all: u64, any: u64, within: u64) -> bool {
+    let is_none_seen = all & !any != 0;
+    !is_none_seen && all ^ any == within
 }
 
 /// Moves items to the end of a list whose chunks are full but for the last, as many as there is work for.
