@@ -392,7 +392,10 @@ impl<T: Item> Sort<T> {
                 true => {
                     let below = distribution.bits().below;
                     let buckets = distribution.into_buckets(spares);
-                    let tasks = buckets.into_iter().rev().map(|bucket| Task::look(bucket, depth, below));
+                    let tasks = buckets
+                        .into_iter()
+                        .rev()
+                        .map(|bucket| Task::look(bucket, depth, below));
                     self.tasks.extend(tasks);
                 }
                 false => self.tasks.push(Task::Distribute(distribution, depth)),
