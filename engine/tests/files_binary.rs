@@ -57,6 +57,7 @@ fn records_are_those_of_the_files_however_they_are_split() {
         }
         let size = [1, 16, 17, 100, 4096, 1 << 20][random.below(6)];
         let source = binary::<Keyed>(scratch.pattern("*.bin")).split_size(size);
+        let source = source.past_page_cache(seed % 2 == 1);
         assert_eq!(source.records().expect("whole records"), expected.len() as u64);
         // In order, where there is one reader.
         let found = read(source.clone(), 1).expect("the job runs");
@@ -97,6 +98,12 @@ fn a_file_that_does_not_end_with_a_record_is_named_with_its_size_and_the_width()
 
 #[test]
 fn files_that_are_missing_vanish_or_are_cut_are_errors_or_passed_over() {
+    for is_past in [false, true] {
+        check_faults(is_past);
+    }
+}
+
+fn check_faults(is_past: bool) {
     let scratch = Scratch::new("binary");
     let error = read(binary::<Keyed>(scratch.pattern("*.bin")), 1).expect_err("nothing matches");
     assert_eq!(error.kind(), ErrorKind::Config);
@@ -106,6 +113,7 @@ fn files_that_are_missing_vanish_or_are_cut_are_errors_or_passed_over() {
     let first = scratch.write("1.bin", records.as_bytes());
     scratch.write("2.bin", records.as_bytes());
     let source = binary::<Keyed>(scratch.pattern("*.bin")).split_size(16_000);
+    let source = source.past_page_cache(is_past);
     let vanish = first.clone();
     let between = Between(source.clone(), move || {
         fs::remove_file(&vanish).expect("it is there")

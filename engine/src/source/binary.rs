@@ -8,12 +8,14 @@
 //! says no size, a pipe, is read to its end by one subtask.
 //!
 //! # Memory
-//! None but the batch; a name and a size for every file.
+//! None but the batch; a name and a size for every file. Where files are read ahead, past the page cache (`ahead_file`), a few pieces of
+//! up to 1 MiB for each subtask.
 //!
 //! # Cost
 //! One `pread` a batch (32 KiB). From the page cache that is 4 to 5 µs, of which the call itself is a tenth: larger reads
-//! would need a buffer and a second copy, and measure slower.
+//! would need a buffer and a second copy, and measure slower. What is not there costs more than its reading: `ahead_file`.
 
+use super::ahead_file::AheadFile;
 use super::files::{FileInput, FileSplit, Patterns, cannot_read, ends_early};
 use super::{Source, SourceOutput, SourceReader, SourceStatus};
 use crate::record::PlainRecord;
@@ -81,6 +83,12 @@ impl<R: PlainRecord> BinarySource<R> {
     /// Bytes that one subtask reads at a time, at least a record; by default 4 to 64 MiB, by the size of the input.
     pub fn split_size(self, bytes: u64) -> Self {
         self.with(|input| input.split_size = Some(bytes))
+    }
+
+    /// Whether files are read ahead, past the page cache: what is there already is read from the disk again, and what is read pushes nothing
+    /// out of it. By default that is done where they have more than a quarter of the memory, so that they would not stay there.
+    pub fn past_page_cache(self, is_past: bool) -> Self {
+        self.with(|input| input.is_past_cache = Some(is_past))
     }
 
     /// The records in all files.
@@ -151,21 +159,36 @@ pub struct BinaryReader<R> {
 
 /// A part of a file that is being read.
 struct Part {
-    file: File,
+    bytes: Bytes,
     /// Bytes of the file that are to come: without an end where its size is not known.
     next: u64,
     end: u64,
+}
+
+/// Where they come from.
+enum Bytes {
+    /// Read where they are wanted.
+    File(File),
+    /// Read ahead.
+    Ahead(AheadFile),
 }
 
 impl<R: PlainRecord> BinaryReader<R> {
     /// Goes to the next part: false after the last.
     fn open_next(&mut self) -> Result<bool> {
         while let Some(range) = self.split.next_part() {
-            let path = &self.split.current().path;
-            match File::open(path) {
-                Ok(file) => {
+            let file = self.split.current();
+            let path = &file.path;
+            let bytes = match self.split.ahead() {
+                Some(piece) if file.size > 0 => {
+                    AheadFile::open(path, range.clone(), piece).map(Bytes::Ahead)
+                }
+                _ => File::open(path).map(Bytes::File),
+            };
+            match bytes {
+                Ok(bytes) => {
                     self.part = Some(Part {
-                        file,
+                        bytes,
                         next: range.start,
                         end: range.end,
                     });
@@ -186,9 +209,10 @@ impl Part {
         let mut filled = 0;
         while filled < bytes.len() {
             let rest = &mut bytes[filled..];
-            let read = match size {
-                0 => self.file.read(rest),
-                _ => self.file.read_at(rest, self.next),
+            let read = match &mut self.bytes {
+                Bytes::File(file) if size == 0 => file.read(rest),
+                Bytes::File(file) => file.read_at(rest, self.next),
+                Bytes::Ahead(file) => file.read(rest),
             };
             match read {
                 Ok(0) if size == 0 => {

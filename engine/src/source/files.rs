@@ -8,6 +8,7 @@
 //! A file larger than a split is cut by byte ranges; a range stands for the records that start in it. Smaller files are
 //! grouped, so that ten thousand of them cost as many opens and not as many splits.
 
+use super::ahead_file::piece_size_for;
 use super::compression::Compression;
 use super::glob;
 use forebay_memory::{Error, Result};
@@ -99,6 +100,8 @@ pub(super) struct FileInput {
     pub(super) skips_unreadable: bool,
     pub(super) not_utf8: NotUtf8,
     pub(super) split_size: Option<u64>,
+    /// Whether files are read past the page cache, where somebody has said so.
+    pub(super) is_past_cache: Option<bool>,
     pub(super) compression: Compression,
     /// The largest row, in bytes.
     pub(super) max_record: usize,
@@ -121,6 +124,8 @@ pub struct FileSplit {
     next: Range<usize>,
     /// The bytes in which records start, where the split is a part of one file.
     range: Option<Range<u64>>,
+    /// Bytes of a piece, where it is read ahead.
+    ahead: Option<usize>,
 }
 
 impl FileInput {
@@ -130,6 +135,7 @@ impl FileInput {
             skips_unreadable: false,
             not_utf8: NotUtf8::Error,
             split_size: None,
+            is_past_cache: None,
             compression: Compression::None,
             max_record: 1 << 20,
             segment_size: 32 << 10,
@@ -155,7 +161,10 @@ impl FileInput {
     ) -> Vec<FileSplit> {
         let files: Arc<[InputFile]> = files.into();
         let total: u64 = files.iter().map(|file| file.size).sum();
-        divide(&files, self.split_size(total, parallelism), unit)
+        let ahead = piece_size_for(total, parallelism, self.is_past_cache);
+        let mut splits = divide(&files, self.split_size(total, parallelism), unit);
+        splits.iter_mut().for_each(|split| split.ahead = ahead);
+        splits
     }
 
     /// Bytes of a split, where there are `total`.
@@ -287,6 +296,7 @@ fn divide(files: &Arc<[InputFile]>, split_size: u64, unit: Option<u64>) -> Vec<F
         files: files.clone(),
         next,
         range,
+        ahead: None,
     };
     let mut splits = Vec::new();
     let mut group = 0..0;
@@ -342,6 +352,11 @@ impl FileSplit {
                 .iter()
                 .fold(0, |sum, file| sum.saturating_add(file.size)),
         }
+    }
+
+    /// Bytes of a piece, where files are read ahead, past the page cache.
+    pub(super) fn ahead(&self) -> Option<usize> {
+        self.ahead
     }
 
     /// The file whose part was asked for last.

@@ -12,6 +12,7 @@ mod driver;
 mod generators;
 mod glob;
 mod compression;
+mod ahead_file;
 mod files;
 mod read_buffer;
 mod part_reader;
