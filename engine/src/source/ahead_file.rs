@@ -281,7 +281,10 @@ mod tests {
                     let mut file =
                         AheadFile::start(files, from as u64..to as u64, piece_size).expect("a thread");
                     let found = rest(&mut file, 1000).expect("it can be read");
-                    assert!(found == content[from..to], "{from}..{to} in pieces of {piece_size}");
+                    assert!(
+                        found == content[from..to],
+                        "{from}..{to} in pieces of {piece_size}"
+                    );
                 }
             }
         }

@@ -180,9 +180,7 @@ impl<R: PlainRecord> BinaryReader<R> {
             let file = self.split.current();
             let path = &file.path;
             let bytes = match self.split.ahead() {
-                Some(piece) if file.size > 0 => {
-                    AheadFile::open(path, range.clone(), piece).map(Bytes::Ahead)
-                }
+                Some(piece) if file.size > 0 => AheadFile::open(path, range.clone(), piece).map(Bytes::Ahead),
                 _ => File::open(path).map(Bytes::File),
             };
             match bytes {
