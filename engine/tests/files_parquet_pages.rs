@@ -226,18 +226,18 @@ fn pages_that_are_not_wanted_are_not_read() {
     assert!(all > 640_000 && skipped == 0, "{all} of {size}");
     let number = || forebay::record::first::<(u64, String)>();
     // Two pages of each column, 18 kB, the footer, what there is of an index, and the headers of other pages, of which half a
-    // kilobyte is read: 39 kB.
+    // kilobyte is read: 39 kB. The predicate's column is read before the other, and once more with it: 28 kB.
     let wanted = number().ge(7400).and(number().lt(7600));
     let (few, skipped) = bytes(Some(wanted), &records[7400..7600]);
     assert!(
-        few < 75_000 && skipped == 19_000,
+        few < 105_000 && skipped == 19_000,
         "{few} of {size}, {skipped} rows"
     );
     let wanted = number().lt(1).or(number().gt(19_998));
     let ends = [records[0].clone(), records[19_999].clone()];
     let (few, skipped) = bytes(Some(wanted), &ends);
     assert!(
-        few < 75_000 && skipped == 19_000,
+        few < 105_000 && skipped == 19_000,
         "{few} of {size}, {skipped} rows"
     );
     // Within the bounds of a page, and in no record.

@@ -32,6 +32,7 @@ pub struct ParquetCounts {
     groups_read: AtomicU64,
     groups_skipped: AtomicU64,
     rows_skipped: AtomicU64,
+    rows_sifted: AtomicU64,
 }
 
 impl ParquetCounts {
@@ -53,6 +54,15 @@ impl ParquetCounts {
     /// Rows of row groups that were opened, or looked into, which the page index says are not wanted.
     pub fn rows_skipped(&self) -> u64 {
         self.rows_skipped.load(Ordering::Relaxed)
+    }
+
+    /// Rows of which the columns of the predicate were read, and no others.
+    pub fn rows_sifted(&self) -> u64 {
+        self.rows_sifted.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn rows_are_sifted(&self, count: u64) {
+        self.rows_sifted.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(super) fn rows_are_skipped(&self, count: u64) {

@@ -1,5 +1,5 @@
-//! Parquet files as a source: only the columns of the record are read, and only row groups and pages in which there may be what is
-//! wanted.
+//! Parquet files as a source: only the columns of the record are read, only row groups and pages in which there may be what is
+//! wanted, and, where few rows are, the columns of a predicate before the others.
 //!
 //! # Interface
 //! [`parquet`] with a record type and patterns of files; [`ParquetSource::only`] with a [`Predicate`]; [`ParquetCounts`] say what
@@ -10,6 +10,8 @@ mod file;
 mod pruning;
 mod page_index;
 mod split;
+mod row_batches;
+mod sieve;
 mod parquet_reader;
 mod parquet_source;
 

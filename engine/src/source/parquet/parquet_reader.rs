@@ -3,36 +3,33 @@
 //! # Algorithm
 //! 1. The page index says which rows of a row group a predicate may want. Pages without any are passed over by their headers;
 //!    those of lists are decoded where the headers (of version 1) do not say how many rows they have.
-//! 2. A row group's columns are decoded in step, page by page, to record batches of about [`BATCH`] bytes.
-//! 3. Their rows are made and emitted; those that are not wanted are not. A call opens one part of a row group at most, and
+//! 2. Where the record has other columns than the predicate, a [`Sieve`] looks at the predicate's columns of these rows first.
+//! 3. The columns of the rows that are left are decoded to record batches ([`RowBatches`]).
+//! 4. Their rows are made and emitted; those that are not wanted are not. A call opens one part of a row group at most, and
 //!    decodes one batch at most.
 //!
 //! # Memory
 //! On the user's heap, where the counting allocator sees it: for each column its dictionary and a page, compressed and plain, and
 //! one batch: none of it grows with the row group. Strings are views of pages: a value that a dictionary has once is in memory once.
 //! Under a predicate also what [`PageIndex`] has while a part is opened, and the ranges of rows that are wanted: these grow with the
-//! pages of a row group.
+//! pages of a row group, or are as many as a [`Sieve`] has at most.
 
-use super::file::{OpenFile, ParquetCounts, guarded};
+use super::file::{OpenFile, ParquetCounts};
 use super::page_index::PageIndex;
 use super::parquet_source::ParquetOptions;
+use super::row_batches::RowBatches;
+use super::sieve::Sieve;
 use super::split::{OpenFiles, ParquetSplit, Part};
 use crate::arrow::ArrowReader;
 use crate::record::Record;
 use crate::source::files::FileInput;
 use crate::source::{SourceOutput, SourceReader, SourceStatus};
-use arrow_schema::ArrowError;
 use forebay_memory::{Error, ErrorKind, Result};
-use parquet::arrow::arrow_reader::{
-    ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelectionPolicy,
-};
-use parquet::errors::ParquetError;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes of a record batch: a few network buffers, which fit into the second-level cache.
-const BATCH: u64 = 256 << 10;
-const MOST_ROWS: u64 = 8192;
+/// After a sieve that was of no use, so many times as many rows as it has seen are read without one.
+const REST: u64 = 16;
 
 /// Reads the records of a [`ParquetSplit`].
 pub struct ParquetReader<R: Record> {
@@ -42,14 +39,18 @@ pub struct ParquetReader<R: Record> {
     counts: Arc<ParquetCounts>,
     split: ParquetSplit,
     file: Option<Arc<OpenFile>>,
+    /// What looks at the row group that is read next, before it is.
+    sieve: Option<(Part, Sieve<R>)>,
     group: Option<Group<R>>,
+    /// Rows that are read before the next sieve.
+    unsifted: u64,
     scratch: Vec<u8>,
 }
 
 /// A row group that is being read.
 struct Group<R> {
     number: usize,
-    batches: ParquetRecordBatchReader,
+    batches: RowBatches,
     /// The rows of it that are read.
     wanted: Vec<Range<u64>>,
     /// Of these rows, those before the batch that is being read, up to its end, and all.
@@ -74,7 +75,9 @@ impl<R: Record> ParquetReader<R> {
             counts,
             split,
             file: None,
+            sieve: None,
             group: None,
+            unsifted: 0,
             scratch: Vec::new(),
         }
     }
@@ -94,12 +97,12 @@ impl<R: Record> ParquetReader<R> {
                 self.file.insert(file).clone()
             }
         };
-        self.group = self.open_part(&file, part)?;
+        self.open_part(&file, part)?;
         Ok(true)
     }
 
-    /// Opens a part of a row group, where something of it is wanted.
-    fn open_part(&self, file: &OpenFile, part: Part) -> Result<Option<Group<R>>> {
+    /// Opens a part of a row group, or a sieve of it, where something of it is wanted.
+    fn open_part(&mut self, file: &OpenFile, part: Part) -> Result<()> {
         let path = &self.split.file.path;
         let groups = file.metadata.metadata().num_row_groups();
         let number = part.group;
@@ -139,48 +142,82 @@ impl<R: Record> ParquetReader<R> {
             self.counts.group_is_read();
         }
         if is_empty {
-            return Ok(None);
+            return Ok(());
         }
+        if let Some(predicate) = predicate {
+            let sieve = match self.unsifted {
+                0 => Sieve::open(file, path, number, predicate, &wanted)?,
+                _ => None,
+            };
+            self.unsifted = self.unsifted.saturating_sub(count);
+            if let Some(sieve) = sieve {
+                self.sieve = Some((part, sieve));
+                return Ok(());
+            }
+        }
+        self.open_group(file, number, wanted)
+    }
+
+    /// Opens rows of a row group.
+    fn open_group(&mut self, file: &OpenFile, number: usize, wanted: Vec<Range<u64>>) -> Result<()> {
+        let path = &self.split.file.path;
+        let rows = file.group_rows(number);
         let width = (file.group_bytes(number).1 / rows.max(1)).saturating_add(R::SIZE as u64 + 1);
-        // The footer has no page index: pages are passed over by what their headers say ([`PageIndex`] says why).
-        let footer = file.metadata.clone();
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.chunks.clone(), footer)
-            .with_row_groups(vec![number])
-            .with_projection(file.mask.clone())
-            .with_batch_size((BATCH / width).clamp(1, MOST_ROWS) as usize);
-        if count < rows {
-            let ranges = wanted.iter().map(|rows| rows.start as usize..rows.end as usize);
-            let selection = RowSelection::from_consecutive_ranges(ranges, rows as usize);
-            builder = builder
-                .with_row_selection(selection)
-                .with_row_selection_policy(RowSelectionPolicy::Selectors);
-        }
-        let batches =
-            guarded(path, || builder.build()).map_err(|error| error.within(format!("row group {number}")))?;
-        let schema = arrow_array::RecordBatchReader::schema(&batches);
-        let records = ArrowReader::<R>::of(&schema, self.options.missing_are_null)?;
-        Ok(Some(Group {
+        let batches = RowBatches::open(file, path, number, file.mask.clone(), width, &wanted)?;
+        let records = ArrowReader::<R>::of(&batches.schema(), self.options.missing_are_null)?;
+        self.group = Some(Group {
             number,
             batches,
+            rows: wanted.iter().map(|rows| rows.end - rows.start).sum(),
             wanted,
             start: 0,
             end: 0,
-            rows: count,
             records,
-        }))
+        });
+        Ok(())
+    }
+
+    /// Looks at another batch of the predicate's columns, or opens the row group where there is none.
+    fn sift(&mut self) -> Result<()> {
+        let file = self.file.clone().expect("a sieve is of a file that is open");
+        let Some((_, sieve)) = &mut self.sieve else {
+            return Ok(());
+        };
+        if sieve.advance(&file, &self.split.file.path)? {
+            return Ok(());
+        }
+        let (part, sieve) = self.sieve.take().expect("it was there before it advanced");
+        if sieve.is_of_no_use() {
+            self.unsifted = sieve.rows_looked_at().saturating_mul(REST);
+        }
+        self.counts.rows_are_sifted(sieve.rows_left_out());
+        let wanted = sieve.into_wanted();
+        match wanted.is_empty() {
+            true => Ok(()),
+            false => self.open_group(&file, part.group, wanted),
+        }
     }
 
     /// Reads on: emits the rows of a batch, or decodes the next.
     fn advance(&mut self, out: &mut SourceOutput<'_, '_, R>) -> Result<SourceStatus> {
-        let mut has_decoded = false;
+        let (mut has_opened, mut has_decoded) = (false, false);
         while !out.is_full() {
             let Some(group) = &mut self.group else {
-                if !self.open_next()? {
-                    return Ok(SourceStatus::Done);
+                if self.sieve.is_some() {
+                    if has_decoded {
+                        break;
+                    }
+                    has_decoded = true;
+                    self.sift()?;
+                    continue;
+                }
+                if has_opened {
+                    break;
                 }
                 // One part a call: what the index excludes of many would be a long one.
-                if self.group.is_none() {
-                    break;
+                has_opened = true;
+                if !self.open_next()? {
+                    return Ok(SourceStatus::Done);
                 }
                 continue;
             };
@@ -225,9 +262,7 @@ impl<R: Record> Group<R> {
 
     /// Decodes the next batch: false after the last.
     fn decode(&mut self, split: &ParquetSplit) -> Result<bool> {
-        let path = &split.file.path;
-        let decoded = guarded(path, || self.batches.next().transpose().map_err(parquet_error));
-        let batch = match decoded.map_err(|error| error.within(format!("row group {}", self.number)))? {
+        let batch = match self.batches.next(&split.file.path)? {
             Some(batch) => batch,
             None if self.end < self.rows => {
                 return Err(Error::corrupt(format!(
@@ -272,15 +307,6 @@ impl<R: Record> Group<R> {
     }
 }
 
-/// What a decoder answers, as other parts of its library do.
-fn parquet_error(error: ArrowError) -> ParquetError {
-    match error {
-        ArrowError::ParquetError(what) => ParquetError::General(what),
-        ArrowError::ExternalError(error) => ParquetError::External(error),
-        other => ParquetError::General(other.to_string()),
-    }
-}
-
 impl<R: Record> SourceReader for ParquetReader<R> {
     type Out = R;
 
@@ -289,6 +315,7 @@ impl<R: Record> SourceReader for ParquetReader<R> {
             Err(error) if error.kind() == ErrorKind::Io => {
                 self.input.unreadable(error)?;
                 self.group = None;
+                self.sieve = None;
                 self.split.parts.clear();
                 Ok(SourceStatus::Done)
             }

@@ -2,13 +2,16 @@
 //!
 //! # Interface
 //! [`Field::eq`] and its like make predicates of fields, [`Predicate::and`] and [`Predicate::or`] larger ones.
-//! [`Predicate::holds`] looks at a record, [`Predicate::may_hold`] at bounds of its fields.
+//! [`Predicate::holds`] looks at a record, [`Predicate::may_hold`] at bounds of its fields, [`Predicate::sift`] at columns of them.
 //!
 //! # Algorithm
 //! Values are compared as the engine orders them, by their ordinals or normalized keys. Null compares with nothing, and NaN
 //! neither: bounds that files keep do not count NaNs.
 
+use crate::arrow::ArrowReader;
 use crate::record::{DataType, Field, Record};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{Field as ArrowField, Schema as ArrowSchema};
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
@@ -48,6 +51,15 @@ pub(super) struct Bounds {
     pub(super) most: Option<Vec<u8>>,
     pub(super) nulls: Option<u64>,
     pub(super) rows: u64,
+}
+
+/// What there is of a field of some records.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sifted<'c> {
+    Column(&'c ArrayRef),
+    /// There is no column: it is null.
+    Missing,
+    Unknown,
 }
 
 impl<R: Record> Clone for Predicate<R> {
@@ -94,6 +106,22 @@ impl<R: Record> Predicate<R> {
         }
     }
 
+    /// Says no to those of the rows of `keep` for which it does not hold: `sifted` says what is known of a field of all of them.
+    pub(super) fn sift<'c>(&self, sifted: &dyn Fn(&dyn FieldTest<R>) -> Sifted<'c>, keep: &mut [bool]) {
+        match &*self.0 {
+            Test::All(parts) => parts.iter().for_each(|part| part.sift(sifted, keep)),
+            Test::Any([one, other]) => {
+                let mut others = keep.to_vec();
+                one.sift(sifted, keep);
+                other.sift(sifted, &mut others);
+                keep.iter_mut()
+                    .zip(others)
+                    .for_each(|(keep, other)| *keep |= other);
+            }
+            Test::Field(test) => test.sift(sifted(&**test), keep),
+        }
+    }
+
     /// Calls `look` with each condition on a field.
     pub(super) fn each_test(&self, look: &mut dyn FnMut(&dyn FieldTest<R>)) {
         match &*self.0 {
@@ -119,8 +147,10 @@ pub(super) trait FieldTest<R: Record>: Send + Sync {
     fn operator(&self) -> &'static str;
     fn holds(&self, record: R::View<'_>, scratch: &mut Vec<u8>) -> bool;
     fn may_hold(&self, bounds: &Bounds) -> bool;
+    /// Says no to those of the rows of `keep` for which it does not hold. What cannot be looked at may hold.
+    fn sift(&self, sifted: Sifted<'_>, keep: &mut [bool]);
     /// The normalized values of a column, as the field's type; nothing where it has none of them.
-    fn normalized(&self, column: &arrow_array::ArrayRef) -> Vec<Option<Vec<u8>>>;
+    fn normalized(&self, column: &ArrayRef) -> Vec<Option<Vec<u8>>>;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +211,24 @@ impl<R: Record, T: Record> Comparison<R, T> {
         }))))
     }
 
+    /// Whether it holds for a value.
+    #[inline]
+    fn accepts(&self, found: T::View<'_>, scratch: &mut Vec<u8>) -> bool {
+        match (self.operator, T::is_null(found)) {
+            (Operator::IsNull, is_null) => return is_null,
+            (Operator::IsPresent, is_null) => return !is_null,
+            (_, true) => return false,
+            (_, false) if !self.is_comparable => return false,
+            _ => {}
+        }
+        if let Some(ordinal) = self.ordinal.filter(|_| self.numbers.is_none()) {
+            return self.operator.accepts(T::to_ordinal(found).cmp(&ordinal));
+        }
+        scratch.clear();
+        T::encode_normalized(found, scratch);
+        self.is_number(scratch) && self.operator.accepts(scratch.as_slice().cmp(&self.value))
+    }
+
     fn is_number(&self, normalized: &[u8]) -> bool {
         self.numbers
             .as_ref()
@@ -222,20 +270,29 @@ impl<R: Record, T: Record> FieldTest<R> for Comparison<R, T> {
 
     #[inline]
     fn holds(&self, record: R::View<'_>, scratch: &mut Vec<u8>) -> bool {
-        let found = self.field.get(record);
-        match (self.operator, T::is_null(found)) {
-            (Operator::IsNull, is_null) => return is_null,
-            (Operator::IsPresent, is_null) => return !is_null,
-            (_, true) => return false,
-            (_, false) if !self.is_comparable => return false,
-            _ => {}
+        self.accepts(self.field.get(record), scratch)
+    }
+
+    fn sift(&self, sifted: Sifted<'_>, keep: &mut [bool]) {
+        let column = match sifted {
+            Sifted::Column(column) => column,
+            Sifted::Missing if self.operator == Operator::IsNull => return,
+            Sifted::Missing => return keep.fill(false),
+            Sifted::Unknown => return,
+        };
+        let Some((mut reader, batch)) = reader_of::<T>(column) else {
+            return;
+        };
+        if reader.read(&batch).is_err() {
+            return;
         }
-        if let Some(ordinal) = self.ordinal.filter(|_| self.numbers.is_none()) {
-            return self.operator.accepts(T::to_ordinal(found).cmp(&ordinal));
+        let mut scratch = Vec::new();
+        for keep in keep {
+            // A value that does not suit stays: reading its record names it.
+            if let Ok(Some(found)) = reader.next() {
+                *keep = *keep && self.accepts(found, &mut scratch);
+            }
         }
-        scratch.clear();
-        T::encode_normalized(found, scratch);
-        self.is_number(scratch) && self.operator.accepts(scratch.as_slice().cmp(&self.value))
     }
 
     fn may_hold(&self, bounds: &Bounds) -> bool {
@@ -259,14 +316,47 @@ impl<R: Record, T: Record> FieldTest<R> for Comparison<R, T> {
         !least_above && !most_below
     }
 
-    fn normalized(&self, column: &arrow_array::ArrayRef) -> Vec<Option<Vec<u8>>> {
+    fn normalized(&self, column: &ArrayRef) -> Vec<Option<Vec<u8>>> {
         // A bound that is NaN bounds nothing.
-        let values = super::pruning::normalized::<T>(column);
+        let values = normalized::<T>(column);
         values
             .into_iter()
             .map(|value| value.filter(|value| self.is_number(value)))
             .collect()
     }
+}
+
+/// A reader of the values of a column as a field's type, where its values are of one type and suit.
+fn reader_of<T: Record>(column: &ArrayRef) -> Option<(ArrowReader<T>, RecordBatch)> {
+    if matches!(
+        T::data_type(),
+        DataType::Record(_) | DataType::Array(_, _) | DataType::List(_) | DataType::Enum(_) | DataType::Unit
+    ) {
+        return None;
+    }
+    let field = ArrowField::new("value", column.data_type().clone(), true);
+    let schema = Arc::new(ArrowSchema::new(vec![field]));
+    let reader = ArrowReader::<T>::new(&schema).ok()?;
+    let batch = RecordBatch::try_new(schema, vec![column.clone()]).ok()?;
+    Some((reader, batch))
+}
+
+/// The values of a column as normalized keys of `T`: none where it is null, or does not suit.
+fn normalized<T: Record>(column: &ArrayRef) -> Vec<Option<Vec<u8>>> {
+    let Some((mut reader, batch)) = reader_of::<T>(column) else {
+        return vec![None; column.len()];
+    };
+    let mut value = |row: usize| {
+        if column.is_null(row) {
+            return None;
+        }
+        reader.read(&batch.slice(row, 1)).ok()?;
+        let view = reader.next().ok()??;
+        let mut bytes = Vec::new();
+        T::encode_normalized(view, &mut bytes);
+        Some(bytes)
+    };
+    (0..column.len()).map(&mut value).collect()
 }
 
 /// Conditions on a field: [`Predicate`]s. Null, a value that is null, and NaN compare with nothing: no such condition holds.

@@ -6,12 +6,10 @@
 
 use super::file::OpenFile;
 use super::predicate::{Bounds, FieldTest, Predicate};
-use crate::arrow::{ArrowReader, Leaf};
-use crate::record::{DataType, Record};
-use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::{Field, Schema as ArrowSchema};
+use crate::arrow::Leaf;
+use crate::record::Record;
+use arrow_array::ArrayRef;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
-use std::sync::Arc;
 
 /// The row groups of a file that may have records for which `predicate` holds.
 pub(super) fn wanted_groups<R: Record>(file: &OpenFile, predicate: &Predicate<R>) -> Vec<usize> {
@@ -67,37 +65,4 @@ pub(super) fn group_bounds<R: Record>(file: &OpenFile, group: usize, test: &dyn 
         },
         Err(_) => Bounds { nulls, ..unknown },
     }
-}
-
-/// The values of a column as normalized keys of `T`: none where it is null, or does not suit.
-pub(super) fn normalized<T: Record>(column: &ArrayRef) -> Vec<Option<Vec<u8>>> {
-    let nothing = || vec![None; column.len()];
-    if matches!(
-        T::data_type(),
-        DataType::Record(_) | DataType::Array(_, _) | DataType::List(_) | DataType::Enum(_) | DataType::Unit
-    ) {
-        return nothing();
-    }
-    let schema = Arc::new(ArrowSchema::new(vec![Field::new(
-        "value",
-        column.data_type().clone(),
-        true,
-    )]));
-    let (Ok(mut reader), Ok(batch)) = (
-        ArrowReader::<T>::new(&schema),
-        RecordBatch::try_new(schema.clone(), vec![column.clone()]),
-    ) else {
-        return nothing();
-    };
-    let mut value = |row: usize| {
-        if column.is_null(row) {
-            return None;
-        }
-        reader.read(&batch.slice(row, 1)).ok()?;
-        let view = reader.next().ok()??;
-        let mut bytes = Vec::new();
-        T::encode_normalized(view, &mut bytes);
-        Some(bytes)
-    };
-    (0..column.len()).map(&mut value).collect()
 }
