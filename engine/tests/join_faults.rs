@@ -7,11 +7,13 @@ use forebay::record::{Record, first};
 use forebay::simulator::{Random, Simulation};
 use forebay::sink::Collected;
 use forebay::source::from_items;
-use forebay::{Environment, Error, ErrorKind, JobSummary, JoinStrategy, Runtime};
+use forebay::{Environment, Error, ErrorKind, JobHandle, JobSummary, JoinStrategy, Runtime};
 use forebay_memory::spill::{SimulatedDisk, SimulatedFaults, SpillConfig};
 use forebay_memory::{MemoryManager, Plan, SegmentSource, SpillStore};
 use join_support::*;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A healthy disk whose transfers complete in any order.
 const SLOW: SimulatedFaults = SimulatedFaults {
@@ -421,10 +423,100 @@ fn others_leave_at_random_points_all_the_same() {
     assert!(spilled > 30, "{spilled} of 60 spilled");
 }
 
-/// What a join holds while it sends rows without a match, or joins in passes, it does not give back; what other operators were promised
-/// they have all the same, and go on with it. Here the second join takes the rows of the first as its build side meanwhile.
+const SEGMENTS: usize = 64;
+
+/// A meter whose first call is told.
+fn first_call() -> (Meter, Receiver<()>) {
+    let (sender, receiver) = channel();
+    let meter = Meter::acting(move |call| {
+        if call == 1 {
+            sender.send(()).expect("the test is there");
+        }
+    });
+    (meter, receiver)
+}
+
+/// Starts a job, waits until its join has come so far, and asks for the minimum of another one: most of what the join has.
+fn start_beside(environment: &Environment, reached: &Receiver<()>) -> JobHandle {
+    let handle = environment.execute_async("join").expect("the job starts");
+    reached.recv().expect("the join comes so far");
+    let manager = environment.runtime().manager();
+    let late = manager.budget_within("late", SEGMENTS - 16, SEGMENTS, Duration::from_secs(5));
+    late.unwrap_or_else(|error| panic!("another job's minimum is not to be had: {error}"));
+    handle
+}
+
+/// A join gives back the memory of a chunk in the middle of a pass.
 #[test]
-fn a_join_that_keeps_its_memory_starves_no_other() {
+fn a_job_starts_while_a_join_is_in_a_pass() {
+    for builds_left in [false, true] {
+        let environment = environment(Way {
+            segments: SEGMENTS,
+            ..PLAIN
+        });
+        let [left, right] = [("left", 1), ("right", 2)]
+            .map(|(name, salt)| environment.source(name, from_items(records(60_000, 1, salt))));
+        let (asked, reached) = first_call();
+        let join = left.join(right).on(first(), first());
+        let join = if builds_left { join.build_left() } else { join };
+        let join = join.matching(move |_, _| {
+            asked.count();
+            false
+        });
+        join.full_outer(|l, r| l.or(r).map_or(0, |row| row.1)).blackhole();
+        let handle = start_beside(&environment, &reached);
+        handle.cancel();
+        let error = handle.wait().expect_err("it has 3.6 billion pairs to look at");
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+        assert_eq!(environment.runtime().manager().outstanding(), 0);
+        assert_eq!(environment.runtime().spill().used_bytes(), 0);
+    }
+}
+
+/// A join that sends build rows without a match gives back the memory of these, though nobody takes what it sends.
+#[test]
+fn a_job_starts_while_a_join_sends_rows_without_a_match() {
+    for kind in [Kind::Right, Kind::Full, Kind::Anti] {
+        let (few, many) = (records(10, 10, 1), records(8_000, 8_000, 2));
+        let (build_left, sides) = match kind {
+            Kind::Anti => (true, [many, few]),
+            _ => (false, [few, many]),
+        };
+        let way = Way {
+            segments: SEGMENTS,
+            build_left,
+            ..PLAIN
+        };
+        let environment = environment(way);
+        let (taken, reached) = first_call();
+        let (open, is_open) = (Arc::new(Mutex::new(())), Arc::new(Mutex::new(Vec::new())));
+        let (gate, found) = (open.clone(), is_open.clone());
+        let closed = open.lock().expect("nobody panics");
+        let ids = stream_in(&environment, &sides[0], &sides[1], kind, way, [&Meter::default(), &Meter::default()]);
+        let sink = ids.for_each(move |ids| {
+            taken.count();
+            drop(gate.lock());
+            found.lock().expect("nobody panics").push(ids);
+            Ok(())
+        });
+        sink.blocking();
+        let handle = start_beside(&environment, &reached);
+        drop(closed);
+        let summary = handle.wait().expect("the job runs");
+        assert!(summary.spilled_bytes_written() > 0, "{kind:?}: what it gave back is written");
+        let mut found = std::mem::take(&mut *is_open.lock().expect("nobody panics"));
+        found.sort_unstable();
+        let expected = expected_of_many(&sides[0], &sides[1], kind, way);
+        assert_same(found, &expected, format_args!("{kind:?}"));
+        assert_eq!(environment.runtime().manager().outstanding(), 0);
+        assert_eq!(environment.runtime().spill().used_bytes(), 0);
+    }
+}
+
+/// What other operators were promised they have, while a join sends rows without a match, or joins in passes, and go on with it. Here the
+/// second join takes the rows of the first as its build side meanwhile.
+#[test]
+fn a_join_at_its_end_starves_no_other() {
     type Wide = ((u64, [u64; 12]), u64);
     let (mut both_spilled, mut above) = (0, 0);
     for seed in 0..32 {

@@ -6,7 +6,7 @@ use forebay::operator::{Collector, Group};
 use forebay::record::{Record, first};
 use forebay::sink::Collected;
 use forebay::source::from_items;
-use forebay::{Environment, JobSummary, JoinStrategy, Mode, Result, Runtime};
+use forebay::{Environment, JobSummary, JoinStrategy, Mode, Result, Runtime, Stream};
 use forebay_memory::hash::hash_u64;
 use forebay_memory::{Plan, SegmentSource};
 use std::collections::BTreeMap;
@@ -150,7 +150,7 @@ impl Meter {
         self.calls.load(Ordering::Relaxed)
     }
 
-    fn count(&self) {
+    pub fn count(&self) {
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         assert!(call != self.fails_at, "call {call} is refused");
         if let Some(action) = &self.action {
@@ -166,8 +166,20 @@ pub fn join_in<K: Record + Clone>(
     right: &[(K, u64)],
     kind: Kind,
     way: Way,
-    [made, asked]: [&Meter; 2],
+    meters: [&Meter; 2],
 ) -> Collected<Ids> {
+    stream_in(environment, left, right, kind, way, meters).collect()
+}
+
+/// The same, for what follows to be chosen.
+pub fn stream_in<K: Record + Clone>(
+    environment: &Environment,
+    left: &[(K, u64)],
+    right: &[(K, u64)],
+    kind: Kind,
+    way: Way,
+    [made, asked]: [&Meter; 2],
+) -> Stream<Ids> {
     let left = environment.source("left", from_items(left.to_vec()));
     let right = environment.source("right", from_items(right.to_vec()));
     let join = left.join(right).on(first(), first()).strategy(way.strategy);
@@ -188,7 +200,6 @@ pub fn join_in<K: Record + Clone>(
                 Kind::Semi => join.semi().map(move |l| ids(Some(l.1), None)).name("ids"),
                 Kind::Anti => join.anti().map(move |l| ids(Some(l.1), None)).name("ids"),
             }
-            .collect()
         }};
     }
     match way.has_condition {

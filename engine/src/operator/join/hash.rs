@@ -408,6 +408,9 @@ where
             ),
         }?;
         self.input = Some(input);
+        if self.prober.take_paused() {
+            self.yield_memory()?;
+        }
         Ok(is_done)
     }
 
@@ -428,7 +431,7 @@ where
     /// Sends build rows without a match, some of them; true where all were.
     fn drain(&mut self, drain: &mut Drain, down: &mut Downstream<'_>) -> Result<bool> {
         let (functions, residual) = (&mut self.functions, &mut self.residual);
-        let (partitions, writer) = (&self.partitions, &mut self.writer);
+        let (partitions, writer) = (&mut self.partitions, &mut self.writer);
         let mut aligned = std::mem::take(&mut self.aligned);
         let full = match self.build_is_left {
             true => {
@@ -447,33 +450,31 @@ where
 
     /// After the last probe row of a level.
     fn end_probing(&mut self, passes: Option<Box<Passes>>) -> Result<Phase> {
-        match (self.keeps().0, passes) {
-            (true, passes) => Ok(Phase::Draining(Drain::default(), passes)),
-            (false, Some(passes)) => Ok(self.next_chunk(passes)),
-            (false, None) => self.close_level(),
+        if self.keeps().0 {
+            self.partitions.begin_draining();
+            return Ok(Phase::Draining(Drain::default(), passes));
         }
+        self.close(passes)
     }
 
-    /// After a chunk, which nobody reads any more.
-    fn next_chunk(&mut self, passes: Box<Passes>) -> Phase {
-        self.partitions.clear();
-        Phase::Chunk(passes)
-    }
-
-    /// Turns what was spilled into pairs to be joined.
-    fn close_level(&mut self) -> Result<Phase> {
+    /// After a level, or a chunk of passes: turns what was spilled into pairs to be joined.
+    fn close(&mut self, passes: Option<Box<Passes>>) -> Result<Phase> {
         let skip_bits = self.partitions.used_bits();
         for left in self.partitions.close(&mut self.handle)? {
-            let mut pair = Pair::of(left, self.build_is_left, skip_bits);
+            let mut pair = Pair::of(left, self.build_is_left, skip_bits, self.kind);
             let [left, right] = pair.bytes();
             let bytes = if pair.builds_left() { left } else { right };
-            pair.is_undivided = !Self::has_key() || skip_bits >= LAST_BIT || 4 * bytes > 3 * self.build_bytes;
-            match pair.is_needed(self.kind) {
+            // What a chunk was to be joined with is joined in passes, too.
+            pair.is_undivided = passes.is_some()
+                || !Self::has_key()
+                || skip_bits >= LAST_BIT
+                || 4 * bytes > 3 * self.build_bytes;
+            match pair.is_needed() {
                 true => self.pairs.push(pair),
                 false => pair.free(&mut self.handle),
             }
         }
-        Ok(Phase::Next)
+        Ok(passes.map_or(Phase::Next, Phase::Chunk))
     }
 
     /// Starts the next pair.
@@ -482,8 +483,9 @@ where
             return Phase::Done;
         };
         let (share, handle) = (self.share(), &mut self.handle);
+        self.kind = pair.kind;
         if pair.is_undivided && pair.have_rows() == [true, true] {
-            return Phase::Chunk(Box::new(Passes::new(pair, F::KIND, share, &self.budget, handle)));
+            return Phase::Chunk(Box::new(Passes::new(pair, share, &self.budget, handle)));
         }
         self.build_is_left = pair.builds_left();
         let [left_bytes, right_bytes] = pair.bytes();
@@ -515,7 +517,6 @@ where
         if let Some(second) = passes.end(&mut self.handle) {
             return Ok(Phase::Chunk(Box::new(second)));
         }
-        self.kind = F::KIND;
         Ok(Phase::Next)
     }
 
@@ -726,8 +727,7 @@ where
             },
             Phase::Draining(mut drain, passes) => match (self.drain(&mut drain, down)?, passes) {
                 (false, passes) => Phase::Draining(drain, passes),
-                (true, Some(passes)) => self.next_chunk(passes),
-                (true, None) => self.close_level()?,
+                (true, passes) => self.close(passes)?,
             },
             Phase::Chunk(passes) => self.load_chunk(passes)?,
             Phase::Pass(mut passes) => match passes.next(last, budget, handle)? {
@@ -772,9 +772,13 @@ where
         Ok(())
     }
 
-    /// Whether its partitions can leave memory now: not those that build rows are sent from, nor the chunk of a pass.
+    /// Whether its partitions can leave memory now: a chunk of a pass has met some rows before, for the passes to come to an end.
     fn can_yield(&self) -> bool {
-        !matches!(self.phase, Phase::Done | Phase::Draining(..) | Phase::Pass(_))
+        match &self.phase {
+            Phase::Done => false,
+            Phase::Pass(passes) => passes.has_advanced(),
+            _ => true,
+        }
     }
 
     /// Declares what it could give back, so that others are asked where it can give nothing.
@@ -784,9 +788,9 @@ where
     }
 }
 
-/// Sends some of the build rows without a match.
+/// Sends some of the build rows without a match. Those that were are marked: where the others leave memory, they do not.
 fn drain_some<B: Record, P: Record, X: Pairing<B, P>>(
-    partitions: &Partitions,
+    partitions: &mut Partitions,
     drain: &mut Drain,
     pairing: &mut X,
     aligned: &mut AlignedRow,
@@ -798,7 +802,7 @@ where
     let mut full = Vec::new();
     let mut left = ROWS_A_STEP;
     while drain.partition < partitions.len() && left > 0 {
-        if let Some(table) = partitions.table(drain.partition) {
+        if let Some(table) = partitions.table_mut(drain.partition) {
             let (_, end) = table.all();
             let shape = table.shape();
             while drain.position != end && left > 0 {
@@ -809,6 +813,7 @@ where
                 left -= 1;
                 if !table.is_marked(position) {
                     full.extend(pairing.build(B::read_row(aligned.of::<B>(&entry[..row])), writer));
+                    table.mark(position);
                 }
             }
             if drain.position != end {
@@ -821,9 +826,11 @@ where
             if !large.is_marked {
                 large.copy_to(&mut entry);
                 full.extend(pairing.build(B::read_row(aligned.of::<B>(&entry)), writer));
+                partitions.mark_large(drain.partition, drain.large - 1);
                 return full;
             }
         }
+        partitions.drop_drained(drain.partition);
         *drain = Drain {
             partition: drain.partition + 1,
             ..Drain::default()
@@ -911,6 +918,9 @@ where
             let target = self.budget.held().saturating_sub(wanted);
             self.partitions.shrink(target, &mut self.handle)?;
             self.declare_revocable();
+            if self.partitions.is_walked() && self.budget.revocation_wanted() > 0 {
+                self.prober.pause_behind_row();
+            }
         }
         Ok(())
     }

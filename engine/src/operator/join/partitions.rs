@@ -797,6 +797,11 @@ impl Partitions {
         self.list[partition].table.as_ref()
     }
 
+    /// The same, for its entries to be marked.
+    pub(super) fn table_mut(&mut self, partition: usize) -> Option<&mut JoinTable> {
+        self.list[partition].table.as_mut()
+    }
+
     /// Marks an entry of a table; answers whether it was.
     #[inline(always)]
     pub(super) fn mark(&mut self, partition: usize, position: u64) -> bool {
@@ -821,6 +826,11 @@ impl Partitions {
         self.walked = partition;
     }
 
+    /// Whether a table is.
+    pub(super) fn is_walked(&self) -> bool {
+        self.walked.is_some()
+    }
+
     /// Takes out the probe rows of a partition that came before its table was there, as far as they are in memory.
     pub(super) fn take_early(&mut self, partition: usize) -> (Vec<Filled>, Vec<Large>, Spilled) {
         self.keep_buffer(Role::Probe, partition);
@@ -839,14 +849,17 @@ impl Partitions {
         sides.map(|side| side.bytes).sum()
     }
 
-    /// Gives back all that is in memory, of which nothing is wanted any more.
-    pub(super) fn clear(&mut self) {
-        debug_assert!(
-            self.list.iter().all(|here| !here.is_spilled),
-            "what was spilled is wanted"
-        );
-        self.list.clear();
-        self.writers = Default::default();
+    /// From now on build rows without a match are sent: those that have matched are of no further use.
+    pub(super) fn begin_draining(&mut self) {
+        self.marks = Marks::Once;
+    }
+
+    /// Gives back the memory of a partition of which nothing is wanted any more, unless it was spilled.
+    pub(super) fn drop_drained(&mut self, partition: usize) {
+        if !self.list[partition].is_spilled {
+            debug_assert_eq!(self.list[partition].probe.rows, 0, "rows are to look for matches");
+            self.list[partition] = Partition::default();
+        }
     }
 
     /// Hands over what was spilled, and gives everything else back. Everything is written then.

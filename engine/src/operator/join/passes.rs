@@ -34,13 +34,15 @@ pub(super) struct Pair {
     /// Rows of either that have matched, of one side at most: this is a build side.
     pub(super) matched: [Spilled; 2],
     pub(super) skip_bits: u32,
+    /// What is to be sent of it: of what passes have left, not all that the join sends.
+    pub(super) kind: Kind,
     /// Whether further bits of the hash do not divide it.
     pub(super) is_undivided: bool,
 }
 
 impl Pair {
     /// The pair that a partition has left.
-    pub(super) fn of(left: Left, build_is_left: bool, skip_bits: u32) -> Pair {
+    pub(super) fn of(left: Left, build_is_left: bool, skip_bits: u32, kind: Kind) -> Pair {
         let Left {
             build,
             matched,
@@ -55,6 +57,7 @@ impl Pair {
             sides,
             matched,
             skip_bits,
+            kind,
             is_undivided: false,
         }
     }
@@ -70,7 +73,8 @@ impl Pair {
     }
 
     /// Whether rows can come of it.
-    pub(super) fn is_needed(&self, kind: Kind) -> bool {
+    pub(super) fn is_needed(&self) -> bool {
+        let kind = self.kind;
         self.have_rows() == [true, true] && kind.pairs != Pairs::None
             || self.sides[0].rows > 0 && kind.keeps_left
             || self.sides[1].rows > 0 && kind.keeps_right
@@ -115,6 +119,8 @@ pub(super) struct Passes {
     /// What a chunk may take, in bytes.
     limit: usize,
     feed: Feed,
+    /// Whether a piece of the other side has met the chunk.
+    has_advanced: bool,
 }
 
 /// What a chunk may take of a budget of so many segments, in bytes.
@@ -133,16 +139,11 @@ fn cost_of(size: usize, segment_size: usize) -> usize {
 }
 
 impl Passes {
-    /// Passes of a join of a kind, which may count on `share` segments.
-    pub(super) fn new(
-        pair: Pair,
-        kind: Kind,
-        share: usize,
-        budget: &Budget,
-        handle: &mut SpillHandle,
-    ) -> Self {
+    /// Passes of a pair, which may count on `share` segments.
+    pub(super) fn new(pair: Pair, share: usize, budget: &Budget, handle: &mut SpillHandle) -> Self {
         let [left_bytes, right_bytes] = pair.bytes();
-        let chunk_is_left = match (kind.keeps_left || kind.pairs != Pairs::All, kind.keeps_right) {
+        let kind = pair.kind;
+        let chunk_is_left = match (kind.keeps_left || kind.pairs == Pairs::LeftOnce, kind.keeps_right) {
             (false, false) => left_bytes <= right_bytes,
             (keeps_left, _) => keeps_left,
         };
@@ -173,6 +174,7 @@ impl Passes {
                 ..kind
             },
             feed: Feed::default(),
+            has_advanced: false,
         }
     }
 
@@ -223,6 +225,12 @@ impl Passes {
     /// Starts to read the other side.
     pub(super) fn begin(&mut self, handle: &mut SpillHandle) {
         self.feed = Feed::of_blocks(self.others.concat(), false, handle);
+        self.has_advanced = false;
+    }
+
+    /// Whether some of its rows have met the chunk.
+    pub(super) fn has_advanced(&self) -> bool {
+        self.has_advanced
     }
 
     /// The next rows of the other side; `last` are those before them.
@@ -232,6 +240,7 @@ impl Passes {
         budget: &Budget,
         handle: &mut SpillHandle,
     ) -> Result<Option<Input>> {
+        self.has_advanced |= last.is_some();
         self.feed.next(last, budget, handle)
     }
 

@@ -108,6 +108,43 @@ impl Rules {
             (Pairs::None, false) => (false, true),
         }
     }
+
+    /// Sends a pair that matches, of a build row that was marked or not, where that is wanted; true where the probe row needs no other.
+    #[inline(always)]
+    fn send_match<B: Record, P: Record, X: Pairing<B, P>>(
+        &self,
+        was_marked: bool,
+        (build, probe): (B::View<'_>, P::View<'_>),
+        pairing: &mut X,
+        writer: &mut BatchWriter<X::Out>,
+        ready: &mut Option<Batch>,
+    ) -> bool
+    where
+        X::Out: Record,
+    {
+        let (sends, is_enough) = self.on_match(was_marked, X::IS_TRUE);
+        if sends {
+            *ready = pairing.pair(build, probe, writer);
+        }
+        is_enough
+    }
+
+    /// After all entries that a probe row may match: sends it where none did and that is wanted.
+    #[inline(always)]
+    fn send_alone<B: Record, P: Record, X: Pairing<B, P>>(
+        &self,
+        has_matched: bool,
+        probe: P::View<'_>,
+        pairing: &mut X,
+        writer: &mut BatchWriter<X::Out>,
+        ready: &mut Option<Batch>,
+    ) where
+        X::Out: Record,
+    {
+        if !has_matched && self.keeps_probe {
+            *ready = pairing.probe(probe, writer);
+        }
+    }
 }
 
 /// A probe row of the present chunk.
@@ -175,11 +212,14 @@ pub(super) struct Prober {
     walk: Walk,
     /// Where the next chunk begins in the input.
     offset: usize,
+    /// Whether it is to stop behind the row at hand: others want the memory of its table. And whether it has.
+    pauses: bool,
+    has_paused: bool,
     scratch: [Vec<u8>; 2],
     aligned: [AlignedRow; 2],
     large: Vec<u8>,
     ready: Option<Batch>,
-    /// Rows that were looked up in tables and filters while others went to logs, and how many of them may have a match.
+    /// Rows that were looked up in tables and filters, and how many of them may have a match.
     looked: usize,
     passed: usize,
     /// Rows that went to logs.
@@ -280,6 +320,16 @@ impl Prober {
         self.only = partition.filter(|_| is_read_ahead);
     }
 
+    /// It is to stop behind the row of which some matches were sent, and not all.
+    pub(super) fn pause_behind_row(&mut self) {
+        self.pauses = true;
+    }
+
+    /// Whether it has stopped because it was to.
+    pub(super) fn take_paused(&mut self) -> bool {
+        std::mem::take(&mut self.has_paused)
+    }
+
     /// Whether rows went to logs while too few were looked up to say more.
     pub(super) fn has_no_sample(&self) -> bool {
         self.looked < SAMPLE && self.logged >= 4 * SAMPLE
@@ -327,36 +377,20 @@ impl Prober {
         loop {
             while self.next < self.candidates.len() {
                 self.candidate::<B, P, KB, KP, X>(bytes, keys, shapes[0], rules, pairing, &mut around)?;
-                if let Some(ready) = self.ready.take() {
-                    around.down.send(ready)?;
-                    if !around.down.has_room() {
-                        let walked = self.walk.has_begun.then(|| self.candidates[self.next].partition);
-                        around.partitions.set_walked(walked.map(usize::from));
-                        return Ok(false);
-                    }
+                if self.stops(&mut around)? {
+                    return Ok(false);
                 }
             }
             while self.next < self.found.len() {
                 self.walk_found::<B, P, KB, KP, X>(bytes, keys, rules, pairing, &mut around)?;
-                if let Some(ready) = self.ready.take() {
-                    around.down.send(ready)?;
-                    if !around.down.has_room() {
-                        let walked = self.walk.has_begun.then(|| self.found[self.next].partition);
-                        around
-                            .partitions
-                            .set_walked(walked.map(|partition| partition as usize));
-                        return Ok(false);
-                    }
+                if self.stops(&mut around)? {
+                    return Ok(false);
                 }
             }
             while self.next < self.matches.len() {
                 self.send_matches::<B, P, X>(bytes, pairing, &mut around)?;
-                if let Some(ready) = self.ready.take() {
-                    around.down.send(ready)?;
-                    if !around.down.has_room() {
-                        around.partitions.set_walked(self.walked());
-                        return Ok(false);
-                    }
+                if self.stops(&mut around)? {
+                    return Ok(false);
                 }
             }
             if self.offset == bytes.len() {
@@ -496,6 +530,11 @@ impl Prober {
             }
         }
         self.found.truncate(found);
+        self.looked += count;
+        self.passed += match rules.keeps_probe {
+            true => self.found.iter().filter(|found| found.start != found.end).count(),
+            false => found,
+        };
         if self.only.is_none() {
             for found in &self.found {
                 if let Some(table) = partitions.table(found.partition as usize) {
@@ -526,13 +565,51 @@ impl Prober {
         }
     }
 
+    /// After some rows: sends what is ready. True where there is no room for more, or it was to stop.
+    #[inline(always)]
+    fn stops<O>(&mut self, around: &mut Around<'_, '_, O>) -> Result<bool> {
+        match self.ready.is_some() || self.pauses {
+            true => self.send_ready(around),
+            false => Ok(false),
+        }
+    }
+
+    fn send_ready<O>(&mut self, around: &mut Around<'_, '_, O>) -> Result<bool> {
+        let mut stops = false;
+        if let Some(ready) = self.ready.take() {
+            around.down.send(ready)?;
+            stops = !around.down.has_room();
+        }
+        let walked = self.walked();
+        if self.pauses && walked.is_none() {
+            self.pauses = false;
+            self.has_paused = true;
+            stops = true;
+        }
+        if stops {
+            around.partitions.set_walked(walked);
+        }
+        Ok(stops)
+    }
+
     /// The partition of the row of which some matches were sent, and not all.
     fn walked(&self) -> Option<usize> {
+        if self.walk.has_begun {
+            let candidate = self.candidates.get(self.next);
+            let partition = candidate.map(|candidate| usize::from(candidate.partition));
+            return partition.or_else(|| Some(self.found.get(self.next)?.partition as usize));
+        }
         let (last, next) = (
             self.matches.get(self.next.checked_sub(1)?)?,
             self.matches.get(self.next)?,
         );
         (last.offset == next.offset).then_some(next.partition as usize)
+    }
+
+    /// How many of the matches to be sent are of the first one's row.
+    fn of_one_row(matches: &[Match]) -> usize {
+        let is_of_row = |other: &&Match| other.offset == matches[0].offset;
+        matches.iter().take_while(is_of_row).count()
     }
 
     /// Sends matches, until all were or a batch is full.
@@ -551,7 +628,11 @@ impl Prober {
         let [build_aligned, probe_aligned] = &mut self.aligned;
         let (partitions, writer) = (&mut *around.partitions, &mut *around.writer);
         let are_all_in_tables = partitions.are_all_in_tables();
-        while let Some(found) = self.matches.get(self.next) {
+        let end = match self.pauses {
+            true => self.next + Self::of_one_row(&self.matches[self.next..]),
+            false => self.matches.len(),
+        };
+        while let Some(found) = self.matches[..end].get(self.next) {
             let row = &bytes[found.offset as usize..][..P::STRIDE];
             let partition = found.partition as usize;
             let Some(table) = partitions
@@ -560,8 +641,7 @@ impl Prober {
             else {
                 // It has left memory after the rows were looked up.
                 partitions.append(Role::Probe, partition, row, 0, around.handle)?;
-                let rest = &self.matches[self.next..];
-                self.next += rest.iter().take_while(|next| next.offset == found.offset).count();
+                self.next += Self::of_one_row(&self.matches[self.next..]);
                 continue;
             };
             let build = B::read_row(build_aligned.of::<B>(&table.entry(found.position)[..B::STRIDE]));
@@ -598,7 +678,11 @@ impl Prober {
         let [build_aligned, probe_aligned] = &mut self.aligned;
         let (partitions, writer) = (&mut *around.partitions, &mut *around.writer);
         let are_all_in_tables = partitions.are_all_in_tables();
-        while let Some(found) = self.found.get(self.next) {
+        let end = match self.pauses {
+            true => self.next + 1,
+            false => self.found.len(),
+        };
+        while let Some(found) = self.found[..end].get(self.next) {
             let row = &bytes[found.offset as usize..][..P::STRIDE];
             let partition = found.partition as usize;
             // It may have left memory after the rows were looked up.
@@ -632,16 +716,13 @@ impl Prober {
                         continue;
                     }
                     walk.has_matched = true;
-                    let (sends, is_enough) = rules.on_match(false, X::IS_TRUE);
-                    if sends {
-                        self.ready = pairing.pair(build, P::shorten(probe), writer);
-                    }
-                    if is_enough {
+                    let rows = (build, P::shorten(probe));
+                    if rules.send_match::<B, P, X>(false, rows, pairing, writer, &mut self.ready) {
                         walk.position = found.end;
-                    } else if self.ready.is_some() {
-                        walk.position = position + number as u64 + 1;
+                        break;
                     }
-                    if is_enough || self.ready.is_some() {
+                    if self.ready.is_some() {
+                        walk.position = position + number as u64 + 1;
                         break;
                     }
                 }
@@ -652,11 +733,9 @@ impl Prober {
                 }
             }
             self.next += 1;
-            if !walk.has_matched && rules.keeps_probe {
-                self.ready = pairing.probe(probe, writer);
-                if self.ready.is_some() {
-                    return Ok(());
-                }
+            rules.send_alone::<B, P, X>(walk.has_matched, probe, pairing, writer, &mut self.ready);
+            if self.ready.is_some() {
+                return Ok(());
             }
         }
         Ok(())
@@ -737,15 +816,12 @@ impl Prober {
             }
             walk.has_matched = true;
             let was_marked = rules.marks_build && table.is_marked(position);
-            let (sends, is_enough) = rules.on_match(was_marked, X::IS_TRUE);
-            if sends {
-                *ready = pairing.pair(build, P::shorten(probe), around.writer);
+            let rows = (build, P::shorten(probe));
+            if rules.send_match::<B, P, X>(was_marked, rows, pairing, around.writer, ready) {
+                (walk.position, walk.large) = (end, usize::MAX);
             }
             if rules.marks_build && !was_marked {
                 partitions.mark(partition, position);
-            }
-            if is_enough {
-                (walk.position, walk.large) = (end, usize::MAX);
             }
             if ready.is_some() {
                 return Ok(());
@@ -767,23 +843,18 @@ impl Prober {
                 continue;
             }
             walk.has_matched = true;
-            let (sends, is_enough) = rules.on_match(was_marked, X::IS_TRUE);
-            if sends {
-                *ready = pairing.pair(build, P::shorten(probe), around.writer);
+            let rows = (build, P::shorten(probe));
+            if rules.send_match::<B, P, X>(was_marked, rows, pairing, around.writer, ready) {
+                walk.large = usize::MAX;
             }
             if rules.marks_build {
                 partitions.mark_large(partition, number);
-            }
-            if is_enough {
-                walk.large = usize::MAX;
             }
             if ready.is_some() {
                 return Ok(());
             }
         }
-        if !walk.has_matched && rules.keeps_probe {
-            *ready = pairing.probe(probe, around.writer);
-        }
+        rules.send_alone::<B, P, X>(walk.has_matched, probe, pairing, around.writer, ready);
         walk.has_begun = false;
         self.next += 1;
         Ok(())
