@@ -492,7 +492,14 @@ fn a_job_starts_while_a_join_sends_rows_without_a_match() {
         let (open, is_open) = (Arc::new(Mutex::new(())), Arc::new(Mutex::new(Vec::new())));
         let (gate, found) = (open.clone(), is_open.clone());
         let closed = open.lock().expect("nobody panics");
-        let ids = stream_in(&environment, &sides[0], &sides[1], kind, way, [&Meter::default(), &Meter::default()]);
+        let ids = stream_in(
+            &environment,
+            &sides[0],
+            &sides[1],
+            kind,
+            way,
+            [&Meter::default(), &Meter::default()],
+        );
         let sink = ids.for_each(move |ids| {
             taken.count();
             drop(gate.lock());
@@ -503,7 +510,10 @@ fn a_job_starts_while_a_join_sends_rows_without_a_match() {
         let handle = start_beside(&environment, &reached);
         drop(closed);
         let summary = handle.wait().expect("the job runs");
-        assert!(summary.spilled_bytes_written() > 0, "{kind:?}: what it gave back is written");
+        assert!(
+            summary.spilled_bytes_written() > 0,
+            "{kind:?}: what it gave back is written"
+        );
         let mut found = std::mem::take(&mut *is_open.lock().expect("nobody panics"));
         found.sort_unstable();
         let expected = expected_of_many(&sides[0], &sides[1], kind, way);
