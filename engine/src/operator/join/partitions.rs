@@ -36,8 +36,9 @@ const LEAST_TABLES: usize = if cfg!(debug_assertions) { 2 } else { 128 };
 /// The largest probe rows that are: copying larger ones costs more than waiting for their entries.
 const LARGEST_ASIDE: usize = 64;
 
-/// Free segments for each partition that it takes: with fewer its table leaves the cache again before it has served.
-const LEAST_ASIDE: usize = if cfg!(debug_assertions) { 1 } else { 3 };
+/// Free segments for each partition that it takes, and the part of all: with fewer its table leaves the cache again before it has served.
+const LEAST_ASIDE: usize = if cfg!(debug_assertions) { 1 } else { 2 };
+const LEAST_PART_ASIDE: usize = 16;
 
 /// What rows of a side do while a table is made of one of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -666,9 +667,13 @@ impl Partitions {
     /// much larger than a cache, and there is memory for it.
     pub(super) fn set_aside_limit(&mut self, share: usize) {
         let free = share.saturating_sub(self.budget.held());
-        let is_gain =
-            self.are_all_in_tables && self.is_worth_aside() && free >= LEAST_ASIDE * self.list.len();
+        let is_gain = self.are_all_in_tables && self.is_worth_aside() && free >= self.least_aside(share);
         self.aside_limit = if is_gain { free } else { 0 };
+    }
+
+    /// Free segments without which rows are not put aside.
+    fn least_aside(&self, share: usize) -> usize {
+        (LEAST_ASIDE * self.list.len()).max(share / LEAST_PART_ASIDE)
     }
 
     /// Whether tables are much larger than a cache, and probe rows small.
@@ -679,28 +684,25 @@ impl Partitions {
         (1..=LARGEST_ASIDE).contains(&shape.stride()) && !shape.is_hashed() && segments >= LEAST_TABLES
     }
 
-    /// Puts rows aside where tables have left memory, and no filters are to be asked, if the others are much larger than a cache. Where
-    /// there is no memory for it, more of them leave: that costs less than to look for each row where it may be.
+    /// Puts rows aside where no filters are to be asked, if the tables in memory are much larger than a cache. Where there is no memory
+    /// for it, one of them leaves, and it is to be called again: that costs less than to look for each row where it may be.
+    /// True where there is nothing more to be done for it.
     ///
     /// # Errors
     /// Those of the spill store.
-    pub(super) fn begin_aside(&mut self, share: usize, handle: &mut SpillHandle) -> Result<()> {
-        let least = LEAST_ASIDE * self.list.len();
-        if share < least + LEAST_TABLES + self.aside() {
-            // Tables that were worth it and room for rows do not go together.
-            return Ok(());
+    pub(super) fn begin_aside(&mut self, share: usize, handle: &mut SpillHandle) -> Result<bool> {
+        let least = self.least_aside(share);
+        // Tables that were worth it and room for rows may not go together.
+        let has_room = share >= least + LEAST_TABLES + self.aside();
+        if !has_room || !self.is_worth_aside() || self.list.iter().any(|here| here.filter.is_some()) {
+            return Ok(true);
         }
-        while self.is_worth_aside() && self.list.iter().all(|here| here.filter.is_none()) {
-            let free = share.saturating_sub(self.budget.held());
-            if free >= least {
-                self.aside_limit = free + self.aside();
-                break;
-            }
-            if !self.shed(handle)? {
-                break;
-            }
+        let free = share.saturating_sub(self.budget.held());
+        if free >= least {
+            self.aside_limit = free + self.aside();
+            return Ok(true);
         }
-        Ok(())
+        Ok(!self.shed(handle)?)
     }
 
     /// Whether probe rows are put aside.
@@ -841,6 +843,12 @@ impl Partitions {
             bytes: probe.bytes,
         };
         (probe.kept, probe.large, spilled)
+    }
+
+    /// How many entries the build side has that are not in buffers.
+    pub(super) fn build_rows(&self) -> usize {
+        let sides = self.list.iter().flat_map(|here| [&here.build, &here.matched]);
+        sides.map(|side| side.rows).sum()
     }
 
     /// Bytes of the entries of the build side that are not in buffers.

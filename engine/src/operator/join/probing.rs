@@ -335,6 +335,11 @@ impl Prober {
         self.looked < SAMPLE && self.logged >= 4 * SAMPLE
     }
 
+    /// How many rows were looked up in tables and filters.
+    pub(super) fn looked(&self) -> usize {
+        self.looked
+    }
+
     /// Whether rows were looked up, and more than half of them have no match; `None` where too few were. Of those without one, a
     /// fifth seems to have one.
     pub(super) fn has_misses(&self) -> Option<bool> {
