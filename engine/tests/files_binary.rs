@@ -47,7 +47,7 @@ fn records_are_those_of_the_files_however_they_are_split() {
         let scratch = Scratch::new("binary");
         let (mut expected, mut odd) = (Vec::new(), Vec::new());
         for file in 0..1 + random.below(4) {
-            let count = [0, 1, 252, 253, 1000][random.below(5)];
+            let count = [0, 1, 252, 253, 1000, 9000][random.below(6)];
             let records = keyed(&mut random, count);
             scratch.write(&format!("{file}.bin"), records.as_bytes());
             let bytes = vec![file as u8; 7 * count];
@@ -109,10 +109,11 @@ fn check_faults(is_past: bool) {
     assert_eq!(error.kind(), ErrorKind::Config);
 
     let mut random = Random(1);
-    let records = keyed(&mut random, 1000);
+    // 144,000 B.
+    let records = keyed(&mut random, 9000);
     let first = scratch.write("1.bin", records.as_bytes());
     scratch.write("2.bin", records.as_bytes());
-    let source = binary::<Keyed>(scratch.pattern("*.bin")).split_size(16_000);
+    let source = binary::<Keyed>(scratch.pattern("*.bin")).split_size(144_000);
     let source = source.past_page_cache(is_past);
     let vanish = first.clone();
     let between = Between(source.clone(), move || {
@@ -142,7 +143,7 @@ fn check_faults(is_past: bool) {
     assert_eq!(error.kind(), ErrorKind::Io);
     let text = scratch.mask(&error.to_string());
     assert!(
-        text.contains("\"DIR/1.bin\" ends at byte 8000, but had 16000 bytes"),
+        text.contains("\"DIR/1.bin\" ends at byte 8000, but had 144000 bytes"),
         "{text}"
     );
 }

@@ -198,6 +198,32 @@ fn other_columns_are_read_of_rows_that_are_wanted() {
     assert!((10_000..20_000).contains(&sifted), "{sifted}");
 }
 
+/// Row groups of several batches, of which the first says that most rows are wanted; and many row groups that one reader goes through.
+#[test]
+fn rows_that_were_not_looked_at_are_read() {
+    let scratch = Scratch::new("parquet-sieve");
+    let path = scratch.path("visits.parquet");
+    let visits = visits(&mut Random(5), 30_000);
+    let unwanted = 6000..20_000;
+    let wanted = Visit::number
+        .lt(unwanted.start)
+        .or(Visit::number.ge(unwanted.end));
+    write(&path, &visits, properties(30_000).build());
+    let (_, sifted) = cost(&path, &visits, wanted.clone());
+    assert!(
+        (1..4000).contains(&sifted),
+        "it has given up after a batch: {sifted}"
+    );
+    for rows_of_a_group in [700, 9000] {
+        write(&path, &visits, properties(rows_of_a_group).build());
+        let source = parquet::<Visit>(&*path).split_size(1 << 30).only(wanted.clone());
+        let found = read(source, 1).expect("the job runs");
+        let numbers: Vec<u64> = found.iter().map(|visit| visit.number).collect();
+        let expected = (0..30_000).filter(|number| !unwanted.contains(number));
+        assert!(numbers.iter().copied().eq(expected), "{} rows", numbers.len());
+    }
+}
+
 #[test]
 fn a_predicate_of_all_columns_and_of_columns_that_are_missing() {
     let scratch = Scratch::new("parquet-sieve");

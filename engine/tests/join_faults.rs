@@ -7,7 +7,7 @@ use forebay::record::{Record, first};
 use forebay::simulator::{Random, Simulation};
 use forebay::sink::Collected;
 use forebay::source::from_items;
-use forebay::{Environment, Error, ErrorKind, JobHandle, JobSummary, JoinStrategy, Runtime};
+use forebay::{Environment, Error, ErrorKind, JobHandle, JobStatus, JobSummary, JoinStrategy, Runtime};
 use forebay_memory::spill::{SimulatedDisk, SimulatedFaults, SpillConfig};
 use forebay_memory::{MemoryManager, Plan, SegmentSource, SpillStore};
 use join_support::*;
@@ -471,6 +471,55 @@ fn a_job_starts_while_a_join_is_in_a_pass() {
         assert_eq!(environment.runtime().manager().outstanding(), 0);
         assert_eq!(environment.runtime().spill().used_bytes(), 0);
     }
+}
+
+/// What leaves in the middle of a pass is joined with what has not met it, and with nothing twice.
+#[test]
+fn a_chunk_that_leaves_in_the_middle_of_a_pass_is_joined_all_the_same() {
+    // The join's minimum is 18, and a chunk has about half of the rest.
+    const LATE: usize = SEGMENTS - 18;
+    const ROWS: u64 = 700;
+    let (left, right) = (records(ROWS, 1, 1), records(ROWS, 1, 2));
+    // Wide rows: few pairs of them are more than there is memory for.
+    let [wide_left, wide_right] = [&left, &right].map(|rows| with_keys(rows, |_| "k".repeat(400)));
+    let mut early = 0;
+    for kind in KINDS {
+        for build_left in [false, true] {
+            let way = Way {
+                segments: SEGMENTS,
+                has_condition: true,
+                build_left,
+                ..PLAIN
+            };
+            let environment = environment(way);
+            let (sender, reached) = channel();
+            let asked = Meter::acting(move |call| {
+                if call == 2000 {
+                    // Where the join is at its end already nobody listens.
+                    let _ = sender.send(());
+                }
+            });
+            let meters = [&Meter::default(), &asked];
+            let found = join_in(&environment, &wide_left, &wide_right, kind, way, meters);
+            let handle = environment.execute_async("join").expect("the job starts");
+            let manager = environment.runtime().manager();
+            if reached.recv().is_ok() {
+                let late = manager.budget_within("late", LATE, SEGMENTS, Duration::from_secs(60));
+                early += usize::from(handle.status() == JobStatus::Running);
+                drop(late.expect("the join gives back what it has"));
+            }
+            let summary = handle.wait();
+            let summary = summary.unwrap_or_else(|error| panic!("{kind:?} {way:?}: {error}"));
+            assert!(summary.spilled_bytes_written() > 0, "{kind:?} {way:?}");
+            let mut found = found.take();
+            found.sort_unstable();
+            let expected = expected_of_many(&left, &right, kind, way);
+            assert_same(found, &expected, format_args!("{kind:?} {way:?}"));
+            assert_eq!(manager.outstanding(), 0);
+            assert_eq!(environment.runtime().spill().used_bytes(), 0);
+        }
+    }
+    assert!(early > 0, "memory came before the end of a join");
 }
 
 /// A join that sends build rows without a match gives back the memory of these, though nobody takes what it sends.

@@ -9,6 +9,7 @@
 //! | [`hash`], [`text`], [`scatter`] | hashes of keys; checked text; rows into the buffers of their targets |
 //! | [`size`], [`container`], [`config`], [`plan`] | from `forebay.toml` and the machine to one proved memory plan |
 //! | [`account`] | what the process uses beside segments: counted heap, resident memory |
+//! | [`page_cache`] | what of files the kernel keeps in memory |
 //! | [`arena`] | the mapping that segments are cut from |
 //! | `ledger` | who holds how many, fair shares, requests to give back |
 //! | [`network`], [`manager`] | the two pools: buffers of exchanges; budgets of operators |
@@ -39,6 +40,7 @@ pub mod container;
 pub mod config;
 pub mod plan;
 pub mod account;
+pub mod page_cache;
 pub mod arena;
 mod ledger;
 pub mod network;

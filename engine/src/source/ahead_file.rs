@@ -2,26 +2,27 @@
 //!
 //! # Interface
 //! [`AheadFile::open`] a range of a file; [`AheadFile::read`] gives its bytes in order, and none where the file ends.
-//! [`piece_size_for`] says whether that is worth while, and how much is read at once.
+//! [`piece_size_for`] says whether that is worth while, and how much is read at once; [`are_cached`] whether files are in memory already.
 //!
 //! # Algorithm
 //! The thread reads pieces into buffers and sends them; the reader copies out of them and sends the buffers back. A piece starts
 //! at a page, so the first and the last have bytes that are not of the range. What cannot be read past the page cache, because the file system
-//! wants another alignment or the file does not end with a page, is read through it.
+//! refuses it or the file does not end with a page, is read through it.
 //!
 //! # Memory
-//! [`PIECES`] pieces of up to 1 MiB, on the user's heap: for all readers of a source together at most [`ALL_PIECES`], but for 64 KiB each.
+//! [`PIECES`] pieces of up to 1 MiB, on the counted heap: for all readers of a source together at most [`ALL_PIECES`] and one part in
+//! [`HELD_PART`] of the memory, but for 64 KiB each.
 //!
 //! # Cost
 //! One copy, as from the page cache. That has to find a page for each 4 KiB of a file that it does not have, and to take it from another file
 //! when memory is full: a sort of 10 GB that read through it had one core of two in the kernel, and read 540 MB/s; past it, a tenth of that, and
 //! 640 MB/s.
 
-use forebay_memory::{ByteSize, Container};
+use forebay_memory::{ByteSize, Container, page_cache};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -29,26 +30,62 @@ use std::thread::JoinHandle;
 /// What transfers past the page cache are aligned to, in the file and in memory.
 const PAGE: usize = 4096;
 const LARGEST_PIECE: usize = 1 << 20;
-const SMALLEST_PIECE: usize = 64 << 10;
+/// Less than this is not read ahead: a thread costs more.
+pub(super) const SMALLEST_PIECE: usize = 64 << 10;
 /// One that is being used, one that is there, and one that is being read.
 const PIECES: usize = 3;
-const ALL_PIECES: usize = 48 << 20;
-/// Files that together have more than one part in so many of the memory are not expected to be in the page cache, or to stay there.
+const ALL_PIECES: usize = 16 << 20;
+const HELD_PART: u64 = 64;
+/// Files that together have more than one part in so many of the memory are not expected to stay in the page cache.
 const CACHED_PART: u64 = 4;
+/// Places of files that are looked at to see whether these are there.
+const PLACES: u64 = 64;
 
-/// Bytes of a piece where `total` are read by so many readers; none where they are left to the page cache. `is_past` says which, where
-/// somebody has said.
-pub(super) fn piece_size_for(total: u64, readers: usize, is_past: Option<bool>) -> Option<usize> {
-    let is_large = || {
-        let memory = Container::detect()
-            .ok()
-            .and_then(|container| container.available());
-        memory.is_some_and(|(ByteSize(bytes), _)| total > bytes / CACHED_PART)
-    };
-    is_past.unwrap_or_else(is_large).then(|| {
-        let share = ALL_PIECES / PIECES / readers.max(1);
+/// Bytes of memory that the machine has, or the container that the process is in; where that is known.
+pub(super) fn memory_bytes() -> Option<u64> {
+    let container = Container::detect().ok()?;
+    container.available().map(|(ByteSize(bytes), _)| bytes)
+}
+
+/// Bytes of a piece where `total` are read by so many readers, with so much memory; none where they are left to the page cache. `is_past`
+/// says which, where somebody has said; otherwise `are_cached` tells whether they are there already.
+pub(super) fn piece_size_for(
+    total: u64,
+    readers: usize,
+    is_past: Option<bool>,
+    memory: Option<u64>,
+    are_cached: impl FnOnce() -> bool,
+) -> Option<usize> {
+    let is_large = memory.is_some_and(|bytes| total > bytes / CACHED_PART);
+    is_past.unwrap_or_else(|| is_large && !are_cached()).then(|| {
+        let held = memory.and_then(|bytes| usize::try_from(bytes / HELD_PART).ok());
+        let share = held.unwrap_or(ALL_PIECES).min(ALL_PIECES) / PIECES / readers.max(1);
         (share / PAGE * PAGE).clamp(SMALLEST_PIECE, LARGEST_PIECE)
     })
+}
+
+/// Whether most of some files, each with its size, is in the page cache, as far as a few places tell.
+pub(super) fn are_cached<'a>(files: impl Iterator<Item = (&'a Path, u64)> + Clone) -> bool {
+    let total: u64 = files.clone().map(|(_, size)| size).sum();
+    let step = (total / PLACES).max(1);
+    // Where the next place is, counted from the beginning of the file at hand.
+    let mut next = step / 2;
+    let (mut held, mut seen) = (0, 0);
+    for (path, size) in files {
+        if next < size
+            && let Ok(file) = File::open(path)
+        {
+            for offset in (next..size).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
+                seen += 1;
+                held += u64::from(page_cache::holds(&file, offset) == Some(true));
+            }
+        }
+        if next < size {
+            next += (size - next).div_ceil(step) * step;
+        }
+        next -= size;
+    }
+    2 * held > seen
 }
 
 /// A range of a file that is being read.
@@ -90,19 +127,33 @@ impl Buffer {
 }
 
 impl AheadFile {
-    /// Begins to read `range` of the file at `path`, in pieces of `piece_size`, whole pages.
+    /// Begins to read `range` of the file at `path`, in pieces of at most `piece_size`, whole pages.
     pub(super) fn open(path: &Path, range: Range<u64>, piece_size: usize) -> io::Result<AheadFile> {
+        let most = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        let piece_size = most.clamp(1, piece_size).next_multiple_of(PAGE);
         let file = File::open(path)?;
         // Refused where the file system has no such thing.
         let direct = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_DIRECT)
             .open(path)
-            .ok();
+            .ok()
+            // Another may have got the name in between.
+            .filter(|direct| identity(direct).is_some_and(|found| Some(found) == identity(&file)));
         AheadFile::start(Files { file, direct }, range, piece_size)
     }
 
-    fn start(mut files: Files, range: Range<u64>, piece_size: usize) -> io::Result<AheadFile> {
+    fn start(files: Files, range: Range<u64>, piece_size: usize) -> io::Result<AheadFile> {
+        AheadFile::start_holding(files, range, piece_size, ())
+    }
+
+    /// The same; the thread has `held` until it ends.
+    fn start_holding(
+        mut files: Files,
+        range: Range<u64>,
+        piece_size: usize,
+        held: impl Send + 'static,
+    ) -> io::Result<AheadFile> {
         let (give, pieces) = channel();
         let (free, buffers) = channel();
         for _ in 0..PIECES {
@@ -110,6 +161,7 @@ impl AheadFile {
             let _ = free.send(Buffer::new(piece_size));
         }
         let read = move || {
+            let _held = held;
             let mut next = range.start;
             while next < range.end {
                 // Without buffers or somebody who takes them the reader is gone.
@@ -157,7 +209,7 @@ impl AheadFile {
             }
             match self.pieces.as_ref().map(Receiver::recv) {
                 Some(Ok(piece)) => self.current = Some(piece?),
-                _ => return Ok(0),
+                _ => return self.ended(),
             }
             if self.current.as_ref().is_some_and(|piece| piece.left.is_empty()) {
                 return Ok(0);
@@ -166,14 +218,30 @@ impl AheadFile {
     }
 }
 
+impl AheadFile {
+    /// No bytes, or an error where there are none because the thread has panicked.
+    fn ended(&mut self) -> io::Result<usize> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(_)) => Err(io::Error::other("the thread that reads ahead has panicked")),
+            _ => Ok(0),
+        }
+    }
+}
+
 impl Drop for AheadFile {
     fn drop(&mut self) {
         (self.pieces, self.free) = (None, None);
         if let Some(thread) = self.thread.take() {
-            // It ends with the read that it is in. If it had panicked there would be no pieces any more.
+            // It ends with the read that it is in.
             let _ = thread.join();
         }
     }
+}
+
+/// What tells a file from all others.
+fn identity(file: &File) -> Option<(u64, u64)> {
+    let metadata = file.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// A file, and the same for transfers past the page cache.
@@ -202,8 +270,8 @@ impl Files {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // It was opened, but wants another alignment.
-                Err(error) if is_direct && error.raw_os_error() == Some(libc::EINVAL) => self.direct = None,
+                // It was opened, but the file system wants another alignment, or has an error of its own for that.
+                Err(_) if is_direct => self.direct = None,
                 Err(error) => return Err(error),
             }
         }
@@ -334,20 +402,57 @@ mod tests {
     fn whoever_stops_reading_waits_for_no_more_than_a_piece() {
         let scratch = Scratch::new("dropped", &content(1_000_000));
         for taken in [0, 1, 5000] {
-            let mut file = AheadFile::open(&scratch.0, 0..1_000_000, PAGE).expect("it is there");
+            let file = File::open(&scratch.0).expect("it is there");
+            // A handle of the file that the thread has, and only it: others see its end.
+            let (kept, given) = (std::sync::Arc::new(()), Files { file, direct: None });
+            let held = std::sync::Arc::downgrade(&kept);
+            let mut file = AheadFile::start_holding(given, 0..1_000_000, PAGE, kept).expect("a thread");
             file.read(&mut vec![0; taken]).expect("it can be read");
+            assert_eq!(held.strong_count(), 1, "the thread waits for a buffer");
             drop(file);
+            assert_eq!(held.strong_count(), 0, "the thread has ended");
         }
     }
 
     #[test]
+    fn files_are_looked_at_in_places_all_over() {
+        let scratch = Scratch::new("cached", &content(200_000));
+        let files = |sizes: &'static [u64]| sizes.iter().map(|size| (&*scratch.0, *size));
+        fs::read(&scratch.0).expect("it is there");
+        let tells = File::open(&scratch.0).is_ok_and(|file| page_cache::holds(&file, 0).is_some());
+        assert_eq!(are_cached(files(&[200_000])), tells);
+        assert_eq!(are_cached(files(&[0, 7, 200_000, 1, 0, 150_000])), tells);
+        assert!(!are_cached(files(&[])));
+        // Two thirds of the places are behind its end.
+        assert!(!are_cached(files(&[600_000])));
+        assert!(!are_cached([(Path::new("/missing"), 1000)].into_iter()));
+    }
+
+    #[test]
     fn pieces_of_all_readers_are_bounded() {
-        assert_eq!(piece_size_for(1, 2, Some(true)), Some(LARGEST_PIECE));
-        assert_eq!(piece_size_for(u64::MAX, 2, Some(false)), None);
-        assert_eq!(piece_size_for(u64::MAX, 2, None), Some(LARGEST_PIECE));
-        assert_eq!(piece_size_for(1 << 20, 2, None), None);
-        let size = piece_size_for(u64::MAX, 64, None).expect("it is worth while");
+        let much = Some(24 << 30);
+        let unknown = || unreachable!("it is not asked for");
+        let no = || false;
+        assert_eq!(
+            piece_size_for(1, 2, Some(true), None, unknown),
+            Some(LARGEST_PIECE)
+        );
+        assert_eq!(piece_size_for(u64::MAX, 2, Some(false), much, unknown), None);
+        assert_eq!(piece_size_for(u64::MAX, 2, None, None, unknown), None);
+        assert_eq!(piece_size_for(6 << 30, 2, None, much, unknown), None);
+        assert_eq!(
+            piece_size_for((6 << 30) + 1, 2, None, much, no),
+            Some(LARGEST_PIECE)
+        );
+        assert_eq!(piece_size_for((6 << 30) + 1, 2, None, much, || true), None);
+        let size = piece_size_for(u64::MAX, 64, None, much, no).expect("it is worth while");
         assert!(size.is_multiple_of(PAGE) && 64 * PIECES * size <= ALL_PIECES);
-        assert_eq!(piece_size_for(u64::MAX, 100_000, None), Some(SMALLEST_PIECE));
+        // A 64th of 256 MiB, for three pieces of four readers.
+        let size = piece_size_for(u64::MAX, 4, None, Some(256 << 20), no).expect("it is worth while");
+        assert_eq!(size, (4 << 20) / 12 / PAGE * PAGE);
+        assert_eq!(
+            piece_size_for(u64::MAX, 100_000, None, much, no),
+            Some(SMALLEST_PIECE)
+        );
     }
 }

@@ -15,7 +15,7 @@
 //! One `pread` a batch (32 KiB). From the page cache that is 4 to 5 µs, of which the call itself is a tenth: larger reads
 //! would need a buffer and a second copy, and measure slower. What is not there costs more than its reading: `ahead_file`.
 
-use super::ahead_file::AheadFile;
+use super::ahead_file::{AheadFile, SMALLEST_PIECE};
 use super::files::{FileInput, FileSplit, Patterns, cannot_read, ends_early};
 use super::{Source, SourceOutput, SourceReader, SourceStatus};
 use crate::record::PlainRecord;
@@ -179,9 +179,13 @@ impl<R: PlainRecord> BinaryReader<R> {
         while let Some(range) = self.split.next_part() {
             let file = self.split.current();
             let path = &file.path;
-            let bytes = match self.split.ahead() {
-                Some(piece) if file.size > 0 => AheadFile::open(path, range.clone(), piece).map(Bytes::Ahead),
-                _ => File::open(path).map(Bytes::File),
+            let is_long = file.size > 0 && range.end - range.start >= SMALLEST_PIECE as u64;
+            let ahead = self.split.ahead().filter(|_| is_long);
+            // Without a thread for it, it is read where it is wanted; what is wrong with the file is found there, too.
+            let ahead = ahead.and_then(|piece| AheadFile::open(path, range.clone(), piece).ok());
+            let bytes = match ahead {
+                Some(file) => Ok(Bytes::Ahead(file)),
+                None => File::open(path).map(Bytes::File),
             };
             match bytes {
                 Ok(bytes) => {

@@ -8,7 +8,7 @@
 //! A file larger than a split is cut by byte ranges; a range stands for the records that start in it. Smaller files are
 //! grouped, so that ten thousand of them cost as many opens and not as many splits.
 
-use super::ahead_file::piece_size_for;
+use super::ahead_file::{are_cached, memory_bytes, piece_size_for};
 use super::compression::Compression;
 use super::glob;
 use forebay_memory::{Error, Result};
@@ -161,7 +161,8 @@ impl FileInput {
     ) -> Vec<FileSplit> {
         let files: Arc<[InputFile]> = files.into();
         let total: u64 = files.iter().map(|file| file.size).sum();
-        let ahead = piece_size_for(total, parallelism, self.is_past_cache);
+        let are_cached = || are_cached(files.iter().map(|file| (&*file.path, file.size)));
+        let ahead = piece_size_for(total, parallelism, self.is_past_cache, memory_bytes(), are_cached);
         let mut splits = divide(&files, self.split_size(total, parallelism), unit);
         splits.iter_mut().for_each(|split| split.ahead = ahead);
         splits

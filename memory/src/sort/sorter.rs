@@ -9,8 +9,8 @@
 //! # Algorithm
 //! 1. Rows go to segments, their items to others, until the budget has no more, but for a reserve with which runs are merged.
 //! 2. Then the rows that came first leave: their items are sorted, and the rows written in order. A sixteenth of them the first
-//!    time and twice as many each time after, until half of them leave at a time: so only the excess is spilled where it is
-//!    small, and there are few runs where it is large.
+//!    time and twice as many each time after, until half of them leave at a time, and all of them where many times as many have left:
+//!    so only the excess is spilled where it is small, and there are few runs where it is large.
 //! 3. What is left after the last row is sorted and stays in memory.
 //! 4. Where only the first rows are wanted, so many are kept each time that there are twice as many, and the last of them is the
 //!    *bound*: of the rows that come then those behind it are not even taken. Runs are as short. Each row costs a comparison with the
@@ -44,6 +44,10 @@ const SPILLED_PART: usize = 16;
 
 /// The part of the rows that leaves first.
 const FIRST_PART: usize = 16;
+
+/// Where so many times the rows in memory have left, all of them leave at a time: half as many runs are worth more than the part of
+/// them that would not have had to leave in the end.
+const MANY_LEFT: u64 = 8;
 
 /// So many bytes are written for the work of an item.
 const BYTES_A_WORK: usize = 16;
@@ -474,7 +478,12 @@ where
         }
         let count = self.filling.segments().div_ceil(self.part);
         self.begin_spill(count);
-        self.part = (self.part / 2).max(2);
+        let in_memory = self.source.budget.held() * self.source.segment_size();
+        let least = match self.handle.stats().raw_bytes_written >= MANY_LEFT * in_memory as u64 {
+            true => 1,
+            false => 2,
+        };
+        self.part = (self.part / 2).max(least);
         Ok(())
     }
 

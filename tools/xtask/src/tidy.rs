@@ -17,6 +17,7 @@ use crate::source::{SourceFile, files};
 const UNSAFE_FILES: &[&str] = &[
     "memory/src/account.rs",
     "memory/src/arena/mod.rs",
+    "memory/src/page_cache.rs",
     "memory/src/pages/blob.rs",
     "memory/src/pages/byte.rs",
     "memory/src/pages/byte_change.rs",

@@ -192,6 +192,7 @@ where
         // What was spilled by another level is of groups, not of rows.
         if memory < LEAST_FOR_HOT || !matches!(self.phase, Phase::Folding) {
             self.hot = Hot::Never;
+            self.source.budget.withdraw();
             return;
         }
         let bytes = self.groups.segments() * self.source.segment_size();

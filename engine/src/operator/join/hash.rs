@@ -508,6 +508,7 @@ where
     fn load_chunk(&mut self, mut passes: Box<Passes>) -> Result<Phase> {
         self.build_is_left = passes.chunk_is_left;
         self.kind = passes.kind;
+        passes.limit_to(self.share(), &self.budget);
         self.start_with(passes.skip_bits, 0);
         let [shape, _] = Self::shapes(self.build_is_left);
         let ((left, right), is_left) = (self.keys, self.build_is_left);
@@ -642,6 +643,7 @@ where
                     return Ok(Phase::Chunk(passes));
                 }
                 passes.begin(&mut self.handle);
+                self.prober.begin_meeting();
                 Phase::Pass(passes)
             }
         })
@@ -781,6 +783,9 @@ where
             } else {
                 self.step(down)?;
             }
+            if self.is_asked() {
+                break;
+            }
         }
         self.declare_revocable();
         Ok(())
@@ -790,9 +795,14 @@ where
     fn can_yield(&self) -> bool {
         match &self.phase {
             Phase::Done => false,
-            Phase::Pass(passes) => passes.has_advanced(),
+            Phase::Pass(passes) => passes.has_advanced() || self.prober.has_met(),
             _ => true,
         }
+    }
+
+    /// Whether others want memory that it can give, before it goes on.
+    fn is_asked(&self) -> bool {
+        self.budget.revocation_wanted() > 0 && self.can_yield()
     }
 
     /// Declares what it could give back, so that others are asked where it can give nothing.
@@ -921,6 +931,9 @@ where
                 return Ok(Finish::Done);
             }
             self.step(down)?;
+            if self.is_asked() {
+                break;
+            }
         }
         self.declare_revocable();
         Ok(Finish::More)

@@ -178,6 +178,11 @@ impl Passes {
         }
     }
 
+    /// The chunks to come take no more than `share` segments allow: it may be less than when the passes began.
+    pub(super) fn limit_to(&mut self, share: usize, budget: &Budget) {
+        self.limit = self.limit.min(chunk_limit(share, budget));
+    }
+
     /// Puts the next chunk in the only one of `partitions`; false where there is none. Its rows have a shape, and `hash` tells their
     /// hashes.
     pub(super) fn load(

@@ -31,6 +31,13 @@ const CHUNK: usize = 256;
 /// Rows that are looked up in tables before it is said how many of them have a match.
 const SAMPLE: usize = if cfg!(debug_assertions) { 64 } else { 16 << 10 };
 
+/// Entries that are walked before it stops behind a row, though there is room for more: cancellation, and who wants memory, wait for so long.
+const ENTRIES_A_RUN: usize = if cfg!(debug_assertions) {
+    4 << 10
+} else {
+    128 << 10
+};
+
 /// Memory that a block is read to: a segment, or the heap for entries that are larger, and where there is no segment.
 pub(super) enum ReadBuffer {
     Segment(Segment),
@@ -215,6 +222,9 @@ pub(super) struct Prober {
     /// Whether it is to stop behind the row at hand: others want the memory of its table. And whether it has.
     pauses: bool,
     has_paused: bool,
+    /// Entries that were walked since it has stopped; and whether a row has met all of its own since that was last asked to be known.
+    entries: usize,
+    has_met: bool,
     scratch: [Vec<u8>; 2],
     aligned: [AlignedRow; 2],
     large: Vec<u8>,
@@ -330,6 +340,16 @@ impl Prober {
         std::mem::take(&mut self.has_paused)
     }
 
+    /// From now on [`Prober::has_met`] is to be known.
+    pub(super) fn begin_meeting(&mut self) {
+        self.has_met = false;
+    }
+
+    /// Whether a row has met all entries of its key in a table, one by one.
+    pub(super) fn has_met(&self) -> bool {
+        self.has_met
+    }
+
     /// Whether rows went to logs while too few were looked up to say more.
     pub(super) fn has_no_sample(&self) -> bool {
         self.looked < SAMPLE && self.logged >= 4 * SAMPLE
@@ -346,7 +366,7 @@ impl Prober {
         (self.looked >= SAMPLE).then_some(2 * self.passed < self.looked)
     }
 
-    /// Goes on with the rows of an input; true where all are done, false where there was no room for more.
+    /// Goes on with the rows of an input; true where all are done, false where there was no room for more or many entries were walked.
     pub(super) fn run<B, P, KB, KP, X>(
         &mut self,
         input: &Input,
@@ -570,10 +590,10 @@ impl Prober {
         }
     }
 
-    /// After some rows: sends what is ready. True where there is no room for more, or it was to stop.
+    /// After some rows: sends what is ready. True where there is no room for more, it was to stop, or that was enough for once.
     #[inline(always)]
     fn stops<O>(&mut self, around: &mut Around<'_, '_, O>) -> Result<bool> {
-        match self.ready.is_some() || self.pauses {
+        match self.ready.is_some() || self.pauses || self.entries >= ENTRIES_A_RUN {
             true => self.send_ready(around),
             false => Ok(false),
         }
@@ -586,6 +606,10 @@ impl Prober {
             stops = !around.down.has_room();
         }
         let walked = self.walked();
+        if self.entries >= ENTRIES_A_RUN && walked.is_none() {
+            self.entries = 0;
+            stops = true;
+        }
         if self.pauses && walked.is_none() {
             self.pauses = false;
             self.has_paused = true;
@@ -712,6 +736,7 @@ impl Prober {
                 let position = table.settle(walk.position);
                 let (piece, after) = table.piece(position, found.end);
                 walk.position = after;
+                self.entries += piece.len() / B::STRIDE;
                 for (number, entry) in piece.chunks_exact(B::STRIDE).enumerate() {
                     if of_build.read(entry) != key {
                         continue;
@@ -738,8 +763,9 @@ impl Prober {
                 }
             }
             self.next += 1;
+            self.has_met = true;
             rules.send_alone::<B, P, X>(walk.has_matched, probe, pairing, writer, &mut self.ready);
-            if self.ready.is_some() {
+            if self.ready.is_some() || self.entries >= ENTRIES_A_RUN {
                 return Ok(());
             }
         }
@@ -796,6 +822,7 @@ impl Prober {
             aligned: [build_aligned, probe_aligned],
             large,
             ready,
+            entries,
             ..
         } = self;
         let probe = P::read_row(probe_aligned.of::<P>(row));
@@ -810,6 +837,7 @@ impl Prober {
             let entry = table.entry(position);
             let (row_size, size) = build_shape.sizes(entry);
             walk.position = table.after(position, size);
+            *entries += 1;
             if build_shape.is_hashed() && build_shape.hash(entry) != hash {
                 continue;
             }
@@ -835,6 +863,7 @@ impl Prober {
         while let Some(entry) = partitions.large(partition).get(walk.large) {
             let number = walk.large;
             walk.large += 1;
+            *entries += 1;
             if entry.hash != hash {
                 continue;
             }
@@ -862,6 +891,7 @@ impl Prober {
         rules.send_alone::<B, P, X>(walk.has_matched, probe, pairing, around.writer, ready);
         walk.has_begun = false;
         self.next += 1;
+        self.has_met = true;
         Ok(())
     }
 }

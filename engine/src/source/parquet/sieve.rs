@@ -6,13 +6,14 @@
 //! # Algorithm
 //! 1. The predicate's columns are decoded a batch at a time, and the predicate looks at values, column by column.
 //! 2. Rows that it wants become ranges. Rows between two of them, where these are few, are read too: what is read is looked at again
-//!    when it is a record, so that ranges may have too many rows, and never too few. A value that does not suit its field stays for the
-//!    same reason: the record's reader names it.
+//!    when it is a record, so that ranges may have too many rows, and never too few. A value that does not suit its field stays, unless
+//!    another condition excludes its row, for the same reason: the record's reader names it.
 //! 3. It gives up where more than [`MOST_KEPT`] of what it has seen is wanted: decoding the predicate's columns twice is paid by what is not
 //!    read of the others.
 //!
 //! # Memory
-//! On the user's heap, as a reader of those columns; and 16 bytes for each range, of which there are at most [`MOST_RANGES`].
+//! On the user's heap, as a reader of those columns; and for each range, of which there are at most [`MOST_RANGES`], 16 bytes, and
+//! 32 where the reader selects rows by them.
 //!
 //! # Not here
 //! The Parquet library's own filter looks at a whole row group while its reader is made: a call that takes as long as the group is large, with a
@@ -74,7 +75,7 @@ impl<R: Record> Sieve<R> {
         let width: u64 = looked_at
             .iter()
             .map(|leaf| footer.column(*leaf).uncompressed_size() as u64 / count + 1)
-            .sum();
+            .fold(0, u64::saturating_add);
         let mask = ProjectionMask::leaves(file.metadata.parquet_schema(), looked_at);
         Ok(Some(Sieve {
             batches: RowBatches::open(file, path, group, mask, width, rows)?,

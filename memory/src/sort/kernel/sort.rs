@@ -386,6 +386,10 @@ impl<T: Item> Sort<T> {
                     *left = left.saturating_sub(looked.div_ceil(LOOKS));
                     next += 1;
                 }
+                debug_assert!(
+                    all & !any != 0 || (all ^ any) & !within == 0,
+                    "keys of a bucket differ in bits by which it was made"
+                );
                 self.looked(input, depth, (all, any), spares, ties, left);
             }
             Task::Distribute(mut distribution, depth) => match distribution.step(spares, left) {
