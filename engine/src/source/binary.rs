@@ -86,7 +86,8 @@ impl<R: PlainRecord> BinarySource<R> {
     }
 
     /// Whether files are read ahead, past the page cache: what is there already is read from the disk again, and what is read pushes nothing
-    /// out of it. By default that is done where they have more than a quarter of the memory, so that they would not stay there.
+    /// out of it. By default that is done where they have more than a quarter of the memory, so that they would not stay there, and are
+    /// not there for the most part.
     pub fn past_page_cache(self, is_past: bool) -> Self {
         self.with(|input| input.is_past_cache = Some(is_past))
     }
