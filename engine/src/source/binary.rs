@@ -130,7 +130,9 @@ impl<R: PlainRecord> Source for BinarySource<R> {
         files
             .iter()
             .try_for_each(|file| check_size::<R>(&file.path, file.size))?;
-        Ok(self.input.divide(files, parallelism, Some(size_of::<R>() as u64)))
+        let mut splits = self.input.divide(files, parallelism, Some(size_of::<R>() as u64));
+        self.input.choose_ahead(&mut splits, parallelism);
+        Ok(splits)
     }
 
     fn reader(&self, split: FileSplit) -> Result<BinaryReader<R>> {

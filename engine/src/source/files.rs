@@ -161,11 +161,18 @@ impl FileInput {
     ) -> Vec<FileSplit> {
         let files: Arc<[InputFile]> = files.into();
         let total: u64 = files.iter().map(|file| file.size).sum();
+        divide(&files, self.split_size(total, parallelism), unit)
+    }
+
+    /// Says of splits of the same files whether these are read ahead.
+    pub(super) fn choose_ahead(&self, splits: &mut [FileSplit], parallelism: usize) {
+        let Some(files) = splits.first().map(|split| split.files.clone()) else {
+            return;
+        };
+        let total = files.iter().map(|file| file.size).sum();
         let are_cached = || are_cached(files.iter().map(|file| (&*file.path, file.size)));
         let ahead = piece_size_for(total, parallelism, self.is_past_cache, memory_bytes(), are_cached);
-        let mut splits = divide(&files, self.split_size(total, parallelism), unit);
         splits.iter_mut().for_each(|split| split.ahead = ahead);
-        splits
     }
 
     /// Bytes of a split, where there are `total`.
