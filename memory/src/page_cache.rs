@@ -6,8 +6,8 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-/// Whether a byte of a file is in the page cache; `None` where the file system does not tell, and behind the file's end. Nothing is
-/// read from the disk.
+/// Whether a byte of a file is in the page cache; `None` where the file system does not tell, and behind the file's end. It does not wait
+/// for the disk; but since Linux 5.9 a page that is not there is read, so that it is there when it is asked for again.
 pub fn holds(file: &File, offset: u64) -> Option<bool> {
     let mut byte = 0u8;
     let part = libc::iovec {

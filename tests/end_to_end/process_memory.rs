@@ -5,7 +5,9 @@ use forebay::operator::Collector;
 use forebay::record::{first, second};
 use forebay::source::generate;
 use forebay::{Environment, ErrorKind, Runtime};
-use forebay_memory::account::{peak_resident_bytes, reset_peak_resident, user_heap_bytes};
+use forebay_memory::account::{
+    peak_resident_bytes, reset_peak_resident, reset_user_heap_peak, user_heap_bytes, user_heap_peak_bytes,
+};
 use forebay_memory::hash::hash_u64;
 use forebay_memory::{Config, Container, CountingAllocator, Plan};
 
@@ -38,6 +40,7 @@ fn plan() -> Plan {
 #[test]
 fn a_process_keeps_to_its_plan() {
     resident_memory_stays_below_the_plan();
+    a_key_of_many_rows_is_joined_within_the_heap();
     a_function_that_keeps_too_much_is_named();
 }
 
@@ -92,6 +95,29 @@ fn resident_memory_stays_below_the_plan() {
         );
         assert_eq!(runtime.manager().outstanding(), 0, "{job}");
     }
+}
+
+/// Rows that look for matches together have millions of them.
+fn a_key_of_many_rows_is_joined_within_the_heap() {
+    const BUILD: u64 = 30_000;
+    const PROBE: u64 = 256;
+    let plan = plan();
+    let limit = plan.heap_bytes();
+    let runtime = Runtime::new(plan).expect("there is that much memory");
+    let environment = Environment::new(runtime.clone()).with_parallelism(1);
+    let rows = |name: &str, count: u64| environment.source(name, generate(count, |index| (7_u64, index)));
+    let count = rows("probed", PROBE)
+        .join(rows("kept", BUILD))
+        .on(first(), first())
+        .build_right()
+        .inner(|_, _| 1_u64)
+        .count()
+        .collect();
+    reset_user_heap_peak();
+    environment.execute("one key").expect("the job runs");
+    assert_eq!(count.take(), [BUILD * PROBE]);
+    let peak = user_heap_peak_bytes() as u64;
+    assert!(peak < limit, "the heap had {peak} B, the plan gives {limit} B");
 }
 
 fn a_function_that_keeps_too_much_is_named() {

@@ -18,6 +18,7 @@
 //! when memory is full: a sort of 10 GB that read through it had one core of two in the kernel, and read 540 MB/s; past it, a tenth of that, and
 //! 640 MB/s.
 
+use forebay_memory::hash::hash_u64;
 use forebay_memory::{ByteSize, Container, page_cache};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -64,28 +65,34 @@ pub(super) fn piece_size_for(
     })
 }
 
-/// Whether most of some files, each with its size, is in the page cache, as far as a few places tell.
-pub(super) fn are_cached<'a>(files: impl Iterator<Item = (&'a Path, u64)> + Clone) -> bool {
-    let total: u64 = files.clone().map(|(_, size)| size).sum();
-    let step = (total / PLACES).max(1);
-    // Where the next place is, counted from the beginning of the file at hand.
-    let mut next = step / 2;
-    let (mut held, mut seen) = (0, 0);
+/// Whether most of some files, each with its size, is in the page cache, as far as a few places tell. `seed` says which: looking at a place
+/// may bring its page there, so that the next job is to look elsewhere.
+pub(super) fn are_cached<'a>(files: impl Iterator<Item = (&'a Path, u64)> + Clone, seed: u64) -> bool {
+    let total = files.clone().map(|(_, size)| size).sum();
+    let mut places = places(total, seed).peekable();
+    let (mut begin, mut held, mut seen) = (0, 0, 0);
     for (path, size) in files {
-        if next < size
-            && let Ok(file) = File::open(path)
-        {
-            for offset in (next..size).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
-                seen += 1;
-                held += u64::from(page_cache::holds(&file, offset) == Some(true));
-            }
+        let mut file = None;
+        while let Some(place) = places.next_if(|place| *place < begin + size) {
+            let file = file.get_or_insert_with(|| File::open(path));
+            seen += 1;
+            held += u64::from(
+                file.as_ref()
+                    .is_ok_and(|file| page_cache::holds(file, place - begin) == Some(true)),
+            );
         }
-        if next < size {
-            next += (size - next).div_ceil(step) * step;
-        }
-        next -= size;
+        begin += size;
     }
     2 * held > seen
+}
+
+/// Places in so many bytes, in order: one in each of up to [`PLACES`] pieces.
+fn places(total: u64, seed: u64) -> impl Iterator<Item = u64> {
+    let step = total.div_ceil(PLACES).max(1);
+    (0..total.div_ceil(step)).map(move |piece| {
+        let start = piece * step;
+        start + hash_u64(seed ^ piece) % step.min(total - start)
+    })
 }
 
 /// A range of a file that is being read.
@@ -420,12 +427,43 @@ mod tests {
         let files = |sizes: &'static [u64]| sizes.iter().map(|size| (&*scratch.0, *size));
         fs::read(&scratch.0).expect("it is there");
         let tells = File::open(&scratch.0).is_ok_and(|file| page_cache::holds(&file, 0).is_some());
-        assert_eq!(are_cached(files(&[200_000])), tells);
-        assert_eq!(are_cached(files(&[0, 7, 200_000, 1, 0, 150_000])), tells);
-        assert!(!are_cached(files(&[])));
-        // Two thirds of the places are behind its end.
-        assert!(!are_cached(files(&[600_000])));
-        assert!(!are_cached([(Path::new("/missing"), 1000)].into_iter()));
+        for seed in 0..100 {
+            assert_eq!(are_cached(files(&[200_000]), seed), tells);
+            assert_eq!(are_cached(files(&[0, 7, 200_000, 1, 0, 150_000]), seed), tells);
+            assert_eq!(are_cached(files(&[1]), seed), tells);
+            assert!(!are_cached(files(&[]), seed));
+            assert!(!are_cached(files(&[0, 0]), seed));
+            // Two thirds of the places are behind its end.
+            assert!(!are_cached(files(&[600_000]), seed));
+            assert!(!are_cached([(Path::new("/missing"), 1000)].into_iter(), seed));
+        }
+    }
+
+    /// The kernel reads what it is asked for: what is looked at once is in the page cache for whoever looks there again.
+    #[test]
+    fn looking_at_files_does_not_make_them_cached() {
+        const SIZE: u64 = 8 << 20;
+        let scratch = Scratch::new("looked-at", &[]);
+        let past = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_DIRECT)
+            .open(&scratch.0);
+        let zeros = Buffer::new(SIZE as usize);
+        let written = past.and_then(|file| file.write_all_at(&zeros.bytes()[..SIZE as usize], 0));
+        let file = File::open(&scratch.0).expect("it is there");
+        if written.is_err() || page_cache::holds(&file, SIZE / 2) != Some(false) {
+            // The file system keeps all in memory, or does not tell.
+            return;
+        }
+        for seed in 0..4 {
+            let are_cached = || are_cached([(&*scratch.0, SIZE)].into_iter(), seed);
+            assert!(!are_cached(), "looked at in other places {seed} times");
+            // What the kernel begins where it is asked.
+            for place in places(SIZE, seed) {
+                file.read_exact_at(&mut [0], place).expect("it is there");
+            }
+            assert!(are_cached(), "in the same places");
+        }
     }
 
     #[test]

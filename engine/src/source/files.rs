@@ -12,6 +12,7 @@ use super::ahead_file::{are_cached, memory_bytes, piece_size_for};
 use super::compression::Compression;
 use super::glob;
 use forebay_memory::{Error, Result};
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -170,7 +171,8 @@ impl FileInput {
             return;
         };
         let total = files.iter().map(|file| file.size).sum();
-        let are_cached = || are_cached(files.iter().map(|file| (&*file.path, file.size)));
+        let seed = RandomState::new().hash_one(());
+        let are_cached = || are_cached(files.iter().map(|file| (&*file.path, file.size)), seed);
         let ahead = piece_size_for(total, parallelism, self.is_past_cache, memory_bytes(), are_cached);
         splits.iter_mut().for_each(|split| split.ahead = ahead);
     }

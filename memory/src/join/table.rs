@@ -406,6 +406,12 @@ impl JoinTable {
         }
     }
 
+    /// Whether the entries from a position to another lie in more than two segments.
+    #[inline(always)]
+    pub fn is_long(&self, start: u64, end: u64) -> bool {
+        (end >> self.unit_bits) - (start >> self.unit_bits) > 1
+    }
+
     /// Entries of one size from a settled position to another: as many as lie in its segment, and the position behind them.
     #[inline(always)]
     pub fn piece(&self, position: u64, end: u64) -> (&[u8], u64) {

@@ -10,7 +10,8 @@
 //! partition has left memory go to its log. Where the output is full, the walk stops with its position.
 //!
 //! Where rows of both sides have one size and their keys are integers, candidates are `Found` instead, and, where each pair of equal
-//! keys is all that is wanted, `Match`: made without a branch that depends on how many entries a slot has. Rows that were put
+//! keys is all that is wanted, `Match`: made without a branch that depends on how many entries a slot has. From where these are many
+//! the rows of a chunk are walked all the same: a key that many rows of both sides have would have more matches than there is memory. Rows that were put
 //! aside by partition meet a table that was read ahead as a whole.
 //!
 //! # Cost
@@ -37,6 +38,9 @@ const ENTRIES_A_RUN: usize = if cfg!(debug_assertions) {
 } else {
     128 << 10
 };
+
+/// Matches that are made ahead, but for those of one more row: rows that have more are walked, one entry after the other.
+const MATCHES: usize = if cfg!(debug_assertions) { 64 } else { 16 * CHUNK };
 
 /// Memory that a block is read to: a segment, or the heap for entries that are larger, and where there is no segment.
 pub(super) enum ReadBuffer {
@@ -406,14 +410,19 @@ impl Prober {
                     return Ok(false);
                 }
             }
-            while self.next < self.found.len() {
-                self.walk_found::<B, P, KB, KP, X>(bytes, keys, rules, pairing, &mut around)?;
+            while self.next < self.matches.len() {
+                self.send_matches::<B, P, X>(bytes, pairing, &mut around)?;
                 if self.stops(&mut around)? {
                     return Ok(false);
                 }
             }
-            while self.next < self.matches.len() {
-                self.send_matches::<B, P, X>(bytes, pairing, &mut around)?;
+            if !self.matches.is_empty() {
+                // The rows behind them are walked.
+                self.matches.clear();
+                self.next = 0;
+            }
+            while self.next < self.found.len() {
+                self.walk_found::<B, P, KB, KP, X>(bytes, keys, rules, pairing, &mut around)?;
                 if self.stops(&mut around)? {
                     return Ok(false);
                 }
@@ -424,7 +433,6 @@ impl Prober {
             }
             self.candidates.clear();
             self.found.clear();
-            self.matches.clear();
             self.next = 0;
             let rest = &bytes[self.offset..];
             let is_in_table = match self.of {
@@ -571,11 +579,19 @@ impl Prober {
         self.offset += used;
     }
 
-    /// Turns rows that were found into matches: of keys of eight bytes at an offset of either side's rows.
+    /// Turns rows that were found into matches, but for those from which on there are too many: of keys of eight bytes at an offset of
+    /// either side's rows.
     fn compare(&mut self, bytes: &[u8], [of_build, of_probe]: [usize; 2], partitions: &Partitions) {
         let matches = &mut self.matches;
-        for found in self.found.drain(..) {
-            let Some(table) = partitions.table(found.partition as usize) else {
+        let mut compared = 0;
+        for found in &self.found {
+            let table = partitions.table(found.partition as usize);
+            let is_long = table.is_some_and(|table| table.is_long(found.start, found.end));
+            if matches.len() >= MATCHES || is_long {
+                break;
+            }
+            compared += 1;
+            let Some(table) = table else {
                 continue;
             };
             let row = &bytes[found.offset as usize + of_probe..];
@@ -588,6 +604,7 @@ impl Prober {
                 });
             });
         }
+        self.found.drain(..compared);
     }
 
     /// After some rows: sends what is ready. True where there is no room for more, it was to stop, or that was enough for once.
