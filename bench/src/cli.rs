@@ -23,6 +23,9 @@ pub enum Command {
     List,
     /// Run workloads, or a suite of them, and print one table.
     Run(RunArguments),
+    /// Run one workload over data of 0.25 to 32 times what fits in its memory, or in one budget after the other, and print time against
+    /// the formula: time in memory, and spilled bytes over the disk's bandwidth.
+    Sweep(SweepArguments),
     /// Write input data to a file.
     Generate(GenerateArguments),
     /// Check files of the Sort Benchmark's records as its valsort does: order, number, checksum, equal keys.
@@ -208,6 +211,51 @@ impl Default for RunArguments {
     }
 }
 
+/// Options of `sweep`.
+#[derive(Debug, Clone, Args)]
+pub struct SweepArguments {
+    /// The workload, as listed by: forebay-bench list.
+    pub workload: String,
+    /// Managed memory; several, parted by commas, are swept with one number of records.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, value_delimiter = ',', default_value = "64MiB")]
+    pub managed: Vec<ByteSize>,
+    /// Data, as times what fits.
+    #[arg(long, value_name = "R", value_parser = parse_ratio, value_delimiter = ',',
+          default_value = "0.25,0.5,0.9,0.95,1.05,1.5,2,4,8,16,32")]
+    pub ratios: Vec<f64>,
+    /// Records that are taken to fit, instead of looking for how many do; or those that all budgets get.
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub records: Option<u64>,
+    /// Distinct keys at every point (default: as many for each record as the workload has).
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub keys: Option<u64>,
+    /// Worker threads, and subtasks of each operator (default: one per core).
+    #[arg(long, value_name = "N", value_parser = parse_parallelism)]
+    pub parallelism: Option<usize>,
+    /// Set a configuration key; may be repeated.
+    #[arg(long = "set", value_name = "K=V")]
+    pub overrides: Vec<String>,
+    /// Visits of each point, one to five runs each.
+    #[arg(long, value_name = "N", value_parser = parse_repeat, default_value = "3")]
+    pub rounds: usize,
+    /// Write the points as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// How progress is shown on standard error.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: ProgressForm,
+}
+
+impl Default for SweepArguments {
+    fn default() -> Self {
+        let cli = Cli::parse_from(["forebay-bench", "sweep", "sort-u64"]);
+        match cli.command {
+            Some(Command::Sweep(arguments)) => arguments,
+            _ => unreachable!("the command was sweep"),
+        }
+    }
+}
+
 /// The kinds of data that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DataKind {
@@ -276,6 +324,13 @@ fn parse_share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
         _ => Err("a share is a number from 0 to 1".into()),
+    }
+}
+
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if (0.001..=1000.0).contains(&ratio) => Ok(ratio),
+        _ => Err("a ratio is a number from 0.001 to 1000".into()),
     }
 }
 

@@ -14,6 +14,7 @@
 //! - [`suite`]: which settings a command line means
 //! - [`oracle`]: results computed plainly, and steps without an engine, in a process of their own
 //! - [`run`]: measures settings, compares them with oracle and limits, and prints the table
+//! - [`sweep`]: measures one workload at many sizes, against a formula
 
 pub mod data;
 pub mod setting;
@@ -30,3 +31,4 @@ pub mod compare;
 pub mod suite;
 pub mod oracle;
 pub mod run;
+pub mod sweep;

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use forebay_bench::cli::{Cli, Command, RunArguments};
-use forebay_bench::{compare, generate, oracle, run};
+use forebay_bench::{compare, generate, oracle, run, sweep};
 use forebay_memory::{CountingAllocator, Result};
 use std::process::ExitCode;
 
@@ -24,6 +24,7 @@ fn execute(cli: Cli) -> Result<()> {
     match cli.command {
         None => run::run(&RunArguments::default()),
         Some(Command::Run(arguments)) => run::run(&arguments),
+        Some(Command::Sweep(arguments)) => sweep::sweep(&arguments),
         Some(Command::List) => run::list(),
         Some(Command::Generate(arguments)) => generate::generate(&arguments),
         Some(Command::Validate { files }) => generate::validate(&files),

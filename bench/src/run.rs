@@ -134,7 +134,7 @@ fn title(setting: &Setting) -> String {
 }
 
 /// The machine's limits; the disk's are measured when a row has spilled.
-struct Machine {
+pub(crate) struct Machine {
     /// How the steps without an engine are measured: in a process of their own, but in tests.
     ask_bare: fn(&Setting, &MachineLimits) -> Result<Bare>,
     limits: MachineLimits,
@@ -241,7 +241,7 @@ fn small_job() -> Result<f64> {
 }
 
 /// Measures a row; without its limits where there is no machine to compare with.
-fn measure(
+pub(crate) fn measure(
     row: &Row,
     verify: bool,
     shown: forebay::Progress,

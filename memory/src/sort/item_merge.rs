@@ -11,19 +11,25 @@
 //!    the bound is taken from every window and merged in pairs, without a branch on items, in the first-level cache: as many rounds of
 //!    pairs as there are doublings in the number of inputs.
 //! 3. Parts of a pair's result do not depend on each other, so four of them are made at a time: a binary search finds where they begin.
+//! 4. More than [`FEW_INPUTS`] windows are *distributed*, not merged: what is up to the bound is sorted by the highest digits in which it
+//!    differs (least significant digit first, `kernel/leaf.rs`), in the second-level cache, and the rest by insertion, which costs the same for any
+//!    number of inputs. Where keys are so uneven that insertion would go far, this round and some after it are merged in pairs.
 //!
 //! # Memory
 //! For each spilled piece a segment with the block that is being read, and its window of up to [`ROUND`] items; two buffers of the windows
-//! together. All windows together have about [`ROUND`] items where there are at most ROUND / [`LEAST_WINDOW`] inputs.
+//! together. All windows together have about [`ROUND`] items where there are at most ROUND / [`LEAST_WINDOW`] inputs, or [`WIDE_BYTES`] where they
+//! are distributed.
 //!
 //! # Cost
-//! 1.5 ns an item and doubling of the number of inputs; a tree of losers, 14 inputs: 14 ns.
+//! 1.5 ns an item and doubling of the number of inputs; a tree of losers, 14 inputs: 14 ns. Distributed, some 5 ns whatever
+//! the number of inputs: [decision 033](../../../docs/decisions/033-many-runs-are-distributed.md).
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::ahead::{Disk, ReadAhead};
 use super::items::Items;
+use super::kernel::Item;
 use super::order::RowOrder;
 use super::run::{MemoryRun, Piece, Run, RunWriter, SpilledRun};
 use crate::error::{Error, Result};
@@ -34,6 +40,21 @@ use zerocopy::FromZeros;
 /// Items of all windows, and the fewest of one.
 const ROUND: usize = 4096;
 const LEAST_WINDOW: usize = 32;
+
+/// Bytes of all windows that are distributed: with twice as many for the result, they are in a second-level cache of 1 MiB.
+const WIDE_BYTES: usize = 256 << 10;
+
+/// So many inputs, or fewer, are merged in pairs.
+const FEW_INPUTS: usize = 8;
+
+/// Bits of a digit, at most.
+const DIGIT_BITS: u32 = 9;
+
+/// Insertion gives up after so many steps.
+const FAR: usize = 24;
+
+/// How many rounds are merged in pairs after one that could not be distributed.
+const ROUNDS_IN_PAIRS: usize = 64;
 
 /// Parts of a pair's result that are made at a time.
 const PARTS: usize = 4;
@@ -185,6 +206,8 @@ pub(super) struct ItemMerge<I: Items> {
     ends: Vec<usize>,
     /// Which inputs have how many items up to the bound.
     taken: Vec<(usize, usize)>,
+    /// Rounds that are merged in pairs, however many inputs there are.
+    in_pairs: usize,
 }
 
 impl<I: Items> ItemMerge<I> {
@@ -217,6 +240,7 @@ impl<I: Items> ItemMerge<I> {
             other: Vec::new(),
             ends: Vec::new(),
             taken: Vec::new(),
+            in_pairs: 0,
         };
         let mut number = 0;
         for (piece, is_own, mut segments) in pieces {
@@ -313,7 +337,13 @@ impl<I: Items> ItemMerge<I> {
             }
             input.left > 0
         });
-        let most = (ROUND / self.inputs.len().max(1)).max(LEAST_WINDOW);
+        let is_wide = self.inputs.len() > FEW_INPUTS && self.in_pairs == 0;
+        self.in_pairs = self.in_pairs.saturating_sub(1);
+        let round = match is_wide {
+            true => WIDE_BYTES / size_of::<I::Item>(),
+            false => ROUND,
+        };
+        let most = (round / self.inputs.len().max(1)).max(LEAST_WINDOW);
         for input in &mut self.inputs {
             let ahead = &mut self.ahead;
             input.look(most, form, &mut Disk { handle, ahead })?;
@@ -339,12 +369,12 @@ impl<I: Items> ItemMerge<I> {
             self.ready = Ready::Input(least, items.len());
             return Ok(true);
         }
-        self.merge(most, form);
+        self.merge(most, is_wide, form);
         Ok(true)
     }
 
-    /// Merges what is up to the bound.
-    fn merge(&mut self, most: usize, form: &I) {
+    /// Merges what is up to the bound, by distributing it where it may.
+    fn merge(&mut self, most: usize, is_wide: bool, form: &I) {
         let window = |input: &Input<I>| input.items().len().min(most);
         let lasts = self.inputs.iter().filter_map(|input| {
             let count = window(input);
@@ -364,8 +394,6 @@ impl<I: Items> ItemMerge<I> {
                 total += count;
             }
         }
-        // Small lists first, so that what is in the largest is moved least; where a list is does not matter among equals, which are the same.
-        self.taken.sort_unstable_by_key(|(_, count)| *count);
         if self.merged.len() < total {
             self.merged.resize(total, I::Item::new_zeroed());
             self.other.resize(total, I::Item::new_zeroed());
@@ -373,6 +401,17 @@ impl<I: Items> ItemMerge<I> {
         let is_first = |x: &I::Item, y: &I::Item| form.at_most(x, y);
         let items = |(number, count): (usize, usize)| &self.inputs[number].items()[..count];
         self.ends.clear();
+        if is_wide {
+            let lists = self.taken.iter().map(|taken| items(*taken));
+            let merged = &mut self.merged[..total];
+            if distribute(lists, merged, &mut self.other[..total], is_first) {
+                self.ends.push(total);
+                return self.pass();
+            }
+            self.in_pairs = ROUNDS_IN_PAIRS;
+        }
+        // Small lists first, so that what is in the largest is moved least; where a list is does not matter among equals, which are the same.
+        self.taken.sort_unstable_by_key(|(_, count)| *count);
         let mut rest = &mut self.merged[..];
         for pair in self.taken.chunks(2) {
             let (a, b) = (items(pair[0]), pair.get(1).map_or(&[][..], |other| items(*other)));
@@ -395,6 +434,11 @@ impl<I: Items> ItemMerge<I> {
             self.ends.truncate(kept);
             std::mem::swap(&mut self.merged, &mut self.other);
         }
+        self.pass();
+    }
+
+    /// Passes what was merged.
+    fn pass(&mut self) {
         for &(number, count) in &self.taken {
             self.inputs[number].take(count);
         }
@@ -409,6 +453,73 @@ impl<I: Items> ItemMerge<I> {
         });
         inputs.chain(self.segments).chain(self.ahead.into_segments())
     }
+}
+
+/// Sorts the items of sorted lists, none of them empty, into `sorted`, which is as long as all of them together, as `other` is. False where
+/// their keys are too uneven for that; then both have anything.
+fn distribute<'a, T: Item>(
+    lists: impl Iterator<Item = &'a [T]> + Clone,
+    sorted: &mut [T],
+    other: &mut [T],
+    is_first: impl Fn(&T, &T) -> bool,
+) -> bool {
+    let ends = lists.clone().map(|list| (list[0].key(), list[list.len() - 1].key()));
+    let Some((least, most)) = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else {
+        return true;
+    };
+    // About one bit more than the number of items has, in two digits below what all keys have in common.
+    let varying = 64 - (least ^ most).leading_zeros();
+    let bits = (sorted.len().ilog2() + 2).div_ceil(2).min(DIGIT_BITS);
+    let mask = (1u64 << bits) - 1;
+    // Where fewer bits vary, the digits have some in common, or some that are the same in all keys.
+    let high = varying.saturating_sub(bits);
+    let low = varying.saturating_sub(2 * bits);
+    let digit = |item: &T, shift: u32| (item.key() >> shift & mask) as usize & ((1 << DIGIT_BITS) - 1);
+    let mut places = [[0u32; 1 << DIGIT_BITS]; 2];
+    for list in lists.clone() {
+        for item in list {
+            places[0][digit(item, low)] += 1;
+            places[1][digit(item, high)] += 1;
+        }
+    }
+    for places in &mut places {
+        let mut sum = 0;
+        for place in places {
+            sum += std::mem::replace(place, sum);
+        }
+    }
+    let [low_places, high_places] = &mut places;
+    for list in lists {
+        for item in list {
+            let place = &mut low_places[digit(item, low)];
+            other[*place as usize] = *item;
+            *place += 1;
+        }
+    }
+    for item in &*other {
+        let place = &mut high_places[digit(item, high)];
+        sorted[*place as usize] = *item;
+        *place += 1;
+    }
+    if low == 0 && T::KEY_IS_ALL {
+        return true;
+    }
+    for place in 1..sorted.len() {
+        let item = sorted[place];
+        if is_first(&sorted[place - 1], &item) {
+            continue;
+        }
+        let mut hole = place;
+        while hole > 0 && !is_first(&sorted[hole - 1], &item) {
+            if place - hole >= FAR {
+                return false;
+            }
+            sorted[hole] = sorted[hole - 1];
+            hole -= 1;
+        }
+        sorted[hole] = item;
+    }
+    true
 }
 
 /// Merges two lists to one that has room for both; among equals those of the first come first. Parts of the result do not depend on
@@ -502,7 +613,59 @@ fn place_in<T>(a: &[T], b: &[T], count: usize, is_first: impl Fn(&T, &T) -> bool
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernel::Pair;
     use super::*;
+
+    #[test]
+    fn lists_of_any_keys_are_distributed_or_refused_as_by_sorting() {
+        let mut state = 7u64;
+        let mut next = move || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(11);
+            state ^ state >> 29
+        };
+        let mut refused = [0; 7];
+        for round in 0..1400 {
+            let kind = round % 7;
+            let bits = 1 + round as u32 / 7 % 64;
+            let mut key = |index: u64| match kind {
+                // Everywhere; few bits; above bits that are the same; the same; few; ever nearer to one end; two heaps.
+                0 => next(),
+                1 => next() >> (64 - bits),
+                2 => next() >> (64 - bits) | 0xabcd << 48,
+                3 => 77,
+                4 => next() % 5,
+                5 => u64::MAX >> (next() % 64),
+                _ => (next() % 2) << 63 | next() % 4000 | index << 2,
+            };
+            let lists: Vec<Vec<Pair>> = (0..1 + round as u64 % 40)
+                .map(|list| {
+                    let pair = |index| Pair {
+                        key: key(index),
+                        payload: (list * 7 + index * 13) % 11,
+                    };
+                    let mut list: Vec<Pair> = (0..1 + (list * round as u64) % 90).map(pair).collect();
+                    list.sort_unstable();
+                    list
+                })
+                .collect();
+            let mut expected = lists.concat();
+            expected.sort_unstable();
+            let (mut sorted, mut other) = (expected.clone(), expected.clone());
+            sorted.reverse();
+            match distribute(lists.iter().map(Vec::as_slice), &mut sorted, &mut other, |a, b| a <= b) {
+                true => assert_eq!(sorted, expected, "round {round}"),
+                false => refused[kind] += 1,
+            }
+            let keys = |list: &Vec<Pair>| list.iter().map(|pair| pair.key).collect::<Vec<_>>();
+            let lists: Vec<Vec<u64>> = lists.iter().map(keys).collect();
+            let (mut sorted, mut other) = (vec![1; expected.len()], vec![2; expected.len()]);
+            if distribute(lists.iter().map(Vec::as_slice), &mut sorted, &mut other, |a, b| a <= b) {
+                assert_eq!(sorted, keys(&expected), "round {round}, numbers");
+            }
+        }
+        assert_eq!(refused[0], 0, "random keys never go far");
+        assert!(refused[3] > 0, "equal keys with payloads in disorder do: {refused:?}");
+    }
 
     #[test]
     fn two_lists_of_any_sizes_are_merged_in_parts_as_by_sorting() {
