@@ -17,7 +17,6 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum Command {
     /// List the workloads, what each measures, and how to reproduce its result.
     List,

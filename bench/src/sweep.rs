@@ -78,7 +78,11 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
         true => points_of_budgets(arguments, &base),
         false => {
             let fit = fit(arguments, &base)?;
-            text += &format!("{} records fit in {}\n", table::count(fit as f64), arguments.managed[0]);
+            text += &format!(
+                "{} records fit in {}\n",
+                table::count(fit as f64),
+                arguments.managed[0]
+            );
             points_of_ratios(arguments, &base, fit)
         }
     };
@@ -175,11 +179,7 @@ fn fit(arguments: &SweepArguments, base: &Row) -> Result<u64> {
 }
 
 /// The most, to half a per cent, of which `is_over` is false: looked for from `from` on; none where it is false of `end` too.
-fn most_without(
-    from: u64,
-    end: u64,
-    mut is_over: impl FnMut(u64) -> Result<bool>,
-) -> Result<Option<u64>> {
+fn most_without(from: u64, end: u64, mut is_over: impl FnMut(u64) -> Result<bool>) -> Result<Option<u64>> {
     let (mut low, mut high) = (0, from.max(1));
     while !is_over(high)? {
         if high >= end {
@@ -201,7 +201,12 @@ fn points_of_ratios(arguments: &SweepArguments, base: &Row, fit: u64) -> Vec<Poi
     let point = |ratio: &f64| {
         let records = ((fit as f64 * ratio) as u64).max(1);
         Point {
-            setting: with_records(&base.setting, records, arguments.managed[0], arguments.keys.is_some()),
+            setting: with_records(
+                &base.setting,
+                records,
+                arguments.managed[0],
+                arguments.keys.is_some(),
+            ),
             ratio: *ratio,
             repeats: MOST_REPEATS,
             result: None,
@@ -234,7 +239,12 @@ fn measure(arguments: &SweepArguments, points: &mut [Point], probed_bytes: u64) 
         let config = SpillConfig::from(&plan);
         // The store makes its directory, if need be.
         drop(Runtime::new(plan)?);
-        disk = disk.best(&probe(&config.directories[0], config.write_bytes, DEPTH, probed_bytes)?);
+        disk = disk.best(&probe(
+            &config.directories[0],
+            config.write_bytes,
+            DEPTH,
+            probed_bytes,
+        )?);
         for point in &mut *points {
             progress.begin(&format!("round {} {}", round + 1, point.setting.label()));
             let row = Row {
@@ -292,7 +302,10 @@ fn over_formula(points: &[Measured], disk: Disk, by_budget: bool) -> Vec<f64> {
     // Of budgets, the first; of ratios, the largest that fits; the least of all where none does.
     let reference = match by_budget {
         true => points.first(),
-        false => points.iter().filter(fits).max_by(|a, b| a.ratio.total_cmp(&b.ratio)),
+        false => points
+            .iter()
+            .filter(fits)
+            .max_by(|a, b| a.ratio.total_cmp(&b.ratio)),
     };
     let least = || points.iter().min_by(|a, b| a.ratio.total_cmp(&b.ratio));
     let Some(reference) = reference.or_else(least) else {
@@ -368,7 +381,10 @@ fn growth(points: &[Measured], disk: Disk) -> String {
         point.map(|point| point.seconds / point.records)
     };
     if let (Some(below), Some(above)) = (at(0.95), at(1.05)) {
-        text += &format!("\na record at 1.05 × takes {:.2} × what it takes at 0.95 ×", above / below);
+        text += &format!(
+            "\na record at 1.05 × takes {:.2} × what it takes at 0.95 ×",
+            above / below
+        );
     }
     text + "\n"
 }
@@ -386,7 +402,9 @@ fn halvings(points: &[Measured], disk: Disk) -> String {
 /// The slope of the line that is nearest to the points, by least squares; none for fewer than two places.
 fn slope(points: &[(f64, f64)]) -> Option<f64> {
     let count = points.len() as f64;
-    let (x, y) = points.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+    let (x, y) = points
+        .iter()
+        .fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
     let (x, y) = (x / count, y / count);
     let products = points.iter().map(|point| (point.0 - x) * (point.1 - y));
     let squares: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
@@ -397,7 +415,10 @@ fn slope(points: &[(f64, f64)]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    const DISK: Disk = Disk { write: 1e9, read: 2e9 };
+    const DISK: Disk = Disk {
+        write: 1e9,
+        read: 2e9,
+    };
 
     /// So many nanoseconds a record in memory, and each record over 1,000 is written and read with 16 bytes, `factor` times as slowly.
     fn point(ratio: f64, factor: f64) -> Measured {
@@ -418,18 +439,25 @@ mod tests {
 
     #[test]
     fn what_takes_as_long_as_its_formula_is_one_everywhere_and_has_no_slope() {
-        let points: Vec<Measured> = [0.5, 0.9, 0.95, 1.05, 4.0, 32.0].map(|ratio| point(ratio, 1.0)).into();
+        let points: Vec<Measured> = [0.5, 0.9, 0.95, 1.05, 4.0, 32.0]
+            .map(|ratio| point(ratio, 1.0))
+            .into();
         let over = over_formula(&points, DISK, false);
         assert!(over.iter().all(|over| (over - 1.0).abs() < 1e-9), "{over:?}");
         let text = growth(&points, DISK);
-        assert!(text.contains("slope from 1 × on, both as logarithms: +0.00"), "{text}");
+        assert!(
+            text.contains("slope from 1 × on, both as logarithms: +0.00"),
+            "{text}"
+        );
         // 10 ns, and 0.05 / 1.05 of 24 ns.
         assert!(text.contains("a record at 1.05 × takes 1.11 ×"), "{text}");
     }
 
     #[test]
     fn what_slows_down_as_it_grows_has_a_slope() {
-        let points: Vec<Measured> = [0.9, 1.0, 2.0, 4.0, 8.0].map(|ratio| point(ratio, ratio.max(1.0).sqrt())).into();
+        let points: Vec<Measured> = [0.9, 1.0, 2.0, 4.0, 8.0]
+            .map(|ratio| point(ratio, ratio.max(1.0).sqrt()))
+            .into();
         let text = growth(&points, DISK);
         assert!(text.contains("2.83 at most, at 8 ×"), "{text}");
         assert!(text.contains("+0.50"), "{text}");
@@ -460,7 +488,10 @@ mod tests {
                 Ok(records > limit)
             });
             let found = found.expect("no run fails").expect("there is an end");
-            assert!(found <= limit && limit - found <= (limit / 190).max(1), "{found} of {limit}");
+            assert!(
+                found <= limit && limit - found <= (limit / 190).max(1),
+                "{found} of {limit}"
+            );
             assert!(asked < 40, "{asked} runs");
         }
         let never = most_without(16, 1000, |_| Ok(false)).expect("no run fails");
@@ -488,8 +519,16 @@ mod tests {
         let fit = fit(&arguments, &base_row).expect("it spills at some size");
         let mut points = points_of_ratios(&arguments, &base_row, fit);
         measure(&arguments, &mut points, 4 << 20).expect("it runs");
-        let spilled = |point: &Point| point.result.as_ref().map(|result| result.spilled_bytes_written > 0);
-        assert_eq!(points.iter().map(spilled).collect::<Vec<_>>(), [Some(false), Some(true)]);
+        let spilled = |point: &Point| {
+            point
+                .result
+                .as_ref()
+                .map(|result| result.spilled_bytes_written > 0)
+        };
+        assert_eq!(
+            points.iter().map(spilled).collect::<Vec<_>>(),
+            [Some(false), Some(true)]
+        );
         let arguments = SweepArguments {
             managed: vec![ByteSize(2 << 20), ByteSize(8 << 20)],
             records: Some(3 * fit),
@@ -497,8 +536,15 @@ mod tests {
         };
         let mut points = points_of_budgets(&arguments, &base_row);
         measure(&arguments, &mut points, 4 << 20).expect("it runs");
-        assert_eq!(points.iter().map(spilled).collect::<Vec<_>>(), [Some(false), Some(true)], "the largest first");
-        assert_eq!(points[0].result.as_ref().map(|result| result.seconds.len() >= 2), Some(true));
+        assert_eq!(
+            points.iter().map(spilled).collect::<Vec<_>>(),
+            [Some(false), Some(true)],
+            "the largest first"
+        );
+        assert_eq!(
+            points[0].result.as_ref().map(|result| result.seconds.len() >= 2),
+            Some(true)
+        );
     }
 
     #[test]
@@ -508,7 +554,11 @@ mod tests {
             workload: "exchange".into(),
             ..SweepArguments::default()
         };
-        assert!(error(&schedule).contains("choose a workload"), "{}", error(&schedule));
+        assert!(
+            error(&schedule).contains("choose a workload"),
+            "{}",
+            error(&schedule)
+        );
         let budgets = SweepArguments {
             managed: vec![ByteSize::mib(64), ByteSize::mib(32)],
             ..SweepArguments::default()

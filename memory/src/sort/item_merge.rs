@@ -463,7 +463,9 @@ fn distribute<'a, T: Item>(
     other: &mut [T],
     is_first: impl Fn(&T, &T) -> bool,
 ) -> bool {
-    let ends = lists.clone().map(|list| (list[0].key(), list[list.len() - 1].key()));
+    let ends = lists
+        .clone()
+        .map(|list| (list[0].key(), list[list.len() - 1].key()));
     let Some((least, most)) = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else {
         return true;
     };
@@ -621,7 +623,7 @@ mod tests {
         let mut state = 7u64;
         let mut next = move || {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(11);
-            state ^ state >> 29
+            state ^ (state >> 29)
         };
         let mut refused = [0; 7];
         for round in 0..1400 {
@@ -631,11 +633,11 @@ mod tests {
                 // Everywhere; few bits; above bits that are the same; the same; few; ever nearer to one end; two heaps.
                 0 => next(),
                 1 => next() >> (64 - bits),
-                2 => next() >> (64 - bits) | 0xabcd << 48,
+                2 => (next() >> (64 - bits)) | (0xabcd << 48),
                 3 => 77,
                 4 => next() % 5,
                 5 => u64::MAX >> (next() % 64),
-                _ => (next() % 2) << 63 | next() % 4000 | index << 2,
+                _ => ((next() % 2) << 63) | (next() % 4000) | (index << 2),
             };
             let lists: Vec<Vec<Pair>> = (0..1 + round as u64 % 40)
                 .map(|list| {
@@ -652,19 +654,32 @@ mod tests {
             expected.sort_unstable();
             let (mut sorted, mut other) = (expected.clone(), expected.clone());
             sorted.reverse();
-            match distribute(lists.iter().map(Vec::as_slice), &mut sorted, &mut other, |a, b| a <= b) {
+            match distribute(
+                lists.iter().map(Vec::as_slice),
+                &mut sorted,
+                &mut other,
+                |a, b| a <= b,
+            ) {
                 true => assert_eq!(sorted, expected, "round {round}"),
                 false => refused[kind] += 1,
             }
             let keys = |list: &Vec<Pair>| list.iter().map(|pair| pair.key).collect::<Vec<_>>();
             let lists: Vec<Vec<u64>> = lists.iter().map(keys).collect();
             let (mut sorted, mut other) = (vec![1; expected.len()], vec![2; expected.len()]);
-            if distribute(lists.iter().map(Vec::as_slice), &mut sorted, &mut other, |a, b| a <= b) {
+            if distribute(
+                lists.iter().map(Vec::as_slice),
+                &mut sorted,
+                &mut other,
+                |a, b| a <= b,
+            ) {
                 assert_eq!(sorted, keys(&expected), "round {round}, numbers");
             }
         }
         assert_eq!(refused[0], 0, "random keys never go far");
-        assert!(refused[3] > 0, "equal keys with payloads in disorder do: {refused:?}");
+        assert!(
+            refused[3] > 0,
+            "equal keys with payloads in disorder do: {refused:?}"
+        );
     }
 
     #[test]

@@ -141,14 +141,19 @@ mod tests {
 
     /// The sum of the hashes of rows in a record's form.
     fn hash_of<R: Record>(rows: &[Vec<u8>]) -> u64 {
-        let hashes = rows.iter().zip(0..).map(|(row, rank)| ranked_hash::<R>(row, rank));
+        let hashes = rows
+            .iter()
+            .zip(0..)
+            .map(|(row, rank)| ranked_hash::<R>(row, rank));
         hashes.fold(0, u64::wrapping_add)
     }
 
     /// Exchanges any two of 60 rows, of which some are equal.
     fn every_exchange_shows<R: Record>(bytes: usize) {
         let row = |value: u64| value.to_le_bytes().repeat(bytes.div_ceil(8))[..bytes].to_vec();
-        let mut rows: Vec<Vec<u8>> = (0..60u64).map(|index| row((index / 2).pow(7) * (index % 2))).collect();
+        let mut rows: Vec<Vec<u8>> = (0..60u64)
+            .map(|index| row((index / 2).pow(7) * (index % 2)))
+            .collect();
         let hash = hash_of::<R>(&rows);
         for a in 0..rows.len() {
             for b in 0..a {
