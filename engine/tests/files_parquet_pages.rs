@@ -2,21 +2,21 @@
 //! those that reading everything finds.
 
 mod files_support;
+mod parquet_support;
 mod record_samples;
 
 use files_support::{Scratch, environment, read};
 use forebay::ErrorKind;
-use forebay::arrow::{ArrowOptions, ArrowWriter};
 use forebay::record::{Date, List, Record};
 use forebay::source::{Predicate, Source, parquet};
-use parquet::arrow::ArrowWriter as FileWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::{
     EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
 };
 use parquet::schema::types::ColumnPath;
+use parquet_support::write;
 use record_samples::Random;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 #[derive(Debug, Clone, PartialEq, Record)]
@@ -85,22 +85,6 @@ fn small_pages(page: usize, rows: usize) -> WriterPropertiesBuilder {
         .set_data_page_size_limit(page)
         .set_data_page_row_count_limit(rows)
         .set_write_batch_size(7)
-}
-
-fn write<R: Record>(path: &Path, records: &[R], properties: WriterProperties) {
-    let mut rows = ArrowWriter::<R>::new(&ArrowOptions::default()).expect("every field has a column");
-    let file = File::create(path).expect("it can be created");
-    let mut writer =
-        FileWriter::try_new(file, rows.schema().clone(), Some(properties)).expect("it can be written");
-    for chunk in records.chunks(100) {
-        (chunk.iter())
-            .try_for_each(|record| rows.push(record.view()))
-            .expect("the records have a place");
-        writer
-            .write(&rows.take().expect("a batch"))
-            .expect("it can be written");
-    }
-    writer.close().expect("it can be written");
 }
 
 macro_rules! predicates {

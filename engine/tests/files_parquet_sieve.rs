@@ -2,16 +2,16 @@
 //! other columns are read of few rows.
 
 mod files_support;
+mod parquet_support;
 
 use files_support::{Random, Scratch, environment, read};
 use forebay::ErrorKind;
-use forebay::arrow::{ArrowOptions, ArrowWriter};
 use forebay::record::{Date, List, Record};
 use forebay::source::{ParquetCounts, Predicate, parquet};
-use parquet::arrow::ArrowWriter as FileWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
-use std::fs::{self, File};
+use parquet_support::write;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -64,22 +64,6 @@ fn properties(rows_of_a_group: usize) -> parquet::file::properties::WriterProper
         .set_data_page_row_count_limit(200)
         .set_write_batch_size(50)
         .set_max_row_group_row_count(Some(rows_of_a_group))
-}
-
-fn write<R: Record>(path: &Path, records: &[R], properties: WriterProperties) {
-    let mut rows = ArrowWriter::<R>::new(&ArrowOptions::default()).expect("every field has a column");
-    let file = File::create(path).expect("it can be created");
-    let mut writer =
-        FileWriter::try_new(file, rows.schema().clone(), Some(properties)).expect("it can be written");
-    for chunk in records.chunks(500) {
-        (chunk.iter())
-            .try_for_each(|record| rows.push(record.view()))
-            .expect("the records have a place");
-        writer
-            .write(&rows.take().expect("a batch"))
-            .expect("it can be written");
-    }
-    writer.close().expect("it can be written");
 }
 
 /// Reads what a predicate wants, compares it with a filter over all, and answers what was counted.
