@@ -103,7 +103,11 @@ where
     I::Order: Clone,
 {
     let held = sorter.budget().held();
-    let target = [0, held.saturating_sub(1 + random.below(3)), random.below(held + 1)][random.below(3)];
+    let target = [
+        0,
+        held.saturating_sub(1 + random.below(3)),
+        random.below(held + 1),
+    ][random.below(3)];
     if random.below(4) == 0 {
         let must_leave = sorter.give_up_spares(target);
         assert!(must_leave || sorter.budget().held() <= target.max(2));
@@ -298,8 +302,8 @@ impl Form<'_> {
         if how.are_sorted {
             rows.sort_by_key(|row| (self.key)(row));
         }
-        let (found, spilled) = sorted(&rows, items, &how, &mut random)
-            .unwrap_or_else(|error| panic!("{place}: {error}"));
+        let (found, spilled) =
+            sorted(&rows, items, &how, &mut random).unwrap_or_else(|error| panic!("{place}: {error}"));
         let mut counts: HashMap<&[u8], isize> = HashMap::new();
         for row in &rows {
             *counts.entry(row).or_default() += 1;
@@ -312,7 +316,9 @@ impl Form<'_> {
             assert!(!rest.is_empty(), "{place}: {number} of {wanted} rows");
             let (row, behind) = rest.split_at((self.size)(rest));
             rest = behind;
-            let left = counts.get_mut(row).unwrap_or_else(|| panic!("{place}: row {number} is none"));
+            let left = counts
+                .get_mut(row)
+                .unwrap_or_else(|| panic!("{place}: row {number} is none"));
             *left -= 1;
             assert!(*left >= 0, "{place}: row {number} comes too often");
             assert!(
@@ -327,7 +333,10 @@ impl Form<'_> {
 
 /// The seeds to be tried: those of a form are its own.
 fn seeds(form: u64) -> Vec<u64> {
-    if let Some(seed) = std::env::var("FOREBAY_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    if let Some(seed) = std::env::var("FOREBAY_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+    {
         return vec![seed];
     }
     let count = match std::env::var_os("FOREBAY_HEAVY") {
@@ -385,10 +394,7 @@ fn numbers_and_pairs_from_which_memory_is_taken() {
             let (count, spread) = (random.below(9000) as u64, random.below(5));
             let rows: Vec<Vec<u8>> = (0..count)
                 .map(|place| {
-                    let words = [
-                        number(&mut random, spread, place),
-                        number(&mut random, 1, place),
-                    ];
+                    let words = [number(&mut random, spread, place), number(&mut random, 1, place)];
                     words.map(u64::to_le_bytes).concat()[..*stride].to_vec()
                 })
                 .collect();
@@ -494,7 +500,11 @@ fn rows_of_many_sizes_from_which_memory_is_taken() {
                 .collect();
             let order = ColumnOrder::new(0, columns.clone());
             let form = Form {
-                name: if is_text { "texts" } else { "integers of rows of many sizes" },
+                name: if is_text {
+                    "texts"
+                } else {
+                    "integers of rows of many sizes"
+                },
                 rows: &rows,
                 key: &|row| match is_text {
                     true => texts(row),
