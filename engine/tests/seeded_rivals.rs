@@ -392,8 +392,8 @@ fn aggregates_from_which_memory_is_taken() {
 fn states_of_any_size_from_which_memory_is_taken() {
     let mut counts = Counts::default();
     for seed in seeds() {
-        // Any group has room in what is guaranteed.
-        let rows: Vec<Row> = rows(seed, 6000)
+        // No group is larger than a record may be.
+        let rows: Vec<Row> = rows(seed, 4000)
             .into_iter()
             .map(|(key, value)| match key {
                 7 => (hash_u64(value) % 40, value),
