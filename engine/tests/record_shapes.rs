@@ -118,18 +118,28 @@ fn run<T: Record>(
 fn check<R: Record + Sample + Clone>(seed: u64) -> usize {
     let name = format!("{}, seed {seed}", std::any::type_name::<R>());
     // About 200 KiB.
-    let size = 16 + rows::<R>(seed, 50).iter().map(|row| normalized(row).len()).sum::<usize>() / 50;
+    let size = 16
+        + rows::<R>(seed, 50)
+            .iter()
+            .map(|row| normalized(row).len())
+            .sum::<usize>()
+            / 50;
     let rows = rows::<R>(seed, (200_000 / size).clamp(300, 6000) as u64);
     let mut spilled = 0;
-    let mut same = |what: &str, (mut found, has_spilled): (Vec<Vec<u8>>, bool), mut expected: Vec<Vec<u8>>| {
-        found.sort();
-        expected.sort();
-        assert!(found == expected, "{name}: {what}");
-        spilled += usize::from(has_spilled);
-    };
+    let mut same =
+        |what: &str, (mut found, has_spilled): (Vec<Vec<u8>>, bool), mut expected: Vec<Vec<u8>>| {
+            found.sort();
+            expected.sort();
+            assert!(found == expected, "{name}: {what}");
+            spilled += usize::from(has_spilled);
+        };
     for descending in [false, true] {
         let field = first::<(R, u64)>();
-        let order = if descending { field.descending() } else { field.ascending() };
+        let order = if descending {
+            field.descending()
+        } else {
+            field.ascending()
+        };
         // Nulls come first in either direction.
         let fields = (order, second::<(R, u64)>().ascending());
         let sorted = run(&name, |environment| {
@@ -141,7 +151,10 @@ fn check<R: Record + Sample + Clone>(seed: u64) -> usize {
             fields.encode_normalized(row.view(), &mut bytes);
             bytes
         };
-        assert!(sorted.0.is_sorted_by_key(key), "{name}: sorted, descending: {descending}");
+        assert!(
+            sorted.0.is_sorted_by_key(key),
+            "{name}: sorted, descending: {descending}"
+        );
         let found = sorted.0.iter().map(normalized).collect();
         same("sorted", (found, sorted.1), rows.iter().map(normalized).collect());
     }
@@ -158,7 +171,10 @@ fn check<R: Record + Sample + Clone>(seed: u64) -> usize {
             .collect()
     });
     let told = |(key, totals): (Vec<u8>, (u64, u64))| [key, normalized(&totals)].concat();
-    let found = grouped.0.iter().map(|(key, totals)| told((normalized(key), *totals)));
+    let found = grouped
+        .0
+        .iter()
+        .map(|(key, totals)| told((normalized(key), *totals)));
     same(
         "groups",
         (found.collect(), grouped.1),
@@ -184,7 +200,9 @@ fn check<R: Record + Sample + Clone>(seed: u64) -> usize {
     // What few keys have is enough.
     let right: Vec<(R, u64)> = right.iter().take(600).cloned().collect();
     let left: Vec<(R, u64)> = left.iter().take(1500).cloned().collect();
-    by_key.values_mut().for_each(|numbers| numbers.retain(|number| *number < 1500));
+    by_key
+        .values_mut()
+        .for_each(|numbers| numbers.retain(|number| *number < 1500));
     for (key, number) in &right {
         let numbers = by_key.get(&normalized(key)).into_iter().flatten();
         pairs.extend(numbers.map(|left| normalized(&(*left, *number))));
@@ -231,9 +249,9 @@ fn records_of_many_forms_through_every_operator() {
 #[test]
 fn records_of_many_forms_in_parquet_files() {
     use files_support::Scratch;
-    use record_samples::Bid;
     use forebay::sink::ParquetSink;
     use forebay::source::parquet;
+    use record_samples::Bid;
 
     fn check<R: Record + Sample + Clone>(stored: &mut BTreeSet<&'static str>) {
         let name = std::any::type_name::<R>();
