@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::data::tpch::{LEAST_SCALE, MOST_SCALE};
-use crate::setting::{Emit, JoinKind, Mode, parse_count};
+use crate::setting::{Emit, JoinKind, Mode, Strategy, parse_count};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use forebay_memory::ByteSize;
 use std::path::PathBuf;
@@ -175,6 +175,9 @@ pub struct RunArguments {
     /// Joins records of 104 bytes, not 16.
     #[arg(long)]
     pub wide: bool,
+    /// How a join finds matches (default: as the engine chooses).
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub strategy: Option<Strategy>,
     /// Records scheduled a second, where latency is measured (exchange); 0 is as fast as possible.
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub rate: Option<u64>,

@@ -54,6 +54,21 @@ pub enum JoinKind {
     Anti,
 }
 
+/// How a join finds matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// As the engine chooses.
+    #[default]
+    Automatic,
+    /// Both sides by the hash of their key.
+    Hash,
+    /// Both sides by the hash of their key, and sorted.
+    Merge,
+    /// The build side to every subtask.
+    Broadcast,
+}
+
 /// What a join joins, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct JoinOptions {
@@ -65,6 +80,9 @@ pub struct JoinOptions {
     pub hot: f64,
     /// Whether records are of 104 bytes.
     pub wide: bool,
+    /// How it finds matches.
+    #[serde(default)]
+    pub strategy: Strategy,
 }
 
 impl Default for JoinOptions {
@@ -74,6 +92,7 @@ impl Default for JoinOptions {
             selectivity: 0.5,
             hot: 0.0,
             wide: false,
+            strategy: Strategy::Automatic,
         }
     }
 }
@@ -148,6 +167,9 @@ impl Setting {
         }
         if self.join.wide {
             parts.push("wide".to_string());
+        }
+        if self.join.strategy != plain.strategy {
+            parts.push(format!("{:?}", self.join.strategy).to_lowercase());
         }
         if self.emit == Emit::Updates {
             parts.push("emit=updates".to_string());

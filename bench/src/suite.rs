@@ -125,6 +125,7 @@ fn row(name: &str, arguments: &RunArguments) -> Row {
                     .unwrap_or(JoinOptions::default().selectivity),
                 hot: arguments.hot.unwrap_or(0.0),
                 wide: arguments.wide,
+                strategy: arguments.strategy.unwrap_or_default(),
             },
         },
         repeats,

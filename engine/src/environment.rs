@@ -4,8 +4,9 @@
 //! [`Environment::new`] with a [`Runtime`]; [`Environment::source`]; [`Environment::execute`] or
 //! [`Environment::execute_async`]; [`Environment::explain`].
 
+use crate::broadcasts::{Managed, small_sides};
 use crate::exchange::ChannelLimits;
-use crate::graph::{Edge, Graph, KnownSize, Node};
+use crate::graph::{Edge, Graph, Node};
 use crate::interrupt;
 use crate::job::{JobHandle, JobOptions, launch};
 use crate::layout::Layout;
@@ -14,6 +15,7 @@ use crate::plan::JobPlan;
 use crate::progress::Progress;
 use crate::runtime::Runtime;
 use crate::simulator::{Simulation, SimulationReport, simulate};
+use crate::source::RowsBytes;
 use crate::summary::JobSummary;
 use forebay_memory::plan::{BufferTimeout, Mode};
 use forebay_memory::{Error, Plan, Result};
@@ -119,7 +121,7 @@ impl Environment {
     }
 
     /// What is known of the bytes that come by some edges.
-    pub(crate) fn known_size(&self, edges: &[Edge]) -> Option<KnownSize> {
+    pub(crate) fn known_size(&self, edges: &[Edge]) -> RowsBytes {
         self.inner.graph.borrow().known_size(edges)
     }
 
@@ -151,7 +153,13 @@ impl Environment {
             }
         };
         let parallelism = self.inner.parallelism.get();
-        let layout = Layout::of(graph, parallelism);
+        let managed = Managed {
+            weights: &plan.weights,
+            segments: self.inner.runtime.manager().stats().managed_total,
+            segment_size: plan.segment_size(),
+        };
+        let small_sides = small_sides(graph, parallelism, is_streaming, &managed);
+        let layout = Layout::of(graph, parallelism, &small_sides);
         let widest = layout.parallelism.iter().copied().max().unwrap_or(1);
         let max_parallelism = plan.job.max_parallelism;
         if widest > max_parallelism as usize {
@@ -170,6 +178,7 @@ impl Environment {
             parallelism,
             max_parallelism,
             is_streaming,
+            small_sides,
             slots: widest.min(cores.max(plan.job.parallelism)),
             helpers: plan.exec.helper_threads.min(widest),
             limits: ChannelLimits {
@@ -196,7 +205,7 @@ impl Environment {
         } else {
             "batch"
         };
-        let layout = Layout::of(graph, options.parallelism);
+        let layout = Layout::of(graph, options.parallelism, &options.small_sides);
         layout.describe(graph, &options.name, mode, options.max_parallelism)
     }
 

@@ -10,9 +10,10 @@ use crate::operator::{
 };
 use crate::plan::ExchangeKind;
 use crate::record::{KeyFields, KeyIdentity, OrderPart, Record, Schema};
-use crate::source::Subtask;
+use crate::source::{RowsBytes, Subtask};
 use crate::task::SourceDriver;
 use forebay_memory::{Budget, Error, Result, SpillStore};
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub struct OperatorContext {
     pub are_sorted: Vec<bool>,
     /// Whether rows come to the subtask that an exchange has sent them to by some key.
     pub are_placed: bool,
+    /// Whether the first input comes to every subtask, because it is small.
+    pub is_everywhere: bool,
     /// Where operators spill.
     pub spill: SpillStore,
     /// Whether the job runs in streaming mode.
@@ -167,6 +170,8 @@ pub(crate) struct Node {
     pub(crate) wants: Vec<Vec<OrderPart>>,
     /// What else it is where all inputs come as it wants them.
     pub(crate) if_sorted: Option<IfSorted>,
+    /// What else it is where one side is small.
+    pub(crate) if_small: Option<IfSmall>,
     /// Extra words for the plan.
     pub(crate) detail: String,
     pub(crate) factory: Factory,
@@ -175,20 +180,19 @@ pub(crate) struct Node {
 /// What is known of the bytes that a node sends before it runs.
 pub(crate) enum Size {
     Unknown,
-    /// What a source says.
-    Asked(Box<dyn Fn() -> Option<u64>>),
+    /// What a source says. It is asked once, when somebody wants to know.
+    Asked(Box<LazyCell<RowsBytes, Box<dyn FnOnce() -> RowsBytes>>>),
     /// A row for each of its inputs, or for some of them.
     OfInputs {
         are_all: bool,
     },
 }
 
-/// Bytes that a node sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KnownSize {
-    pub(crate) bytes: u64,
-    /// Whether it may be less.
-    pub(crate) is_most: bool,
+impl Size {
+    /// What a source says.
+    pub(crate) fn asked(ask: impl FnOnce() -> RowsBytes + 'static) -> Size {
+        Size::Asked(Box::new(LazyCell::new(Box::new(ask))))
+    }
 }
 
 /// What a node is where its inputs come in order, in the place of what it says otherwise.
@@ -200,6 +204,29 @@ pub(crate) struct IfSorted {
     /// As [`Node::detail`].
     pub(crate) detail: String,
 }
+
+/// What a join is where the side of input 0, which it keeps in memory, goes to every subtask, because it is small, and the other stays
+/// where it is, in the place of what it says otherwise.
+pub(crate) struct IfSmall {
+    /// Of the side of input 0, and of the other.
+    pub(crate) sizes: [RowsBytes; 2],
+    /// As [`Node::rows`].
+    pub(crate) rows: Rows,
+    /// As [`Node::detail`].
+    pub(crate) detail: String,
+}
+
+/// Where the small side of a join goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SmallSide {
+    /// To every subtask ([`IfSmall`]).
+    Everywhere,
+    /// To the subtask of its key, though it is small: why.
+    ByKey(&'static str),
+}
+
+/// By node, where small sides of joins go; those of joins that are not here are not small.
+pub(crate) type SmallSides = BTreeMap<usize, SmallSide>;
 
 impl Node {
     /// A node without inputs and managed memory that sends nothing, to be changed.
@@ -224,6 +251,7 @@ impl Node {
             order: Vec::new(),
             wants: Vec::new(),
             if_sorted: None,
+            if_small: None,
             detail: String::new(),
             factory,
         }
@@ -253,41 +281,31 @@ pub(crate) struct Graph {
 
 impl Graph {
     /// What is known of the bytes that come by some edges.
-    pub(crate) fn known_size(&self, edges: &[Edge]) -> Option<KnownSize> {
-        let mut all = KnownSize {
-            bytes: 0,
-            is_most: false,
-        };
-        for edge in edges {
+    pub(crate) fn known_size(&self, edges: &[Edge]) -> RowsBytes {
+        let sizes = edges.iter().map(|edge| {
             let node = &self.nodes[edge.from];
             let size = match &node.size {
-                Size::Unknown => return None,
-                Size::Asked(ask) => KnownSize {
-                    bytes: ask()?,
-                    is_most: false,
-                },
+                Size::Unknown => RowsBytes::UNKNOWN,
+                Size::Asked(asked) => **asked.as_ref(),
                 Size::OfInputs { are_all } => {
-                    let of_inputs = self.known_size(&node.inputs)?;
+                    let of_inputs = self.known_size(&node.inputs);
                     let stride = |node: &Node| node.output.map_or(0, |(_, stride)| stride as u64);
-                    let before = node
-                        .inputs
-                        .first()
-                        .map_or(0, |edge| stride(&self.nodes[edge.from]));
-                    let bytes = match (before, stride(node)) {
-                        _ if matches!(node.rows, Rows::Same) => of_inputs.bytes,
-                        (0, _) | (_, 0) => return None,
-                        (before, after) => (of_inputs.bytes / before).saturating_mul(after),
+                    let first = node.inputs.first();
+                    let before = first.map_or(0, |edge| stride(&self.nodes[edge.from]));
+                    let bytes = match node.rows {
+                        Rows::Same => of_inputs,
+                        _ => of_inputs.of_rows(before, stride(node)),
                     };
-                    KnownSize {
-                        bytes,
-                        is_most: of_inputs.is_most || !are_all,
-                    }
+                    if *are_all { bytes } else { bytes.of_some() }
                 }
             };
-            all.bytes = all.bytes.saturating_add(size.bytes);
-            all.is_most |= size.is_most;
-        }
-        Some(all)
+            match edge.kind {
+                // As often as there are subtasks.
+                ExchangeKind::Broadcast => RowsBytes::at_least(size.least()),
+                _ => size,
+            }
+        });
+        sizes.fold(RowsBytes::exactly(0), |all, size| all + size)
     }
 
     pub(crate) fn add(&mut self, node: Node) -> usize {

@@ -10,13 +10,13 @@
 
 use crate::batch::{Batches, HeapArea};
 use crate::clock::{Clock, RealClock};
-use crate::exchange::{ChannelLimits, Exchange, Forward, Gate, Output, Rebalance, Router, Wake};
-use crate::graph::{Factory, Graph, Node, OperatorContext, SubtaskSourceFactory};
+use crate::exchange::{Broadcast, ChannelLimits, Exchange, Forward, Gate, Output, Rebalance, Router, Wake};
+use crate::graph::{Factory, Graph, Node, OperatorContext, SmallSides, SubtaskSourceFactory};
 use crate::interrupt;
 use crate::layout::Layout;
 use crate::metrics::{TaskMetrics, TaskSnapshot};
 use crate::operator::{Chain, ChainLink};
-use crate::plan::JobPlan;
+use crate::plan::{ExchangeKind, JobPlan};
 use crate::pressure_watch::PressureWatch;
 use crate::progress::{Progress, ProgressLine};
 use crate::runtime::Runtime;
@@ -36,6 +36,8 @@ pub(crate) struct JobOptions {
     pub(crate) parallelism: usize,
     pub(crate) max_parallelism: u32,
     pub(crate) is_streaming: bool,
+    /// Where small sides of joins go.
+    pub(crate) small_sides: SmallSides,
     pub(crate) slots: usize,
     /// Threads for nodes whose functions may block; they are numbered after the slots.
     pub(crate) helpers: usize,
@@ -76,7 +78,7 @@ pub(crate) fn lower(
     wake: &dyn Fn(usize) -> Arc<dyn Wake>,
 ) -> Result<Vec<Placed>> {
     let names = graph.names();
-    let layout = Layout::of(graph, options.parallelism);
+    let layout = Layout::of(graph, options.parallelism, &options.small_sides);
     let (parallelism, chained) = (&layout.parallelism, &layout.chained);
     let slot = |node: usize, subtask: usize| match graph.nodes[node].is_blocking {
         false => subtask % options.slots,
@@ -112,10 +114,22 @@ pub(crate) fn lower(
                 .output
                 .expect("a node with consumers has rows");
             for (sender, sent) in exchanges[edge.from].iter_mut().enumerate() {
-                let (router, targets): (Box<dyn Router>, _) = match &edge.router {
-                    _ if layout.is_forward(id, place, edge) => (Box::new(Forward(0)), sender..sender + 1),
-                    Some(router) => (router(sender, receivers, options.max_parallelism), 0..receivers),
-                    None => (Box::new(Rebalance::new(sender, receivers)), 0..receivers),
+                let own = || {
+                    let router = edge
+                        .router
+                        .as_ref()
+                        .expect("only rows that are sent on have no router");
+                    router(sender, receivers, options.max_parallelism)
+                };
+                let (router, targets): (Box<dyn Router>, _) = match layout.exchange(id, place, edge) {
+                    ExchangeKind::Forward => (Box::new(Forward(0)), sender..sender + 1),
+                    ExchangeKind::Rebalance if edge.router.is_none() || layout.is_everywhere(id) => {
+                        (Box::new(Rebalance::new(sender, receivers)), 0..receivers)
+                    }
+                    ExchangeKind::Broadcast if layout.is_everywhere(id) => {
+                        (Box::new(Broadcast), 0..receivers)
+                    }
+                    _ => (own(), 0..receivers),
                 };
                 let channels: Vec<_> = targets
                     .map(|target| gates[id][target].connect_to(edge.input, wake(slot(edge.from, sender))))
@@ -213,6 +227,7 @@ pub(crate) fn lower(
                     more_budgets: budgets.collect(),
                     are_sorted: layout.are_sorted[*id].clone(),
                     are_placed: layout.are_placed[*id],
+                    is_everywhere: layout.is_everywhere(*id),
                     spill: runtime.spill().clone(),
                     is_streaming: options.is_streaming,
                     wake: wake(slot(head, index)),

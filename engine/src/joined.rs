@@ -6,11 +6,11 @@
 //!
 //! # Algorithm
 //! Both sides are sent to the subtask of their key's key group; or the side that rows are looked up in goes to all subtasks and
-//! the other stays where it is. What then happens is in `operator::join`.
+//! the other stays where it is: because it was told, or chosen by their sizes (`broadcasts`). What then happens is in `operator::join`.
 
 use crate::environment::Environment;
 use crate::exchange::Broadcast;
-use crate::graph::{Edge, Factory, IfSorted, Node, OperatorContext, Rows};
+use crate::graph::{Edge, Factory, IfSmall, IfSorted, Node, OperatorContext, Rows};
 use crate::keyed::{budget_of, common_bits};
 use crate::operator::{
     Always, Anti, CO_GROUP, CoGroups, Collector, Full, Group, HashJoin, Inner, JoinFunctions, JoinSetting,
@@ -19,6 +19,7 @@ use crate::operator::{
 };
 use crate::plan::ExchangeKind;
 use crate::record::{KeyFields, NoKey, Record};
+use crate::source::RowsBytes;
 use crate::stream::Stream;
 use forebay_memory::Result;
 use std::marker::PhantomData;
@@ -26,7 +27,9 @@ use std::marker::PhantomData;
 /// How a join finds matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum JoinStrategy {
-    /// As [`JoinStrategy::Merge`] where both sides come in the order of their keys, otherwise as [`JoinStrategy::Hash`].
+    /// As [`JoinStrategy::Merge`] where both sides come in the order of their keys; as [`JoinStrategy::Broadcast`] where the side in memory may
+    /// go everywhere and is known to be small ([`Source::rows_bytes`](crate::source::Source::rows_bytes)), and nothing that follows needs the
+    /// records of a key together; otherwise as [`JoinStrategy::Hash`].
     #[default]
     Automatic,
     /// Both sides by the hash of their key, the right side in tables unless said otherwise, or the left side is known to be much smaller.
@@ -239,10 +242,15 @@ where
         } = self;
         let keeps = (F::KIND.keeps_left, F::KIND.keeps_right);
         let has_key = <KL::Key as Record>::SIZE > 0;
-        let build_is_left = build_is_left.or_else(|| {
-            let may_choose = matches!(strategy, JoinStrategy::Automatic | JoinStrategy::Hash);
-            (may_choose && is_much_smaller(&environment, &left, &right)).then_some(true)
-        });
+        let is_told = strategy == JoinStrategy::Hash && build_is_left.is_some();
+        let sizes = match strategy {
+            JoinStrategy::Automatic | JoinStrategy::Hash if !is_told => {
+                [&left, &right].map(|edges| environment.known_size(edges))
+            }
+            _ => [RowsBytes::UNKNOWN; 2],
+        };
+        let build_is_left =
+            build_is_left.or_else(|| sizes[0].is_below(TIMES_SMALLER, sizes[1]).then_some(true));
         // A record that goes everywhere must not be sent everywhere because it has no match.
         let (build_is_left, is_broadcast) = match (strategy, keeps) {
             (JoinStrategy::Broadcast, (true, true)) => (build_is_left.unwrap_or(false), false),
@@ -274,14 +282,34 @@ where
             on::<L, R, KL, KR>(keys),
             if W::IS_TRUE { "" } else { ", under a condition" },
         );
+        let kept = format!(
+            "{what}, {} side in memory",
+            if build_is_left { "left" } else { "right" }
+        );
+        let everywhere = format!("{kept} of every subtask");
         let detail = match strategy {
             JoinStrategy::Merge => format!("{what}, by merging"),
-            _ => format!(
-                "{what}, {} side in memory{}",
-                if build_is_left { "left" } else { "right" },
-                if is_broadcast { " of every subtask" } else { "" }
-            ),
+            _ if is_broadcast => everywhere.clone(),
+            _ => kept,
         };
+        // What of the side that is kept is sent without a match, or once, would be by every subtask.
+        let is_sent_alone = match build_is_left {
+            true => F::KIND.keeps_left || !F::KIND.sends_pairs(),
+            false => F::KIND.keeps_right,
+        };
+        let if_small = (strategy == JoinStrategy::Automatic && has_key && !is_sent_alone).then(|| {
+            let [left, right] = sizes;
+            let sizes = if build_is_left {
+                [left, right]
+            } else {
+                [right, left]
+            };
+            IfSmall {
+                sizes,
+                rows: rows_of(F::KIND.sends_pairs(), true, keys.0),
+                detail: format!("{everywhere}: it has {}, the other {}", sizes[0], sizes[1]),
+            }
+        });
         let plan = environment.runtime().plan();
         let merge_parts = vec![
             least_segments(L::STRIDE, plan),
@@ -293,6 +321,7 @@ where
             _ => least_join_segments([L::STRIDE, R::STRIDE], plan),
         };
         let make = move |context: &OperatorContext| -> Result<Box<dyn Operator>> {
+            let is_broadcast = is_broadcast || context.is_everywhere;
             let is_merged = match strategy {
                 JoinStrategy::Merge => true,
                 JoinStrategy::Automatic => has_key && !context.are_sorted.contains(&false),
@@ -331,13 +360,6 @@ where
                 residual.clone(),
             )))
         };
-        let rows = match (F::KIND.sends_pairs(), is_broadcast) {
-            (true, true) => Rows::Made,
-            (true, false) => Rows::Keyed(None),
-            // Left records, as they are.
-            (false, true) => Rows::Mixed,
-            (false, false) => Rows::Keyed(Some(keys.0.identity())),
-        };
         let mut wants = vec![keys.0.order(), keys.1.order()];
         if left_input == 1 {
             wants.reverse();
@@ -352,8 +374,9 @@ where
             output: Some((F::Out::schema(), F::Out::STRIDE)),
             minimum_segments: least,
             maximum_segments: usize::MAX,
-            rows,
+            rows: rows_of(F::KIND.sends_pairs(), is_broadcast, keys.0),
             detail,
+            if_small,
             ..Node::new(kind, Factory::Operator(Box::new(make)))
         };
         environment.add_stream(match strategy {
@@ -378,14 +401,19 @@ where
     }
 }
 
-/// Whether one side has less than half the bytes of the other, whatever filters leave of it. Half, because a row that is kept with a mark
-/// costs more than one that is looked up.
-fn is_much_smaller(environment: &Environment, one: &[Edge], other: &[Edge]) -> bool {
-    match (environment.known_size(one), environment.known_size(other)) {
-        (Some(one), Some(other)) => !other.is_most && one.bytes < other.bytes / 2,
-        _ => false,
+/// What a join's rows are, made of pairs or left records as they are, whose key is `key`.
+fn rows_of<L: Record, K: KeyFields<L>>(are_made: bool, is_broadcast: bool, key: K) -> Rows {
+    match (are_made, is_broadcast) {
+        (true, true) => Rows::Made,
+        (true, false) => Rows::Keyed(None),
+        (false, true) => Rows::Mixed,
+        (false, false) => Rows::Keyed(Some(key.identity())),
     }
 }
+
+/// A side that has so many times fewer bytes than the other is kept in memory: a row that is kept with a mark costs more than one that
+/// is looked up.
+const TIMES_SMALLER: u64 = 2;
 
 impl<L, R, KL, KR> JoinKeys<L, R, KL, KR>
 where

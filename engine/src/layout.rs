@@ -1,21 +1,23 @@
 //! The layout: where the rows of a graph's nodes are, in which order, and what follows from that for its edges.
 //!
 //! # Interface
-//! [`Layout::of`] a graph and a default parallelism; [`Layout::describe`] makes the serializable [`JobPlan`].
+//! [`Layout::of`] a graph, a default parallelism and where small sides of joins go; [`Layout::describe`] makes the serializable [`JobPlan`].
 //!
 //! # Algorithm
 //! Nodes are looked at after those that they get rows from.
 //! 1. A node that is not told its parallelism takes the default, or that of the node before it where rows come from that in order.
 //! 2. Rows are *placed* by a key where they are in the subtask that a hash exchange to as many subtasks would send them to. A
 //!    hash exchange by the same key is *local* then: a forward edge, which is chained where the graph allows it.
-//! 3. Rows come *in order* over an edge that keeps them in their subtask, or from one subtask alone. A node that would sort them in an order
+//! 3. A join whose small side goes *everywhere* (which `broadcasts` chooses) has a broadcast in the place of one hash exchange, and none in the
+//!    place of the other.
+//! 4. Rows come *in order* over an edge that keeps them in their subtask, or from one subtask alone. A node that would sort them in an order
 //!    that theirs begins with need not.
 //!
 //! # Invariants
 //! I1. What is said here of rows is true of them: an exchange that is left out changes no result, nor does a sort; asserted by the
 //!     jobs of `engine/tests/layout.rs` in every parallelism, and by the simulated ones.
 
-use crate::graph::{Edge, Graph, IfSorted, Rows};
+use crate::graph::{Edge, Graph, IfSmall, IfSorted, Rows, SmallSide, SmallSides};
 use crate::operator::{SORT, SORT_WITHIN, TOP};
 use crate::plan::{ExchangeKind, JobPlan, PlanEdge, PlanNode};
 use crate::record::{KeyIdentity, OrderPart};
@@ -41,10 +43,19 @@ pub(crate) struct Layout {
     pub(crate) are_placed: Vec<bool>,
     /// For each node, the node that it is chained to.
     pub(crate) chained: Vec<Option<usize>>,
+    small_sides: SmallSides,
+}
+
+/// How rows come over an edge.
+struct Way<'g> {
+    kind: ExchangeKind,
+    key: Option<&'g KeyIdentity>,
+    keys: &'g [String],
+    has_router: bool,
 }
 
 impl Layout {
-    pub(crate) fn of(graph: &Graph, default: usize) -> Layout {
+    pub(crate) fn of(graph: &Graph, default: usize, small_sides: &SmallSides) -> Layout {
         let parallelism = parallelism(graph, default);
         let count = graph.nodes.len();
         let mut places: Vec<Place> = Vec::with_capacity(count);
@@ -55,21 +66,23 @@ impl Layout {
             are_sorted: Vec::with_capacity(count),
             are_placed: Vec::with_capacity(count),
             chained: Vec::new(),
+            small_sides: small_sides.clone(),
         };
         for (id, node) in graph.nodes.iter().enumerate() {
             let stays = |edge: &Edge| layout.parallelism[edge.from] == layout.parallelism[id];
             let is_local = |edge: &Edge| {
-                edge.key.is_some() && stays(edge) && places[edge.from] == Place::ByKey(edge.key.clone())
+                let key = layout.way(id, edge).key;
+                key.is_some() && stays(edge) && places[edge.from] == Place::ByKey(key.cloned())
             };
             // What comes over an edge.
-            let place = |edge: &Edge| match &edge.key {
-                Some(key) => Place::ByKey(Some(key.clone())),
-                None if edge.router.is_none() && stays(edge) => places[edge.from].clone(),
-                None => Place::Anywhere,
+            let place = |edge: &Edge| match layout.way(id, edge) {
+                Way { key: Some(key), .. } => Place::ByKey(Some(key.clone())),
+                way if !way.has_router && stays(edge) => places[edge.from].clone(),
+                _ => Place::Anywhere,
             };
             let order = |edge: &Edge| -> &[OrderPart] {
                 let is_kept = layout.parallelism[edge.from] == 1
-                    || stays(edge) && (edge.router.is_none() || is_local(edge));
+                    || stays(edge) && (!layout.way(id, edge).has_router || is_local(edge));
                 if is_kept { &orders[edge.from] } else { &[] }
             };
             let input_order = |input: usize| -> &[OrderPart] {
@@ -83,7 +96,7 @@ impl Layout {
             let own = node
                 .inputs
                 .iter()
-                .filter(|edge| edge.kind != ExchangeKind::Broadcast);
+                .filter(|edge| layout.way(id, edge).kind != ExchangeKind::Broadcast);
             let mut arriving = own.map(place);
             let first = arriving.next().unwrap_or(Place::Anywhere);
             let input = arriving.fold(first, |all, place| match (all, place) {
@@ -92,7 +105,9 @@ impl Layout {
                 _ => Place::Anywhere,
             });
             let is_placed = input != Place::Anywhere;
-            let (place, is_placed) = match &node.rows {
+            let if_small = node.if_small.as_ref().filter(|_| layout.is_everywhere(id));
+            let rows = if_small.map_or(&node.rows, |if_small| &if_small.rows);
+            let (place, is_placed) = match rows {
                 Rows::New => (Place::Anywhere, false),
                 Rows::Same | Rows::Mixed => (input, is_placed),
                 Rows::Made if is_placed => (Place::ByKey(None), true),
@@ -107,9 +122,13 @@ impl Layout {
             };
             let wants = node.wants.iter().enumerate();
             let are_sorted: Vec<bool> = wants
-                .map(|(input, wanted)| !wanted.is_empty() && input_order(input).starts_with(wanted))
+                .map(|(input, wanted)| {
+                    // What goes everywhere is not merged.
+                    let may_be = !wanted.is_empty() && if_small.is_none();
+                    may_be && input_order(input).starts_with(wanted)
+                })
                 .collect();
-            let order = match (&node.rows, &node.if_sorted) {
+            let order = match (rows, &node.if_sorted) {
                 (Rows::Same | Rows::Claimed(_), _) => input_order(0).to_vec(),
                 (_, Some(if_sorted)) if !are_sorted.contains(&false) => if_sorted.order.clone(),
                 _ => node.order.clone(),
@@ -146,6 +165,51 @@ impl Layout {
         Ok(())
     }
 
+    /// Whether the small side of a join goes to every subtask.
+    pub(crate) fn is_everywhere(&self, id: usize) -> bool {
+        self.small_sides.get(&id) == Some(&SmallSide::Everywhere)
+    }
+
+    /// How rows come over an edge into a node.
+    fn way<'g>(&self, id: usize, edge: &'g Edge) -> Way<'g> {
+        match (self.is_everywhere(id), edge.input) {
+            (true, input) => Way {
+                kind: if input == 0 {
+                    ExchangeKind::Broadcast
+                } else {
+                    ExchangeKind::Forward
+                },
+                key: None,
+                keys: &[],
+                has_router: input == 0,
+            },
+            (false, _) => Way {
+                kind: edge.kind,
+                key: edge.key.as_ref(),
+                keys: &edge.keys,
+                has_router: edge.router.is_some(),
+            },
+        }
+    }
+
+    /// How rows get over input number `place` of a node.
+    pub(crate) fn exchange(&self, id: usize, place: usize, edge: &Edge) -> ExchangeKind {
+        match self.way(id, edge) {
+            _ if self.is_forward(id, place, edge) => ExchangeKind::Forward,
+            way if !way.has_router => ExchangeKind::Rebalance,
+            way => way.kind,
+        }
+    }
+
+    /// Of each node's inputs, whether rows go to the subtask of their key over it, and leave their own for it.
+    pub(crate) fn hash_exchanges<'a>(&'a self, graph: &'a Graph) -> impl Iterator<Item = (usize, bool)> + 'a {
+        let nodes = graph.nodes.iter().enumerate();
+        nodes.flat_map(move |(id, node)| {
+            let edges = node.inputs.iter().enumerate();
+            edges.map(move |(place, edge)| (id, self.exchange(id, place, edge) == ExchangeKind::Hash))
+        })
+    }
+
     /// What a node is because of the order of its inputs.
     fn if_sorted<'g>(&self, graph: &'g Graph, id: usize) -> Option<&'g IfSorted> {
         let if_sorted = graph.nodes[id].if_sorted.as_ref();
@@ -173,7 +237,7 @@ impl Layout {
     /// Whether rows stay in their subtask over input number `place` of a node.
     pub(crate) fn is_forward(&self, id: usize, place: usize, edge: &Edge) -> bool {
         self.is_local[id][place]
-            || edge.router.is_none() && self.parallelism[edge.from] == self.parallelism[id]
+            || !self.way(id, edge).has_router && self.parallelism[edge.from] == self.parallelism[id]
     }
 
     /// For each node, the node that it is chained to: its only input, forward, of the same parallelism and on the same
@@ -217,12 +281,8 @@ impl Layout {
             node.inputs.iter().enumerate().map(move |(place, edge)| PlanEdge {
                 from: edge.from,
                 to,
-                exchange: match self.is_forward(to, place, edge) {
-                    true => ExchangeKind::Forward,
-                    false if edge.router.is_none() => ExchangeKind::Rebalance,
-                    false => edge.kind,
-                },
-                keys: edge.keys.clone(),
+                exchange: self.exchange(to, place, edge),
+                keys: self.way(to, edge).keys.to_vec(),
                 input: edge.input,
             })
         });
@@ -238,10 +298,14 @@ impl Layout {
     /// What the kind of a node does not say.
     fn detail(&self, graph: &Graph, id: usize) -> String {
         let node = &graph.nodes[id];
-        let if_sorted = self.if_sorted(graph, id);
-        let mut detail = if_sorted
-            .map_or(&node.detail, |if_sorted| &if_sorted.detail)
-            .clone();
+        let mut detail = match (self.if_sorted(graph, id), &node.if_small) {
+            (Some(IfSorted { detail, .. }), _) => detail.clone(),
+            (None, Some(IfSmall { detail, .. })) if self.is_everywhere(id) => detail.clone(),
+            _ => node.detail.clone(),
+        };
+        if let Some(SmallSide::ByKey(why)) = self.small_sides.get(&id) {
+            detail.push_str(&format!(" (small, but {why})"));
+        }
         match &self.are_sorted[id][..] {
             // One side does a join by hash no good.
             [true, false] | [false, true] if node.if_sorted.is_some() => {}

@@ -30,7 +30,7 @@
 //! | [`operator`] | chains, fused closures, aggregation that spills |
 //! | [`task`] | the state machine that is polled, and the threads that poll it |
 //! | [`source`], [`sink`] | where records come from and go to |
-//! | [`plan`], `graph`, `layout`, `shares` | a job as data, and with its closures; where its rows are and in which order; what its operators have of managed memory |
+//! | [`plan`], `graph`, `layout`, `shares`, `broadcasts` | a job as data, and with its closures; where its rows are and in which order; what its operators have of managed memory; which small sides of joins go everywhere |
 //! | `pressure_watch`, `runtime`, `summary` | what looks at memory outside; what jobs share; what one did |
 //! | `interrupt`, `progress` | signals that cancel jobs; what a running job shows of itself |
 //! | `job` | from graph to running tasks |
@@ -68,6 +68,7 @@ pub mod plan;
 mod graph;
 mod layout;
 mod shares;
+mod broadcasts;
 mod pressure_watch;
 mod runtime;
 mod summary;

@@ -154,7 +154,7 @@ mod tests {
             nodes,
             ..Graph::default()
         };
-        let layout = Layout::of(&graph, 1);
+        let layout = Layout::of(&graph, 1, &Default::default());
         let shares = shares(
             &graph,
             &layout,

@@ -125,7 +125,7 @@ pub(crate) fn simulate(
     simulation: &Simulation,
 ) -> Result<SimulationReport> {
     let mut random = Random::new(simulation.seed);
-    let layout = Layout::of(graph, options.parallelism);
+    let layout = Layout::of(graph, options.parallelism, &options.small_sides);
     let widest = layout.parallelism.into_iter().max().unwrap_or(1);
     options.slots = 1 + random.below(widest);
     options.limits.exclusive = 1 + random.below(3);

@@ -47,7 +47,7 @@ impl Environment {
         self.add_stream(Node {
             name: Some(name.into()),
             output: Some((S::Out::schema(), S::Out::STRIDE)),
-            size: Size::Asked(Box::new(move || asked.rows_bytes())),
+            size: Size::asked(move || asked.rows_bytes()),
             ..Node::new("source", factory)
         })
     }

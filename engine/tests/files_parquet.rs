@@ -6,9 +6,9 @@ mod record_samples;
 
 use files_support::{Between, Scratch, environment, names, read};
 use forebay::ErrorKind;
-use forebay::record::{Date, Decimal, List, Record, Timestamp};
+use forebay::record::{Date, Decimal, List, Record, Timestamp, itself};
 use forebay::sink::{FileSink, ParquetCodec, ParquetSink};
-use forebay::source::{ParquetSource, from_items, generate, parquet};
+use forebay::source::{ParquetSource, RowsBytes, Source, from_items, generate, parquet};
 use parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter, RowGroupMetaData};
 use record_samples::{Bid, Couple, Random, Sale, Sample};
 use std::fs;
@@ -193,6 +193,88 @@ fn one_file_is_in_the_order_of_its_stream_and_may_be_empty() {
         let counts = source.counts();
         assert_eq!(read(source, 1).expect("the job runs"), records);
         assert_eq!(counts.row_groups_read(), count.div_ceil(1000));
+    }
+}
+
+#[derive(Debug, Clone, Copy, Record)]
+struct Keyed {
+    key: u64,
+    value: i64,
+}
+
+#[derive(Record)]
+struct KeyAlone {
+    key: u64,
+}
+
+/// What a source says of its size is what the footers say, and asking leaves no trace.
+#[test]
+fn footers_say_how_much_there_is() {
+    let scratch = Scratch::new("parquet");
+    let events: Vec<Keyed> = (0..100).map(|key| Keyed { key, value: 1 }).collect();
+    fs::create_dir_all(scratch.path("events")).expect("the scratch directory is writable");
+    for number in 0..20 {
+        let sink = ParquetSink::file(scratch.path(&format!("events/{number}.parquet"))).row_group_rows(50);
+        write(&events, sink, 1).expect("the job runs");
+    }
+    let one = scratch.path("events/7.parquet");
+    let source = parquet::<Keyed>(&*one);
+    assert_eq!(source.rows_bytes(), RowsBytes::exactly(1600));
+    assert_eq!(source.counts().bytes_read(), 0);
+    assert_eq!(parquet::<KeyAlone>(&*one).rows_bytes(), RowsBytes::exactly(800));
+    // Row groups that are not wanted have no rows; those of the others may not be wanted.
+    for (below, expected) in [(20, 800), (50, 800), (51, 1600)] {
+        let some = parquet::<Keyed>(&*one).only(Keyed::key.lt(below));
+        assert_eq!(some.rows_bytes(), RowsBytes::at_most(expected), "{below}");
+    }
+    // Not all footers of many files are read.
+    assert_eq!(
+        parquet::<Keyed>(scratch.path("events")).rows_bytes(),
+        RowsBytes::about(20 * 1600)
+    );
+    let texts: Vec<(u64, String)> = (0..3000).map(|n| (n, format!("record {n}"))).collect();
+    write(&texts, ParquetSink::file(scratch.path("texts.parquet")), 1).expect("the job runs");
+    let said = parquet::<(u64, String)>(scratch.path("texts.parquet")).rows_bytes();
+    let sizes = texts
+        .iter()
+        .map(|text| <(u64, String)>::row_size(text.view()) as u64);
+    let bytes: u64 = sizes.sum();
+    assert!(
+        said.least() <= bytes && said.most().is_some_and(|most| bytes <= most),
+        "{said} of {bytes} B"
+    );
+    assert!(said.least() > 0);
+
+    // What cannot be read says nothing, and fails the job as it does without a join.
+    let whole = fs::read(&one).expect("it was written");
+    let cut = scratch.write("cut.parquet", &whole[..whole.len() - 9]);
+    for path in [
+        cut,
+        scratch.path("none.parquet"),
+        file("pyarrow_brotli.parquet"),
+        scratch.path("texts.parquet"),
+    ] {
+        assert_eq!(
+            parquet::<Keyed>(&*path).rows_bytes(),
+            RowsBytes::UNKNOWN,
+            "{path:?}"
+        );
+        let fail = |joins: bool| {
+            let environment = environment(2);
+            let events = environment.source("events", parquet::<Keyed>(&*path));
+            match joins {
+                false => drop(events.blackhole()),
+                true => {
+                    let numbers = environment.source("numbers", generate(10, |n| n));
+                    numbers.join(events).on(itself(), Keyed::key).semi().blackhole();
+                }
+            }
+            let error = environment
+                .execute("read")
+                .expect_err("there is nothing to be read");
+            (error.kind(), error.to_string())
+        };
+        assert_eq!(fail(true), fail(false));
     }
 }
 

@@ -7,11 +7,11 @@ use crate::data::mix::{mix, start_of, unit};
 use crate::data::{Keyed, Modulus, Zipf};
 use crate::limits::MachineLimits;
 use crate::scratch::Scratch;
-use crate::setting::{JoinKind, Setting};
+use crate::setting::{JoinKind, Setting, Strategy};
 use forebay::record::{PlainRecord, Record};
 use forebay::sink::HashSink;
 use forebay::source::generate_rows;
-use forebay::{Environment, Result, Stream};
+use forebay::{Environment, JoinStrategy, Result, Stream};
 use std::io::Write;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -24,7 +24,7 @@ pub const WORKLOAD: Workload = Workload {
            values. Of 50 M and 10 M records the inner join has 25002205.\n\
            --join KIND: inner, left, right, full, semi, anti. --selectivity S: the share of probe records with a match.\n\
            --skew S draws the probe keys that match from a Zipf distribution, into a file that is written beforehand.\n\
-           --hot S gives this share of both sides one key. --wide makes records of 104 bytes.",
+           --hot S gives this share of both sides one key. --wide makes records of 104 bytes. --strategy HOW: automatic, hash, merge, broadcast.",
     records: 10_000_000,
     keys: 2_000_000,
     emits_updates: false,
@@ -155,7 +155,12 @@ fn side<R: PlainRecord>(
 
 macro_rules! joined {
     ($setting:expr, $join:expr) => {{
-        let join = $join;
+        let join = $join.strategy(match $setting.join.strategy {
+            Strategy::Automatic => JoinStrategy::Automatic,
+            Strategy::Hash => JoinStrategy::Hash,
+            Strategy::Merge => JoinStrategy::Merge,
+            Strategy::Broadcast => JoinStrategy::Broadcast,
+        });
         match $setting.join.kind {
             JoinKind::Inner => join.inner(|probe, build| (probe.value, build.value)),
             JoinKind::Left => {

@@ -17,7 +17,7 @@
 
 use super::ahead_file::{AheadFile, SMALLEST_PIECE};
 use super::files::{FileInput, FileSplit, Patterns, cannot_read, ends_early};
-use super::{Source, SourceOutput, SourceReader, SourceStatus};
+use super::{RowsBytes, Source, SourceOutput, SourceReader, SourceStatus};
 use crate::record::PlainRecord;
 use forebay_memory::{Error, Result};
 use std::fs::File;
@@ -144,11 +144,9 @@ impl<R: PlainRecord> Source for BinarySource<R> {
         })
     }
 
-    fn rows_bytes(&self) -> Option<u64> {
-        // Files that are not there yet, or have no size, as pipes.
-        let files = self.input.list().ok()?;
-        let have_size = files.iter().all(|file| file.size > 0);
-        have_size.then(|| files.iter().map(|file| file.size).sum())
+    /// Those of the files; what has no size, as a pipe, or an empty file, may have any number.
+    fn rows_bytes(&self) -> RowsBytes {
+        self.input.rows_bytes(RowsBytes::exactly)
     }
 }
 

@@ -10,11 +10,11 @@
 //! # Not here
 //! The grammar is in `csv_fields`, the reading in `csv_reader`, values in `record::from_text`.
 
-use super::Source;
 use super::compression::Compression;
 use super::csv_fields::Dialect;
 use super::csv_reader::CsvReader;
 use super::files::{FileInput, FileSplit, NotUtf8, Patterns};
+use super::{RowsBytes, Source};
 use crate::record::{BytesText, Record, TextColumn, text_columns};
 use forebay_memory::{Error, Plan, Result};
 use std::marker::PhantomData;
@@ -197,6 +197,16 @@ impl<R: Record> Source for CsvSource<R> {
 
     fn reader(&self, split: CsvSplit) -> Result<CsvReader<R>> {
         Ok(CsvReader::new(self.input.clone(), split))
+    }
+
+    /// About those of the files: a number may be shorter as text than in a row, or longer. Of compressed files a quarter of them is the
+    /// least; where columns are passed over, nothing is.
+    fn rows_bytes(&self) -> RowsBytes {
+        let bytes = self.input.rows_bytes(RowsBytes::about);
+        match self.options.ignores_extra {
+            true => bytes.of_some(),
+            false => bytes,
+        }
     }
 }
 

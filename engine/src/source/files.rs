@@ -10,7 +10,7 @@
 
 use super::ahead_file::{are_cached, memory_bytes, piece_size_for};
 use super::compression::Compression;
-use super::glob;
+use super::{RowsBytes, glob};
 use forebay_memory::{Error, Result};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
@@ -233,6 +233,21 @@ impl FileInput {
             }
         }
         Ok(files)
+    }
+
+    /// What the files' sizes say of the rows that they hold; `of_file` is that of one which is not compressed. Files that are not there
+    /// (yet), and those without a size, as pipes, say nothing.
+    pub(super) fn rows_bytes(&self, of_file: impl Fn(u64) -> RowsBytes) -> RowsBytes {
+        let Ok(files) = self.list() else {
+            return RowsBytes::UNKNOWN;
+        };
+        let sizes = files.iter().map(|file| match (file.compression, file.size) {
+            (_, 0) => RowsBytes::UNKNOWN,
+            (Compression::None, size) => of_file(size),
+            // Nobody knows how much is in it; hardly less than that.
+            (_, size) => RowsBytes::at_least(of_file(size).least()),
+        });
+        sizes.fold(RowsBytes::exactly(0), |all, size| all + size)
     }
 
     /// Passes over a file that cannot be read, where that was asked for.

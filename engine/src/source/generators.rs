@@ -1,6 +1,6 @@
 //! Sources that compute or hold their records: functions of an index, and collections.
 
-use super::{Source, SourceOutput, SourceReader, SourceStatus};
+use super::{RowsBytes, Source, SourceOutput, SourceReader, SourceStatus};
 use crate::record::{Field, PlainRecord, Record};
 use forebay_memory::{Error, Result};
 use std::marker::PhantomData;
@@ -17,9 +17,12 @@ fn split_range(count: u64, parts: usize) -> Vec<Range<u64>> {
         .collect()
 }
 
-/// Bytes of so many rows, where they are of fixed size.
-fn bytes_of<R: Record>(count: u64) -> Option<u64> {
-    (R::STRIDE > 0).then(|| count.saturating_mul(R::STRIDE as u64))
+/// Bytes of so many rows: of those that vary in size, their fixed parts at least.
+fn bytes_of<R: Record>(count: u64) -> RowsBytes {
+    match R::STRIDE {
+        0 => RowsBytes::at_least(count.saturating_mul(R::SIZE as u64)),
+        stride => RowsBytes::exactly(count.saturating_mul(stride as u64)),
+    }
 }
 
 /// A source of `count` records, the record at index i being `function(i)`.
@@ -64,7 +67,7 @@ impl<R: Record, F: Fn(u64) -> R + Clone + Send + Sync + 'static> Source for Gene
         })
     }
 
-    fn rows_bytes(&self) -> Option<u64> {
+    fn rows_bytes(&self) -> RowsBytes {
         bytes_of::<R>(self.count)
     }
 }
@@ -127,7 +130,7 @@ impl<R: PlainRecord, F: Fn(u64, &mut [R]) + Clone + Send + Sync + 'static> Sourc
         })
     }
 
-    fn rows_bytes(&self) -> Option<u64> {
+    fn rows_bytes(&self) -> RowsBytes {
         bytes_of::<R>(self.count)
     }
 }
@@ -251,7 +254,7 @@ where
         })
     }
 
-    fn rows_bytes(&self) -> Option<u64> {
+    fn rows_bytes(&self) -> RowsBytes {
         bytes_of::<R>(self.count)
     }
 }
@@ -314,14 +317,12 @@ impl<R: Record> Source for FromItems<R> {
         })
     }
 
-    fn rows_bytes(&self) -> Option<u64> {
-        let varied = || {
-            self.items
-                .iter()
-                .map(|item| R::row_size(item.view()) as u64)
-                .sum()
-        };
-        Some(bytes_of::<R>(self.items.len() as u64).unwrap_or_else(varied))
+    fn rows_bytes(&self) -> RowsBytes {
+        if R::STRIDE > 0 {
+            return bytes_of::<R>(self.items.len() as u64);
+        }
+        let sizes = self.items.iter().map(|item| R::row_size(item.view()) as u64);
+        RowsBytes::exactly(sizes.sum())
     }
 }
 

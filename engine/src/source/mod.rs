@@ -8,6 +8,7 @@
 //! # Algorithm
 //! The subtasks of a source take splits from one queue, so a slow subtask takes fewer.
 
+mod rows_bytes;
 mod driver;
 mod generators;
 mod glob;
@@ -38,6 +39,7 @@ pub use generators::{
 };
 #[cfg(feature = "parquet")]
 pub use parquet::{ParquetCounts, ParquetReader, ParquetSource, ParquetSplit, Predicate, parquet};
+pub use rows_bytes::RowsBytes;
 pub use text::{TextSource, text, text_blocks};
 pub use text_reader::TextReader;
 
@@ -86,10 +88,11 @@ pub trait Source: Send + Sync + 'static {
         true
     }
 
-    /// Bytes of all its rows, where that is known before they are read. A join that was not told which side to keep in memory asks for
-    /// it when it becomes part of the job.
-    fn rows_bytes(&self) -> Option<u64> {
-        None
+    /// What is known of the bytes of all its rows before they are read. A join that was not told how to join, or which side to keep in
+    /// memory, asks for it when it becomes part of the job: once a job, and a source whose data is not there or is damaged knows nothing
+    /// (the job fails where it reads).
+    fn rows_bytes(&self) -> RowsBytes {
+        RowsBytes::UNKNOWN
     }
 }
 

@@ -10,14 +10,14 @@
 //! # Memory
 //! On the user's heap: the footers of eight files; for each subtask what `parquet_reader` says.
 
-use super::file::ParquetCounts;
+use super::file::{OpenFile, ParquetCounts};
 use super::parquet_reader::ParquetReader;
 use super::predicate::Predicate;
 use super::pruning::wanted_groups;
 use super::split::{ListedFile, OpenFiles, ParquetSplit, Part};
 use crate::record::Record;
-use crate::source::Source;
 use crate::source::files::{FileInput, Patterns};
+use crate::source::{RowsBytes, Source};
 use forebay_memory::{Error, ErrorKind, Result};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -26,6 +26,9 @@ use std::sync::Arc;
 /// Parts of the input for each subtask, as far as row groups are divided for them: with three row groups of one size, two subtasks
 /// have as much to read.
 const PARTS_A_SUBTASK: u64 = 2;
+
+/// Footers that are read, when the plan asks how large the input is, before all files are opened for their splits.
+const FOOTERS_ASKED: usize = 16;
 
 /// A source of records from Parquet files: their columns are found by the names of the record's fields, and no others are read.
 /// A directory stands for all files below it whose names end in `.parquet`.
@@ -160,6 +163,43 @@ impl<R: Record> ParquetSource<R> {
         Ok(records)
     }
 
+    /// The bytes of the rows of some files, which stand for `all` bytes of files.
+    fn bytes_of(&self, files: &[Arc<ListedFile>], all: u64) -> Result<RowsBytes> {
+        // Not in the source's own counts, nor among the files that readers share.
+        let (counts, mut sizes) = (Arc::default(), [0_u64; 2]);
+        for listed in files {
+            let missing_are_null = self.options.missing_are_null;
+            let file = OpenFile::open::<R>(&listed.path, listed.size, missing_are_null, &counts)?;
+            let groups = match &self.options.predicate {
+                Some(predicate) => wanted_groups(&file, predicate),
+                None => (0..file.metadata.metadata().num_row_groups()).collect(),
+            };
+            for group in groups {
+                let fixed = file.group_rows(group).saturating_mul(R::SIZE as u64);
+                let varied = if R::STRIDE > 0 {
+                    0
+                } else {
+                    file.group_bytes(group).1
+                };
+                sizes[0] = sizes[0].saturating_add(fixed.saturating_add(varied));
+            }
+            sizes[1] += listed.size;
+        }
+        let [rows, read] = sizes;
+        let bytes = match (R::STRIDE > 0, read == all) {
+            (true, true) => RowsBytes::exactly(rows),
+            (_, true) => RowsBytes::about(rows),
+            // Files of one data set are alike.
+            (_, false) => {
+                RowsBytes::about((u128::from(rows) * u128::from(all) / u128::from(read.max(1))) as u64)
+            }
+        };
+        Ok(match self.options.predicate {
+            Some(_) => bytes.of_some(),
+            None => bytes,
+        })
+    }
+
     fn list(&self) -> Result<Vec<Arc<ListedFile>>> {
         let directories = |pattern: &String| match Path::new(pattern).is_dir() {
             true => format!("{}/**/*.parquet", pattern.trim_end_matches('/')),
@@ -269,6 +309,19 @@ impl<R: Record> Source for ParquetSource<R> {
             self.counts.clone(),
             split,
         ))
+    }
+
+    /// By the files' footers, of up to 16 files: rows of fixed size exactly, others about as their fixed parts and the columns, decompressed. Of
+    /// row groups that [`ParquetSource::only`] may want, at most. Files that are not there, or damaged, say nothing.
+    fn rows_bytes(&self) -> RowsBytes {
+        let files = self.list().unwrap_or_default();
+        let all = files.iter().map(|file| file.size).sum();
+        let step = files.len().div_ceil(FOOTERS_ASKED).max(1);
+        let asked: Vec<_> = files.iter().step_by(step).cloned().collect();
+        match asked.is_empty() {
+            true => RowsBytes::UNKNOWN,
+            false => self.bytes_of(&asked, all).unwrap_or(RowsBytes::UNKNOWN),
+        }
     }
 }
 
