@@ -390,6 +390,62 @@ fn numbers_are_shared_out_where_some_have_left() {
     assert_eq!(store.used_bytes(), 0, "extents are in use");
 }
 
+/// Sorters that merge their runs together each find a share of the memory to read them ahead, however unevenly rows have come and
+/// whoever comes first; and nothing leaves for that where there is room for all.
+#[test]
+fn sorters_find_shares_of_the_memory_to_merge_with() {
+    const SEGMENTS: usize = 240;
+    for (part, rows) in [(2, 100_000), (3, 100_000), (10, 100_000), (5, 9_000)] {
+        let (_disk, store) = store(13, SimulatedFaults::default());
+        let manager = MemoryManager::with_segments(SEGMENTS, 8, SEGMENT).unwrap();
+        let mut sorters: Vec<_> = (0..2)
+            .map(|_| {
+                let budget = manager.budget("sort", 8, SEGMENTS).unwrap();
+                Sorter::new(
+                    Located::new(order(), SEGMENT),
+                    budget,
+                    store.handle("sort").unwrap(),
+                )
+            })
+            .collect();
+        let mut random = Random(13);
+        let mut all = Vec::new();
+        for number in 0..rows {
+            let row = row(random.next(), number, 100);
+            sorters[usize::from(number % part == 0)].push(&row).unwrap();
+            all.push(row);
+        }
+        let together = Together {
+            sorters: 2,
+            runs: sorters.iter().map(Sorter::spilled_runs).sum(),
+            largest: 100,
+            spilled_bytes: sorters.iter().map(Sorter::spilled_bytes).sum(),
+            held: sorters.iter().map(Sorter::held_by_rows).sum(),
+        };
+        let before: Vec<_> = sorters.iter().map(Sorter::spilled_runs).collect();
+        for sorter in &mut sorters {
+            while !sorter.keep_to_share(&together, 1000).unwrap() {}
+        }
+        let mut sorted = Vec::new();
+        for (mut sorter, before) in sorters.into_iter().zip(before) {
+            while !sorter.prepare_merge(together.runs, together.largest, 1000).unwrap() {}
+            let has_left = sorter.spilled_runs() > before;
+            while !sorter.sort(1000) {}
+            sorted.push((sorter.finish().unwrap(), has_left));
+        }
+        let found = sorted.iter().map(|(sorted, _)| sorted.reserved.len());
+        let (least, most) = (found.clone().min().unwrap(), found.max().unwrap());
+        let have_left = sorted.iter().any(|(_, has_left)| *has_left);
+        match rows {
+            100_000 => assert!(
+                least >= SEGMENTS / 3 && most <= SEGMENTS / 2,
+                "{least} and {most} segments, one of {part} rows in the second"
+            ),
+            _ => assert!(!have_left, "there is room for {together:?}"),
+        }
+    }
+}
+
 /// Rows of fixed size that were merged, in pieces of odd sizes.
 #[derive(Default)]
 struct Packed {

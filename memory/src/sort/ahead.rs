@@ -13,10 +13,10 @@
 //! 4. A block that was not asked for when its turn comes is read by itself, through the workspace: slower, never wrong.
 //!
 //! # Memory
-//! What it is given. Half a window for each piece is in use on the average, so [`AHEAD`] more than that keep the disk busy.
+//! What it is given. Half a window for each piece is in use on the average, so some more than that ([`windows_ahead`]) keep the disk busy.
 //!
 //! # Cost
-//! A look at each piece for each window.
+//! A look at each piece's next word, side by side in memory, for each window.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -29,19 +29,27 @@ use crate::segment::Segment;
 use crate::spill::{Fetched, SpillHandle};
 
 /// The largest window in bytes.
-const WINDOW: usize = 256 << 10;
+const WINDOW: usize = 512 << 10;
 
-/// Windows that are on their way, besides those that are being merged.
+/// The fewest windows that are on their way, besides those that are being merged.
 const AHEAD: usize = 8;
+
+/// Windows that are on their way on the average. What is left of those of n pieces that are being merged varies by √(n/12) windows: by
+/// twice as many, so that the disk seldom has nothing to do.
+fn windows_ahead(pieces: usize) -> usize {
+    AHEAD + (pieces / 3).isqrt()
+}
 
 /// Segments of a size that reading so many pieces ahead makes good use of.
 pub(super) fn segments_for(pieces: usize, segment_size: usize) -> usize {
-    (pieces.div_ceil(2) + AHEAD) * (WINDOW / segment_size).max(1)
+    (pieces.div_ceil(2) + windows_ahead(pieces)) * (WINDOW / segment_size).max(1)
 }
 
 /// The spilled pieces of a merge, and what was asked for of them.
 pub(super) struct ReadAhead {
     inputs: Vec<Input>,
+    /// Of each input, the first word of the next block to be asked for; none where there is none.
+    next: Vec<Option<u64>>,
     /// Free memory.
     pool: Vec<Segment>,
     /// Segments of a window.
@@ -55,8 +63,13 @@ struct Input {
     windows: VecDeque<Window>,
     /// The most segments of its next window.
     most: usize,
-    /// Whether the next block cannot be asked for before it is read.
-    is_stuck: bool,
+}
+
+impl Input {
+    /// The first word of the next block to be asked for.
+    fn word(&self) -> Option<u64> {
+        (!self.blocks.is_empty()).then(|| self.run.blocks[self.blocks.start].word)
+    }
 }
 
 struct Window {
@@ -83,7 +96,6 @@ impl Disk<'_> {
         let ahead = &mut *self.ahead;
         let input = &mut ahead.inputs[number];
         let reference = input.run.blocks[block].reference;
-        input.is_stuck = false;
         let payload = match input.windows.front_mut() {
             Some(window) => {
                 let next = (block + 1 < window.end).then(|| &input.run.blocks[block + 1].reference);
@@ -97,6 +109,7 @@ impl Disk<'_> {
             }
             None => {
                 input.blocks.start = block + 1;
+                ahead.next[number] = input.word();
                 0..self.handle.read(&reference, into)?
             }
         };
@@ -118,16 +131,23 @@ impl ReadAhead {
                 blocks,
                 windows: VecDeque::new(),
                 most: 0,
-                is_stuck: false,
             })
             .collect();
         let count = inputs.len();
         let largest = pool.first().map_or(1, |segment| WINDOW.div_ceil(segment.len()));
-        let window = (pool.len() / (count.div_ceil(2) + AHEAD)).clamp(2, largest.max(2));
+        // A piece that is being merged has a segment besides, which is the first of its window once that is reached.
+        let half = count.div_ceil(2);
+        let window = ((pool.len() + half) / (half + windows_ahead(count))).clamp(2, largest.max(2));
         for (number, input) in inputs.iter_mut().enumerate() {
             input.most = (window * (number + 1)).div_ceil(count).max(2);
         }
-        ReadAhead { inputs, pool, window }
+        let next = inputs.iter().map(Input::word).collect();
+        ReadAhead {
+            inputs,
+            next,
+            pool,
+            window,
+        }
     }
 
     /// Asks for windows as long as there is memory.
@@ -145,7 +165,8 @@ impl ReadAhead {
             let references = blocks.iter().map(|block| block.reference);
             let (count, bytes) = handle.neighbours(references, input.most * segment_size);
             if count == 0 {
-                input.is_stuck = true;
+                // It cannot be asked for before it is read.
+                self.next[number] = None;
                 continue;
             }
             let segments = self
@@ -154,6 +175,7 @@ impl ReadAhead {
             let fetched = handle.fetch(&blocks[0].reference, bytes, segments)?;
             input.blocks.start += count;
             input.most = self.window;
+            self.next[number] = input.word();
             let end = input.blocks.start;
             input.windows.push_back(Window { end, fetched });
             has_asked = true;
@@ -166,13 +188,18 @@ impl ReadAhead {
 
     /// The input of which the next window is wanted first.
     fn next(&self) -> Option<usize> {
-        let inputs = self.inputs.iter().enumerate();
-        let inputs = inputs.filter(|(_, input)| !input.blocks.is_empty() && !input.is_stuck);
-        let first = inputs.min_by_key(|(_, input)| {
-            let word = input.run.blocks[input.blocks.start].word;
-            (word, input.windows.len())
-        });
-        first.map(|(number, _)| number)
+        let mut first: Option<(u64, usize)> = None;
+        for (number, word) in self.next.iter().enumerate() {
+            let Some(word) = *word else { continue };
+            let is_first = first.is_none_or(|(least, other)| match word == least {
+                false => word < least,
+                true => self.inputs[number].windows.len() < self.inputs[other].windows.len(),
+            });
+            if is_first {
+                first = Some((word, number));
+            }
+        }
+        first.map(|(_, number)| number)
     }
 
     /// The memory, when all was read.

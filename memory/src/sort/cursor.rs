@@ -22,6 +22,7 @@ use super::order::{KeyScratch, MOST_WORDS, RowOrder, differ};
 use super::rows::Scratch;
 use super::run::{MemoryRun, Piece, Run, SpilledRun};
 use crate::error::{Error, Result};
+use crate::pages::prefetch_line;
 use crate::segment::Segment;
 
 /// How far ahead rows in memory are asked for.
@@ -303,6 +304,10 @@ impl Spilled {
             return self.read_large(size, disk);
         }
         self.size = size;
+        // Before its turn comes those of all other inputs do: it would not be in a cache any more.
+        let rest = &self.segments[0][(self.at + size).min(self.filled)..];
+        prefetch_line(rest);
+        prefetch_line(rest.get(64..).unwrap_or(&[]));
         Ok(())
     }
 

@@ -25,5 +25,5 @@ pub use narrow::{Narrow, NarrowForm, NarrowRow, NumberRow, PairRow};
 pub use order::{Difference, KeyScratch, MOST_WORDS, RowOrder, differ};
 pub use rows::{RowStore, Scratch};
 pub use run::{MemoryRun, Piece, Run, RunBlock, RunWriter, SpilledRun};
-pub use sorter::{Sorted, Sorter};
+pub use sorter::{Sorted, Sorter, Together};
 pub use split::split;

@@ -1,8 +1,9 @@
 //! The sorter: takes rows in any order, sorts what there is memory for, and spills the rest as runs.
 //!
 //! # Interface
-//! [`Sorter::push`] rows, or [`Sorter::push_some`] in steps; [`Sorter::spill_to`] where others want memory; then [`Sorter::prepare_merge`] and [`Sorter::sort`], step by
-//! step, and [`Sorter::finish`] to runs, the last of them in memory. `split` divides them between threads, `merger` merges them.
+//! [`Sorter::push`] rows, or [`Sorter::push_some`] in steps; [`Sorter::spill_to`] where others want memory. Then, where several sorters
+//! merge their runs together, [`Sorter::keep_to_share`]; [`Sorter::prepare_merge`] and [`Sorter::sort`], step by step, and
+//! [`Sorter::finish`] to runs, the last of them in memory. `split` divides them between threads, `merger` merges them.
 //! Where items are rows, [`Sorter::distribute`] gives those in memory in buckets, for threads to share these ([`Sorter::take_buckets`]):
 //! they are not merged then.
 //!
@@ -38,8 +39,7 @@ use crate::spill::{SpillHandle, SpillStats};
 /// The part of the budget that is kept for merging: with 256 MiB in segments of 32 KiB, for 512 runs.
 const RESERVED_PART: usize = 16;
 
-/// The most of the budget that rows leave for reading runs ahead, and of what was spilled.
-const MOST_AHEAD_PART: usize = 3;
+/// The most that rows leave for reading runs ahead, besides the share of the memory: a part of what was spilled.
 const SPILLED_PART: usize = 16;
 
 /// The part of the rows that leaves first.
@@ -101,10 +101,26 @@ enum Leaving<T> {
 }
 
 /// Segments that merging needs, at least and in all, and those with which runs are read ahead.
+#[derive(Clone, Copy)]
 struct Preparing {
     least: usize,
     needed: usize,
     ahead: usize,
+}
+
+/// What is merged by several sorters, each a part of every run, and what they hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Together {
+    /// How many sorters there are.
+    pub sorters: usize,
+    /// Runs on disk.
+    pub runs: usize,
+    /// The size of the largest row.
+    pub largest: usize,
+    /// Bytes of rows that all have let leave.
+    pub spilled_bytes: u64,
+    /// Segments that all hold, but for those to sort and merge with.
+    pub held: usize,
 }
 
 /// What is in memory at the end.
@@ -651,6 +667,70 @@ where
         Ok(())
     }
 
+    /// Bytes of rows that have left.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.handle.stats().raw_bytes_written
+    }
+
+    /// Segments that it holds, but for those to sort and merge with.
+    pub fn held_by_rows(&self) -> usize {
+        self.budget().held() - self.reserved.len()
+    }
+
+    /// Lets rows leave, in steps of so much work, where what it holds and what it needs to merge its part are more than its share of the
+    /// memory, as far as those of all sorters are: each finds as much then as the others. Whether they have left. [`Sorter::prepare_merge`]
+    /// comes next, when all sorters have done so.
+    ///
+    /// # Errors
+    /// Those of the spill store.
+    pub fn keep_to_share(&mut self, together: &Together, work: usize) -> Result<bool> {
+        if self.leaving.is_some() {
+            return self.step_spill(work).map(|_| false);
+        }
+        if together.runs == 0 {
+            return Ok(true);
+        }
+        let spilled = together.spilled_bytes / together.sorters as u64;
+        let preparing = self.preparing(together.runs, together.largest, spilled);
+        let (total, share) = (preparing.needed + preparing.ahead, self.budget().fair_share());
+        let own = (self.held_by_rows() + total).saturating_sub(share);
+        let excess = (together.held + together.sorters * total).saturating_sub(together.sorters * share);
+        let missing = own.min(excess);
+        if missing == 0 || self.filling.is_empty() {
+            return Ok(true);
+        }
+        self.let_leave(missing);
+        Ok(false)
+    }
+
+    /// Begins to let rows leave, so that so many segments become free, and not only a few.
+    fn let_leave(&mut self, missing: usize) {
+        let all = (self.filling.segments() + self.items.segments()).max(1);
+        let count = (self.filling.segments() * missing).div_ceil(all);
+        self.begin_spill(count.max(self.filling.segments().div_ceil(FIRST_PART)));
+    }
+
+    /// What merging so many runs is to have, where so many bytes that were spilled are its part; once it was said it stays so.
+    fn preparing(&mut self, runs: usize, largest: usize, spilled_bytes: u64) -> Preparing {
+        let (budget, held) = (&self.source.budget, self.held_by_rows());
+        *self.preparing.get_or_insert_with(|| {
+            let each = largest.div_ceil(budget.segment_size()).max(1);
+            let least = 2 * each + 1;
+            // The others have as much: more than a share is theirs. What runs are written with is given up only then.
+            let share = budget.fair_share().saturating_sub(1).max(least);
+            // What has left since the subtasks counted their runs makes one more.
+            let wanted = (runs + 1) * each;
+            let needed = wanted.min(budget.maximum() / RESERVED_PART).min(share).max(least);
+            // What is free is not needed for anything else any more; more than that is worth a small part of what was spilled.
+            let useful = segments_for(runs, budget.segment_size()) + wanted.saturating_sub(needed);
+            let spilled = spilled_bytes as usize / budget.segment_size();
+            let free = (budget.available() + self.reserved.len()).min(share.saturating_sub(held));
+            let worth = (spilled / SPILLED_PART).max(free.saturating_sub(needed));
+            let ahead = useful.min(worth).min(share - needed);
+            Preparing { least, needed, ahead }
+        })
+    }
+
     /// Sees to it, in steps of so much work, that there is memory to merge `runs` runs on disk, its own and others', whose largest row has
     /// `largest` bytes: what is kept for it, and at least enough for two of them; and to read them ahead. More rows leave where it is not
     /// there. Whether it is there now.
@@ -667,27 +747,12 @@ where
             self.kept = Some(0);
             return Ok(true);
         }
-        let budget = &self.source.budget;
         let Preparing {
             least,
             mut needed,
             mut ahead,
-        } = match self.preparing.take() {
-            Some(preparing) => preparing,
-            None => {
-                let each = largest.div_ceil(budget.segment_size()).max(1);
-                let least = 2 * each + 1;
-                // What has left since the subtasks counted their runs makes one more.
-                let wanted = (runs + 1) * each;
-                let needed = wanted.min(budget.maximum() / RESERVED_PART).max(least);
-                // What is free is not needed for anything else any more; more than that is worth a small part of what was spilled.
-                let useful = segments_for(runs, budget.segment_size()) + wanted.saturating_sub(needed);
-                let spilled = self.handle.stats().raw_bytes_written as usize / budget.segment_size();
-                let worth = (budget.maximum() / MOST_AHEAD_PART).min(spilled / SPILLED_PART);
-                let ahead = useful.min(worth.max(budget.available().saturating_sub(needed)));
-                Preparing { least, needed, ahead }
-            }
-        };
+        } = self.preparing(runs, largest, self.spilled_bytes());
+        let budget = &self.source.budget;
         let more = (needed + ahead).saturating_sub(self.reserved.len());
         match budget.reserve(more) {
             Ok(mut reservation) => {
@@ -708,9 +773,7 @@ where
             }
             Err(_) => {
                 let missing = more.saturating_sub(budget.available());
-                let all = self.revocable().max(1);
-                let count = (self.filling.segments() * missing).div_ceil(all);
-                self.begin_spill(count.max(self.filling.segments().div_ceil(FIRST_PART)));
+                self.let_leave(missing);
             }
         }
         self.preparing = Some(Preparing { least, needed, ahead });

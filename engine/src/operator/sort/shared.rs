@@ -1,7 +1,9 @@
 //! Where the subtasks of one sort meet: each has sorted its own rows, and is to send a range of all.
 //!
 //! # Algorithm
-//! 1. *Arrival*: each subtask says how much it has spilled. When all have, each knows what it needs for merging, and frees that.
+//! 1. *Arrival*: each subtask says how much it has spilled. When all have, each knows what it needs for merging, and lets rows leave where
+//!    that and what it holds are more than its share. When all have *settled* so, each takes its memory for merging: whoever came first
+//!    would have what the others need.
 //! 2. *Buckets*: where items are rows in no order, each distributes those that it has in memory by the same bits and hands in the
 //!    buckets. Who is last divides them into ranges of about equal size, and each sorts one range of everybody's buckets. Where nothing
 //!    was spilled that is its part: nothing is merged. Where one bucket has too much, or one has no memory to distribute, each has its
@@ -50,6 +52,10 @@ pub(crate) struct Arrival {
     pub(crate) largest: usize,
     /// Its rows.
     pub(crate) rows: u64,
+    /// Bytes of rows that have left.
+    pub(crate) spilled_bytes: u64,
+    /// Segments that they are in.
+    pub(crate) held: usize,
     /// The bits that all its keys have, and those that any has, where its items may be shared out by them; and in how many buckets.
     pub(crate) bits: Option<(u64, u64, usize)>,
 }
@@ -61,6 +67,10 @@ pub(crate) struct Arrivals {
     pub(crate) spilled_runs: usize,
     /// The size of the largest row.
     pub(crate) largest: usize,
+    /// Bytes of rows that have left.
+    pub(crate) spilled_bytes: u64,
+    /// Segments that rows are in.
+    pub(crate) held: usize,
     /// By which bits all distribute their items, where they do.
     pub(crate) shared_bits: Option<Bits>,
 }
@@ -71,6 +81,7 @@ pub(crate) type Buckets<I> = Vec<Chunks<<I as Items>::Item>>;
 struct State<I: Items> {
     arrived: usize,
     arrivals: Arrivals,
+    settled: usize,
     /// Of those that have arrived, all together; no bits where one has none.
     rows: u64,
     bits: Option<(u64, u64, usize)>,
@@ -106,6 +117,7 @@ where
         let state = State {
             arrived: 0,
             arrivals: Arrivals::default(),
+            settled: 0,
             rows: 0,
             bits: Some((u64::MAX, 0, usize::MAX)),
             buckets: (0..subtasks).map(|_| Vec::new()).collect(),
@@ -142,6 +154,8 @@ where
         state.arrived += 1;
         state.arrivals.spilled_runs += arrival.spilled_runs;
         state.arrivals.largest = state.arrivals.largest.max(arrival.largest);
+        state.arrivals.spilled_bytes += arrival.spilled_bytes;
+        state.arrivals.held += arrival.held;
         state.rows += arrival.rows;
         state.bits = state
             .bits
@@ -177,6 +191,20 @@ where
     pub(crate) fn arrivals(&self) -> Option<Arrivals> {
         let state = self.state();
         (state.arrived == self.subtasks).then_some(state.arrivals)
+    }
+
+    /// Notes that a subtask, once all have arrived, holds no more than leaves its share of memory for merging.
+    pub(crate) fn settle(&self) {
+        let mut state = self.state();
+        state.settled += 1;
+        if state.settled == self.subtasks {
+            state.wakers.iter().for_each(|waker| waker.wake());
+        }
+    }
+
+    /// Whether that is so of all.
+    pub(crate) fn are_settled(&self) -> bool {
+        self.state().settled == self.subtasks
     }
 
     /// Hands in a subtask's buckets; none where it has no memory to make them. The last one divides them.

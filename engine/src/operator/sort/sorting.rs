@@ -14,7 +14,7 @@ use crate::metrics::OperatorMetrics;
 use crate::operator::{Downstream, Finish, Operator};
 use crate::record::Record;
 use forebay_memory::sort::kernel::Bits;
-use forebay_memory::sort::{Items, Merger, RowOutput, Run, Sorted, Sorter, Step};
+use forebay_memory::sort::{Items, Merger, RowOutput, Run, Sorted, Sorter, Step, Together};
 use forebay_memory::{Budget, Result, SegmentSource, SpillHandle, SpillStats};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -33,7 +33,11 @@ enum Phase<I: Items> {
     Filling(Box<Sorter<I>>),
     /// The input has ended; others' may not have.
     Arrived(Box<Sorter<I>>),
-    /// Memory is being freed for the merge.
+    /// Rows leave, so that all find memory for the merge.
+    Settling(Box<Sorter<I>>, Arrivals),
+    /// They have left; others' may not have.
+    Settled(Box<Sorter<I>>, Arrivals),
+    /// Memory is being taken for the merge.
     Preparing(Box<Sorter<I>>, Arrivals),
     /// Items are being distributed by bits that all subtasks know.
     Distributing(Box<Sorter<I>>, Bits),
@@ -228,6 +232,8 @@ where
                     spilled_runs: sorter.spilled_runs(),
                     largest: sorter.largest(),
                     rows: sorter.rows(),
+                    spilled_bytes: sorter.spilled_bytes(),
+                    held: sorter.held_by_rows(),
                     bits: sorter.shared_bits(),
                 });
                 self.phase = Phase::Arrived(sorter);
@@ -239,6 +245,32 @@ where
                     return Ok(Finish::Waiting);
                 };
                 sorter.budget().set_revocable(0, 1);
+                self.phase = Phase::Settling(sorter, arrivals);
+                Ok(Finish::More)
+            }
+            Phase::Settling(mut sorter, arrivals) => {
+                let together = Together {
+                    sorters: self.subtask.parallelism,
+                    runs: arrivals.spilled_runs,
+                    largest: arrivals.largest,
+                    spilled_bytes: arrivals.spilled_bytes,
+                    held: arrivals.held,
+                };
+                self.phase = match sorter.keep_to_share(&together, WORK)? {
+                    false => Phase::Settling(sorter, arrivals),
+                    true => {
+                        self.shared.settle();
+                        Phase::Settled(sorter, arrivals)
+                    }
+                };
+                Ok(Finish::More)
+            }
+            Phase::Settled(sorter, arrivals) => {
+                let is_merged = arrivals.spilled_runs > 0;
+                if is_merged && !self.shared.are_settled() {
+                    self.phase = Phase::Settled(sorter, arrivals);
+                    return Ok(Finish::Waiting);
+                }
                 self.phase = Phase::Preparing(sorter, arrivals);
                 Ok(Finish::More)
             }
@@ -355,6 +387,8 @@ where
         let (held, peak, spilled) = match &self.phase {
             Phase::Filling(sorter)
             | Phase::Arrived(sorter)
+            | Phase::Settling(sorter, _)
+            | Phase::Settled(sorter, _)
             | Phase::Preparing(sorter, _)
             | Phase::Distributing(sorter, _)
             | Phase::Distributed(sorter, _)
