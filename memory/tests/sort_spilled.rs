@@ -428,7 +428,10 @@ fn sorters_find_shares_of_the_memory_to_merge_with() {
         }
         let mut sorted = Vec::new();
         for (mut sorter, before) in sorters.into_iter().zip(before) {
-            while !sorter.prepare_merge(together.runs, together.largest, 1000).unwrap() {}
+            while !sorter
+                .prepare_merge(together.runs, together.largest, 1000)
+                .unwrap()
+            {}
             let has_left = sorter.spilled_runs() > before;
             while !sorter.sort(1000) {}
             sorted.push((sorter.finish().unwrap(), has_left));

@@ -94,9 +94,7 @@ impl Piece {
             .file
             .write_all_at(&piece[self.skipped..first], self.offset + self.skipped as u64)?;
         write_pages(files, is_refused, &piece[first..last], self.offset + first as u64)?;
-        files
-            .file
-            .write_all_at(&piece[last..], self.offset + last as u64)
+        files.file.write_all_at(&piece[last..], self.offset + last as u64)
     }
 }
 
@@ -110,7 +108,11 @@ impl DirectFile {
             .custom_flags(libc::O_DIRECT)
             .open(path)
             .ok();
-        Ok(DirectFile::new(Files { file, direct }, offset, piece_size(writers)))
+        Ok(DirectFile::new(
+            Files { file, direct },
+            offset,
+            piece_size(writers),
+        ))
     }
 
     fn new(files: Files, offset: u64, piece_size: usize) -> DirectFile {
@@ -337,7 +339,11 @@ mod tests {
             let mut file = DirectFile::new(files, 0, PAGE);
             let written = (0..pieces).try_for_each(|_| file.write(&[7; PAGE]));
             let error = written.and_then(|()| file.finish()).expect_err("it is read only");
-            assert_eq!(error.raw_os_error(), Some(libc::EBADF), "{pieces} pieces: {error}");
+            assert_eq!(
+                error.raw_os_error(),
+                Some(libc::EBADF),
+                "{pieces} pieces: {error}"
+            );
         }
         fs::remove_file(&path).expect("it is there");
     }
