@@ -284,6 +284,8 @@ struct Form<'f> {
     /// What comes first is less.
     key: &'f dyn Fn(&[u8]) -> Vec<u8>,
     size: &'f dyn Fn(&[u8]) -> usize,
+    /// How many of them are wanted, where the seed does not say.
+    limit: Option<u64>,
 }
 
 impl Form<'_> {
@@ -294,7 +296,10 @@ impl Form<'_> {
     {
         let mut random = Random(seed);
         let largest = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let how = How::of(&mut random, largest);
+        let mut how = How::of(&mut random, largest);
+        if let Some(limit) = self.limit {
+            (how.limit, how.are_sorted) = (Some(limit), false);
+        }
         let place = format!("FOREBAY_SEED={seed}, {}, {how:?}", self.name);
         let mut rows = self.rows.to_vec();
         let mut expected: Vec<Vec<u8>> = self.rows.iter().map(|row| (self.key)(row)).collect();
@@ -404,6 +409,7 @@ fn numbers_and_pairs_from_which_memory_is_taken() {
                 rows: &rows,
                 key: &|row| key_of(columns, row),
                 size: &|_| *stride,
+                limit: None,
             };
             let runs = match NarrowRow::of(*stride, columns).expect("these are narrow") {
                 NarrowRow::Number(narrow) => form.check(seed, &|| Narrow::new(order.clone(), narrow)),
@@ -445,6 +451,7 @@ fn rows_of_one_size_from_which_memory_is_taken() {
                 rows: &rows,
                 key: &|row| key_of(columns, row),
                 size: &|_| *stride,
+                limit: None,
             };
             let runs = form.check(seed, &|| Located::new(order.clone(), SEGMENT));
             spilled += usize::from(runs > 0);
@@ -511,12 +518,46 @@ fn rows_of_many_sizes_from_which_memory_is_taken() {
                     false => key_of(&columns, row),
                 },
                 size: &|rows| u32::from_le_bytes(rows[..4].try_into().unwrap()) as usize,
+                limit: None,
             };
             let runs = form.check(seed, &|| Located::new(order.clone(), SEGMENT));
             spilled += usize::from(runs > 0);
         }
     }
     assert_many_spilled(spilled, 3);
+}
+
+/// Many times as many rows as are wanted, so that most are never taken, and others leave again.
+#[test]
+fn first_rows_from_which_memory_is_taken() {
+    for (form, stride) in [8, 24].into_iter().enumerate() {
+        let columns = vec![integer(0, 8, form > 0)];
+        for seed in seeds(30 + form as u64) {
+            let mut random = Random(seed ^ 0xabcd);
+            let spread = [0, 3, 4][random.below(3)];
+            let count = 5000 + random.below(9000) as u64;
+            let rows: Vec<Vec<u8>> = (0..count)
+                .map(|place| {
+                    let key = number(&mut random, spread, place);
+                    [key, place, place].map(u64::to_le_bytes).concat()[..stride].to_vec()
+                })
+                .collect();
+            let order = ColumnOrder::new(stride, columns.clone());
+            let form = Form {
+                name: &format!("the first rows of {stride} B"),
+                rows: &rows,
+                key: &|row| key_of(&columns, row),
+                size: &|_| stride,
+                limit: Some([1, 7, 50, 300, 1000, 3000][random.below(6)]),
+            };
+            match NarrowRow::of(stride, &columns) {
+                Some(NarrowRow::Number(narrow)) => {
+                    form.check(seed, &|| Narrow::new(order.clone(), narrow))
+                }
+                _ => form.check(seed, &|| Located::new(order.clone(), SEGMENT)),
+            };
+        }
+    }
 }
 
 /// Of the sorts of so many forms, most have had rows leave, and some have not.
