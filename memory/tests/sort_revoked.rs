@@ -551,9 +551,7 @@ fn first_rows_from_which_memory_is_taken() {
                 limit: Some([1, 7, 50, 300, 1000, 3000][random.below(6)]),
             };
             match NarrowRow::of(stride, &columns) {
-                Some(NarrowRow::Number(narrow)) => {
-                    form.check(seed, &|| Narrow::new(order.clone(), narrow))
-                }
+                Some(NarrowRow::Number(narrow)) => form.check(seed, &|| Narrow::new(order.clone(), narrow)),
                 _ => form.check(seed, &|| Located::new(order.clone(), SEGMENT)),
             };
         }
