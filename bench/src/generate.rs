@@ -152,15 +152,22 @@ fn write_data(arguments: &GenerateArguments, kind: DataKind, records: u64) -> Re
 /// Where one cannot be read, does not hold whole records, or is not in order.
 pub fn validate(files: &[PathBuf]) -> Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    // All are looked at, and the first that is not as it should be is the error.
+    let mut first = Ok(());
     for path in files {
-        let check = GensortCheck::of(path, threads)?;
-        if files.len() > 1 {
-            table::show(&format!("{}\n", path.display()))?;
+        let checked = GensortCheck::of(path, threads).and_then(|check| {
+            if files.len() > 1 {
+                table::show(&format!("{}\n", path.display()))?;
+            }
+            table::show(&format!("{}\n", check.describe()))?;
+            check.in_order(path).map(|_| ())
+        });
+        if let (Err(error), true) = (&checked, first.is_err()) {
+            table::show(&format!("{error}\n"))?;
         }
-        table::show(&format!("{}\n", check.describe()))?;
-        check.in_order(path)?;
+        first = first.and(checked);
     }
-    Ok(())
+    first
 }
 
 #[cfg(test)]

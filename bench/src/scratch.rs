@@ -4,6 +4,7 @@
 //! `/proc/<id>/fd/<n>` until the [`Scratch`] is dropped.
 
 use forebay_memory::{Error, Result};
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::os::fd::AsRawFd;
@@ -105,6 +106,48 @@ impl Scratch {
     }
 }
 
+/// A file that is to be replaced, under another name beside it until it has been: where nothing replaces it, it has its name again.
+pub struct Aside {
+    path: PathBuf,
+    aside: Option<PathBuf>,
+}
+
+impl Aside {
+    /// Puts the file at `path` aside, if there is one.
+    ///
+    /// # Errors
+    /// Where it cannot be renamed.
+    pub fn put(path: &Path) -> Result<Aside> {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{}.before", std::process::id()));
+        let aside = path.is_file().then(|| path.with_file_name(name));
+        if let Some(aside) = &aside {
+            fs::rename(path, aside).map_err(|error| {
+                let what = format!("cannot rename {} to {}", path.display(), aside.display());
+                Error::io(what, error)
+            })?;
+        }
+        Ok(Aside {
+            path: path.to_path_buf(),
+            aside,
+        })
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let Some(aside) = &self.aside else {
+            return;
+        };
+        // It is still there under the other name where that fails.
+        let _ = match self.path.exists() {
+            true => fs::remove_file(aside),
+            false => fs::rename(aside, &self.path),
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,5 +160,26 @@ mod tests {
         let path = scratch.path().to_path_buf();
         drop(scratch);
         assert_ne!(fs::read(path).ok().as_deref(), Some(&b"content"[..]));
+    }
+
+    #[test]
+    fn a_file_that_nothing_replaced_has_its_name_again() {
+        let directory = std::env::temp_dir().join(format!("forebay-aside-{}", std::process::id()));
+        fs::create_dir(&directory).expect("a temporary directory");
+        let path = directory.join("out.dat");
+        drop(Aside::put(&path).expect("there is none"));
+        for replaces in [false, true] {
+            fs::write(&path, b"before").expect("writable");
+            let aside = Aside::put(&path).expect("it can be renamed");
+            assert!(!path.exists());
+            if replaces {
+                fs::write(&path, b"after").expect("writable");
+            }
+            drop(aside);
+            let expected: &[u8] = if replaces { b"after" } else { b"before" };
+            assert_eq!(fs::read(&path).expect("readable"), expected);
+            assert_eq!(fs::read_dir(&directory).expect("readable").count(), 1);
+        }
+        fs::remove_dir_all(&directory).expect("removable");
     }
 }

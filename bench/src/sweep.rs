@@ -78,21 +78,26 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
         true => points_of_budgets(arguments, &base),
         false => {
             let fit = fit(arguments, &base)?;
-            text += &format!(
-                "{} records fit in {}\n",
-                table::count(fit as f64),
-                arguments.managed[0]
-            );
+            let verb = match arguments.records {
+                Some(_) => "are taken to fit",
+                None => "fit",
+            };
+            let (count, managed) = (table::count(fit as f64), arguments.managed[0]);
+            text += &format!("{count} records {verb} in {managed}\n");
             points_of_ratios(arguments, &base, fit)
         }
     };
     let disk = measure(arguments, &mut points, 256 << 20)?;
     let measured: Vec<Measured> = points.iter().map(measured).collect();
     text += &format!(
-        "disk: write {:.1} GB/s, read {:.1} GB/s, the best of {} measurements\n\n",
+        "disk: write {:.1} GB/s, read {:.1} GB/s, the best of {}; a record in memory takes what it took {}\n\n",
         disk.write / 1e9,
         disk.read / 1e9,
-        arguments.rounds
+        arguments.rounds,
+        match reference(&measured, by_budget) {
+            Some(point) if !by_budget => format!("at {} ×", point.ratio),
+            _ => "in the largest budget".to_string(),
+        }
     );
     text += &table_of(&points, &measured, disk, by_budget);
     text += &match by_budget {
@@ -104,16 +109,7 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
         result::write(path, &results)?;
     }
     table::show(&text)?;
-    let over = |result: &&RunResult| result.peak_rss_bytes > result.process_budget_bytes;
-    match results.iter().find(over) {
-        Some(over) => Err(Error::memory(format!(
-            "{}: {} were resident, the plan gives the process {}",
-            over.identity(),
-            table::bytes(over.peak_rss_bytes),
-            table::bytes(over.process_budget_bytes)
-        ))),
-        None => Ok(()),
-    }
+    run::check_resident(&results)
 }
 
 /// The workload with its defaults.
@@ -296,19 +292,20 @@ fn measured(point: &Point) -> Measured {
     }
 }
 
+/// The point that says how long a record takes in memory: of budgets, the first; of ratios, the largest that fits, or the least of all
+/// where none does.
+fn reference(points: &[Measured], by_budget: bool) -> Option<&Measured> {
+    let order = |a: &&Measured, b: &&Measured| a.ratio.total_cmp(&b.ratio);
+    let fits = |point: &&Measured| point.ratio <= IN_MEMORY;
+    match by_budget {
+        true => points.first(),
+        false => (points.iter().filter(fits).max_by(order)).or_else(|| points.iter().min_by(order)),
+    }
+}
+
 /// The time of each point over its formula.
 fn over_formula(points: &[Measured], disk: Disk, by_budget: bool) -> Vec<f64> {
-    let fits = |point: &&Measured| by_budget || point.ratio <= IN_MEMORY;
-    // Of budgets, the first; of ratios, the largest that fits; the least of all where none does.
-    let reference = match by_budget {
-        true => points.first(),
-        false => points
-            .iter()
-            .filter(fits)
-            .max_by(|a, b| a.ratio.total_cmp(&b.ratio)),
-    };
-    let least = || points.iter().min_by(|a, b| a.ratio.total_cmp(&b.ratio));
-    let Some(reference) = reference.or_else(least) else {
+    let Some(reference) = reference(points, by_budget) else {
         return Vec::new();
     };
     let a_record = (reference.seconds - disk.seconds(reference)).max(0.0) / reference.records;

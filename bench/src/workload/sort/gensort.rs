@@ -8,6 +8,7 @@ use forebay::sink::BinarySink;
 use forebay::source::{Patterns, binary};
 use forebay::{Environment, Result};
 use forebay_memory::Error;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// See the module.
@@ -41,6 +42,20 @@ fn prepare(setting: &mut Setting) -> Result<Option<Scratch>> {
         })?;
         setting.input = vec![input.path().display().to_string()];
         scratch = Some(input);
+    }
+    if let Some(output) = &setting.output {
+        let same = |path: &PathBuf| match (std::fs::metadata(path), std::fs::metadata(output)) {
+            (Ok(input), Ok(output)) => (input.dev(), input.ino()) == (output.dev(), output.ino()),
+            _ => false,
+        };
+        let inputs = Patterns::from(&*setting.input).files()?;
+        if let Some(input) = inputs.iter().find(|path| same(path)) {
+            return Err(Error::config(format!(
+                "--output {} is {}, a file of --input, which would be gone after the first run: name another file",
+                output.display(),
+                input.display()
+            )));
+        }
     }
     if setting.output.is_none() {
         let path = Scratch::name("output");
@@ -95,4 +110,38 @@ fn read_back(setting: &Setting) -> Result<Answer> {
 /// Number and checksum of the records that were read.
 fn oracle(setting: &Setting) -> Result<Answer> {
     checked(&Patterns::from(&*setting.input).files()?, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::RunArguments;
+    use crate::suite;
+
+    #[test]
+    fn an_input_is_not_written_over() {
+        let path = std::env::temp_dir().join(format!("forebay-gensort-same-{}", std::process::id()));
+        write_rows(&path, 10, |first, rows| {
+            fill_gensort(GensortForm::Binary, 1, first, rows)
+        })
+        .expect("writable");
+        let rows = suite::rows(&RunArguments {
+            workloads: vec!["sort-gensort".into()],
+            input: vec![path.display().to_string()],
+            output: Some(
+                path.with_file_name(".")
+                    .join(path.file_name().expect("it has one")),
+            ),
+            ..RunArguments::default()
+        });
+        let mut setting = rows.expect("it is known").remove(0).setting;
+        let error = prepare(&mut setting)
+            .err()
+            .expect("they are the same")
+            .to_string();
+        assert!(error.contains("name another file"), "{error}");
+        setting.output = Some(path.with_extension("other"));
+        assert!(prepare(&mut setting).is_ok());
+        std::fs::remove_file(&path).expect("it is still there");
+    }
 }
