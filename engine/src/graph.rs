@@ -210,8 +210,6 @@ pub(crate) struct IfSorted {
 pub(crate) struct IfSmall {
     /// Of the side of input 0, and of the other.
     pub(crate) sizes: [RowsBytes; 2],
-    /// As [`Node::rows`].
-    pub(crate) rows: Rows,
     /// As [`Node::detail`].
     pub(crate) detail: String,
 }

@@ -306,7 +306,6 @@ where
             };
             IfSmall {
                 sizes,
-                rows: rows_of(F::KIND.sends_pairs(), true, keys.0),
                 detail: format!("{everywhere}: it has {}, the other {}", sizes[0], sizes[1]),
             }
         });

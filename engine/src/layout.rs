@@ -106,7 +106,9 @@ impl Layout {
             });
             let is_placed = input != Place::Anywhere;
             let if_small = node.if_small.as_ref().filter(|_| layout.is_everywhere(id));
-            let rows = if_small.map_or(&node.rows, |if_small| &if_small.rows);
+            // Rows that another exchange has placed, before a join that has none, are nobody's behind it: what claims a key there would
+            // claim it of them.
+            let rows = if_small.map_or(&node.rows, |_| &Rows::New);
             let (place, is_placed) = match rows {
                 Rows::New => (Place::Anywhere, false),
                 Rows::Same | Rows::Mixed => (input, is_placed),
