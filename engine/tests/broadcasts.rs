@@ -349,7 +349,10 @@ fn a_join_keeps_its_exchange_where_what_follows_would_need_one() {
     // Records that an exchange has sent by another key before.
     assert!(!is_chosen(&|_, many, few| {
         let placed = many.key_by(second()).sum(first());
-        let pairs = placed.join(few).on(second(), first()).inner(|l, r| (l.0.wrapping_add(r.1), l.1));
+        let pairs = placed
+            .join(few)
+            .on(second(), first())
+            .inner(|l, r| (l.0.wrapping_add(r.1), l.1));
         pairs.still_keyed_by(second()).sum(first()).blackhole();
     }));
     assert!(!is_chosen(&|_, many, few| {
