@@ -62,7 +62,7 @@ pub enum Command {
 /// Which rows a suite has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SuiteName {
-    /// Everything once, small: about a minute.
+    /// Everything once, small: about half a minute.
     Quick,
     /// The sizes that published figures are for: several minutes.
     Full,

@@ -373,7 +373,13 @@ where
             output: Some((F::Out::schema(), F::Out::STRIDE)),
             minimum_segments: least,
             maximum_segments: usize::MAX,
-            rows: rows_of(F::KIND.sends_pairs(), is_broadcast, keys.0),
+            rows: match (F::KIND.sends_pairs(), is_broadcast) {
+                (true, true) => Rows::Made,
+                (true, false) => Rows::Keyed(None),
+                // Left records, as they are.
+                (false, true) => Rows::Mixed,
+                (false, false) => Rows::Keyed(Some(keys.0.identity())),
+            },
             detail,
             if_small,
             ..Node::new(kind, Factory::Operator(Box::new(make)))
@@ -397,16 +403,6 @@ where
             },
             _ => node,
         })
-    }
-}
-
-/// What a join's rows are, made of pairs or left records as they are, whose key is `key`.
-fn rows_of<L: Record, K: KeyFields<L>>(are_made: bool, is_broadcast: bool, key: K) -> Rows {
-    match (are_made, is_broadcast) {
-        (true, true) => Rows::Made,
-        (true, false) => Rows::Keyed(None),
-        (false, true) => Rows::Mixed,
-        (false, false) => Rows::Keyed(Some(key.identity())),
     }
 }
 
