@@ -211,8 +211,9 @@ impl Spread {
 /// Replaces the file at `path` by the results, in one step: readers see the old file or the whole new one.
 ///
 /// # Errors
-/// Where the file cannot be written.
+/// Where the file cannot be written, or a number is not finite.
 pub fn write(path: &Path, results: &[RunResult]) -> Result<()> {
+    check_finite(results)?;
     let failed = |error| Error::io(format!("cannot write results to {}", path.display()), error);
     let mut text = serde_json::to_string_pretty(results).expect("results are plain data");
     text.push('\n');
@@ -229,6 +230,30 @@ pub fn write(path: &Path, results: &[RunResult]) -> Result<()> {
         // The first error is the one to report.
         let _ = std::fs::remove_file(&temporary);
         failed(error)
+    })
+}
+
+/// Refuses a number that JSON has no form for, and that no reader would take: infinity, or none at all.
+fn check_finite(results: &[RunResult]) -> Result<()> {
+    for result in results {
+        let value = serde_json::to_value(result).expect("a result is plain data");
+        if let Some(name) = null_in(&value) {
+            return Err(Error::corrupt(format!(
+                "result \"{}\": its {name} is no finite number, so that it cannot be written as JSON; leave out --json to see the table",
+                result.identity()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The name of a field that is null: what is absent is left out, so that only floats that are not finite are.
+fn null_in(value: &serde_json::Value) -> Option<String> {
+    let fields = value.as_object()?;
+    fields.iter().find_map(|(name, value)| match value {
+        serde_json::Value::Null => Some(name.clone()),
+        serde_json::Value::Array(items) => items.contains(&serde_json::Value::Null).then(|| name.clone()),
+        _ => null_in(value).map(|below| format!("{name}.{below}")),
     })
 }
 
@@ -310,6 +335,18 @@ mod tests {
         };
         write(&path, std::slice::from_ref(&failed)).expect("writable");
         assert_eq!(read(&path).expect("no times, and it says why"), [failed]);
+        let infinite = RunResult {
+            limit: Some(Limit {
+                share: f64::INFINITY,
+                ..Limit::default()
+            }),
+            ..result.clone()
+        };
+        let error = write(&path, &[infinite])
+            .expect_err("nobody could read it")
+            .to_string();
+        assert!(error.contains("its limit.share is no finite number"), "{error}");
+        assert_eq!(read(&path).expect("as it was").len(), 1);
         let names: Vec<_> = std::fs::read_dir(&directory)
             .expect("listable")
             .flatten()

@@ -267,7 +267,7 @@ pub(crate) fn measure(
         ..row.setting.clone()
     };
     let _input = (workload.prepare)(&mut setting)?;
-    let _before = setting.output.as_deref().map(Aside::put).transpose()?;
+    let before = setting.output.as_deref().map(Aside::put).transpose()?;
     let plan = workload::plan(&setting)?;
     let runtime = Runtime::new(plan.clone())?;
     let once = |setting: &Setting| -> Result<Outcome> {
@@ -316,12 +316,6 @@ pub(crate) fn measure(
             Some(oracle::ask(&setting)? == checked.answer && answer.records == records)
         }
     };
-    if row.setting.output.is_some() && workload.read_back.is_none() {
-        once(&Setting {
-            output: row.setting.output.clone(),
-            ..setting.clone()
-        })?;
-    }
     let median = Spread::of(&measured.seconds).map_or(f64::NAN, |spread| spread.median);
     let stalls = match workload.stall {
         Some(stall) if machine.is_some() && last.summary.spilled_bytes_written() == 0 => {
@@ -332,6 +326,19 @@ pub(crate) fn measure(
     let limit = machine
         .map(|machine| limit_of(&setting, last, &measured, machine, &plan, median))
         .transpose()?;
+    // The last thing that can fail: what was there before is replaced by results that are right, or not at all.
+    match (before, verified) {
+        (_, Some(false)) => {}
+        (Some(before), _) => before.keep_new(),
+        (None, _) if row.setting.output.is_some() => {
+            // Its sink replaces the files of a directory together, when all are written.
+            once(&Setting {
+                output: row.setting.output.clone(),
+                ..setting.clone()
+            })?;
+        }
+        (None, _) => {}
+    }
     Ok(RunResult {
         workload: setting.workload.clone(),
         engine: "forebay".into(),
@@ -448,6 +455,8 @@ fn limit_of(
             written as f64 / bandwidth.write_bytes_per_second + read as f64 / bandwidth.read_bytes_per_second,
         ));
     }
+    // What took no time, or did nothing in its time, limits nothing.
+    limits.retain(|(_, _, seconds)| seconds.is_finite());
     let binding = limits.into_iter().max_by(|a, b| a.2.total_cmp(&b.2));
     let (name, formula, seconds) = binding.expect("there are limits");
     Ok(Limit {
@@ -591,21 +600,7 @@ mod tests {
             ..RunArguments::default()
         };
         let rows = suite::rows(&arguments).expect("it exists");
-        let rates = crate::limits::Rates { one: 1e9, all: 1e9 };
-        let limits = MachineLimits {
-            threads: 2,
-            read: rates,
-            copy: rates,
-            random_loads: rates,
-            bytes: 0,
-        };
-        let mut machine = Machine {
-            ask_bare: rows_workload_bare,
-            limits,
-            disk: None,
-            start_ms: 0.0,
-            small_job_ms: 0.0,
-        };
+        let mut machine = machine(rows_workload_bare);
         let result = measure(&rows[0], false, forebay::Progress::Off, Some(&mut machine)).expect("it runs");
         assert_eq!(
             (result.records, result.result_records, result.seconds.len()),
@@ -616,6 +611,103 @@ mod tests {
         assert_eq!((bare.limit, bare.result_hash), (None, result.result_hash.clone()));
         let table = table_of(&[result]);
         assert!(table.contains("keyed-sum") && table.contains("10.0 K"), "{table}");
+    }
+
+    /// A machine that costs nothing to measure, whose steps without an engine are those of `ask_bare`.
+    fn machine(ask_bare: fn(&Setting, &MachineLimits) -> Result<Bare>) -> Machine {
+        let rates = crate::limits::Rates { one: 1e9, all: 1e9 };
+        let limits = MachineLimits {
+            threads: 2,
+            read: rates,
+            copy: rates,
+            random_loads: rates,
+            bytes: 0,
+        };
+        Machine {
+            ask_bare,
+            limits,
+            // A probe takes a second.
+            disk: Some(Disk {
+                block_bytes: 1,
+                bandwidth: DiskBandwidth {
+                    io: "test",
+                    write_bytes_per_second: 1e9,
+                    read_bytes_per_second: 1e9,
+                    mixed_bytes_per_second: 1e9,
+                },
+            }),
+            start_ms: 0.0,
+            small_job_ms: 0.0,
+        }
+    }
+
+    #[test]
+    fn a_row_that_fails_leaves_the_output_that_was_there() {
+        let directory = std::env::temp_dir().join(format!("forebay-bench-output-{}", std::process::id()));
+        std::fs::create_dir(&directory).expect("a temporary directory");
+        for name in ["sort-gensort", "distinct"] {
+            let output = directory.join(name);
+            let rows = suite::rows(&RunArguments {
+                workloads: vec![name.into()],
+                records: Some(1000),
+                repeat: Some(1),
+                output: Some(output.clone()),
+                ..RunArguments::default()
+            });
+            let row = rows.expect("it is known").remove(0);
+            let content = |path: &std::path::Path| match path.is_dir() {
+                true => std::fs::read_dir(path).expect("readable").count() as u64,
+                false => path.metadata().map_or(0, |data| data.len()),
+            };
+            let fails = |_: &Setting, _: &MachineLimits| Err(Error::config("no bare loop today"));
+            let measure = |machine: &mut Machine| measure(&row, false, forebay::Progress::Off, Some(machine));
+            // The first that fails leaves nothing, the next the output that the second wrote.
+            measure(&mut machine(fails)).expect_err("its limit cannot be measured");
+            assert!(!output.exists(), "{name}");
+            measure(&mut machine(rows_workload_bare)).expect("it runs");
+            let written = content(&output);
+            assert!(written > 0, "{name}");
+            let modified = || {
+                output
+                    .metadata()
+                    .and_then(|data| data.modified())
+                    .expect("it is there")
+            };
+            let before = modified();
+            measure(&mut machine(fails)).expect_err("its limit cannot be measured");
+            assert_eq!((content(&output), modified()), (written, before), "{name}");
+        }
+        assert_eq!(
+            std::fs::read_dir(&directory).expect("readable").count(),
+            2,
+            "nothing is left beside them"
+        );
+        std::fs::remove_dir_all(&directory).expect("removable");
+    }
+
+    #[test]
+    fn a_loop_that_did_nothing_limits_nothing() {
+        let rows = suite::rows(&RunArguments {
+            workloads: vec!["sort-u64".into()],
+            records: Some(1),
+            repeat: Some(1),
+            parallelism: Some(2),
+            ..RunArguments::default()
+        });
+        let row = rows.expect("it is known").remove(0);
+        let idle = |_: &Setting, _: &MachineLimits| {
+            Ok(Bare {
+                rate: 0.0,
+                name: "idle".into(),
+                what: "nothing".into(),
+            })
+        };
+        let result = measure(&row, false, forebay::Progress::Off, Some(&mut machine(idle))).expect("it runs");
+        let limit = result.limit.expect("memory is read");
+        assert!(
+            limit.share.is_finite() && limit.name == "memory read",
+            "{limit:?}"
+        );
     }
 
     #[test]

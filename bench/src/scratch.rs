@@ -106,7 +106,9 @@ impl Scratch {
     }
 }
 
-/// A file that is to be replaced, under another name beside it until it has been: where nothing replaces it, it has its name again.
+/// A file that is to be replaced, under another name beside it until it has been. It has its name again, and what was written in its
+/// place is gone, unless [`Aside::keep_new`] says that all went well.
+#[must_use]
 pub struct Aside {
     path: PathBuf,
     aside: Option<PathBuf>,
@@ -133,17 +135,28 @@ impl Aside {
             aside,
         })
     }
+
+    /// Keeps what was written, and removes what was there before. Where nothing was written, what was there comes back.
+    pub fn keep_new(mut self) {
+        if !self.path.exists() {
+            return;
+        }
+        if let Some(aside) = self.aside.take() {
+            // It is a hidden file beside the new one where that fails.
+            let _ = fs::remove_file(aside);
+        }
+        // Nothing is taken back.
+        self.path = PathBuf::new();
+    }
 }
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        let Some(aside) = &self.aside else {
-            return;
-        };
-        // It is still there under the other name where that fails.
-        let _ = match self.path.exists() {
-            true => fs::remove_file(aside),
-            false => fs::rename(aside, &self.path),
+        // There is nobody to tell; a file that was put aside is still there under the other name where that fails.
+        let _ = match &self.aside {
+            Some(aside) => fs::rename(aside, &self.path),
+            None if self.path.is_file() => fs::remove_file(&self.path),
+            None => Ok(()),
         };
     }
 }
@@ -163,22 +176,38 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_nothing_replaced_has_its_name_again() {
+    fn what_was_there_comes_back_unless_its_successor_is_kept() {
         let directory = std::env::temp_dir().join(format!("forebay-aside-{}", std::process::id()));
         fs::create_dir(&directory).expect("a temporary directory");
         let path = directory.join("out.dat");
-        drop(Aside::put(&path).expect("there is none"));
-        for replaces in [false, true] {
-            fs::write(&path, b"before").expect("writable");
-            let aside = Aside::put(&path).expect("it can be renamed");
-            assert!(!path.exists());
-            if replaces {
-                fs::write(&path, b"after").expect("writable");
+        let (before, after): (&[u8], &[u8]) = (b"before", b"after");
+        for there in [false, true] {
+            for writes in [false, true] {
+                for keeps in [false, true] {
+                    let case = format!("there {there}, writes {writes}, keeps {keeps}");
+                    if there {
+                        fs::write(&path, before).expect("writable");
+                    }
+                    let aside = Aside::put(&path).expect("it can be renamed");
+                    assert!(!path.exists(), "{case}");
+                    if writes {
+                        fs::write(&path, after).expect("writable");
+                    }
+                    match keeps {
+                        true => aside.keep_new(),
+                        false => drop(aside),
+                    }
+                    let expected = match (writes && keeps, there) {
+                        (true, _) => Some(after),
+                        (false, true) => Some(before),
+                        (false, false) => None,
+                    };
+                    assert_eq!(fs::read(&path).ok().as_deref(), expected, "{case}");
+                    let left = fs::read_dir(&directory).expect("readable").count();
+                    assert_eq!(left, usize::from(expected.is_some()), "{case}");
+                    let _ = fs::remove_file(&path);
+                }
             }
-            drop(aside);
-            let expected: &[u8] = if replaces { b"after" } else { b"before" };
-            assert_eq!(fs::read(&path).expect("readable"), expected);
-            assert_eq!(fs::read_dir(&directory).expect("readable").count(), 1);
         }
         fs::remove_dir_all(&directory).expect("removable");
     }

@@ -1,7 +1,8 @@
 //! `sweep`: one workload over data of 0.25 to 32 times its memory, or over one memory after the other; time against a formula.
 //!
 //! # Algorithm
-//! 1. How many records *fit*: the most with which the workload does not spill, by doubling and halving; or `--records`.
+//! 1. How many records *fit*: the most with which the workload does not spill, by doubling and halving; or `--records`. Where the
+//!    number of keys is fixed, no more records are tried than meet all of them: what does not spill then never does.
 //! 2. Rounds over all points, so that a machine that changes meanwhile changes all of them; the disk is measured at the beginning of each
 //!    round, and its best counts: a slow disk must not lower the bar.
 //! 3. *Formula*: as much time a record as the largest point of at most 0.9 times what fits took, or the point of the most memory, and the
@@ -19,19 +20,24 @@ use forebay::Runtime;
 use forebay_memory::spill::{DiskBandwidth, SpillConfig, probe};
 use forebay_memory::{ByteSize, Error, Result};
 
-/// Each visit of a point is repeated until it has taken about so long, but no more often than [`MOST_REPEATS`].
+/// Each visit of a point is repeated until it has taken about so long, but no more often than [`MOST_REPEATS`]. The first visit begins
+/// with one run, which tells how often that is.
 const VISIT_SECONDS: f64 = 0.4;
 const MOST_REPEATS: usize = 5;
 
 /// Up to which part of what fits a point says how long a record takes in memory.
 const IN_MEMORY: f64 = 0.9;
 
+/// So many records for each of a fixed number of keys meet all but one in 3,000 of them.
+const RECORDS_A_KEY: u64 = 8;
+
 /// One setting that is visited in every round.
 struct Point {
     setting: Setting,
     /// Its records by those that fit; the share of the first budget where budgets are swept.
     ratio: f64,
-    repeats: usize,
+    /// The runs of a visit, once there was one.
+    repeats: Option<usize>,
     result: Option<RunResult>,
 }
 
@@ -61,7 +67,9 @@ impl Disk {
     }
 
     fn seconds(self, point: &Measured) -> f64 {
-        point.written / self.write + point.read / self.read
+        // Nothing takes no time, whatever the disk is.
+        let time = |bytes: f64, rate: f64| if bytes > 0.0 { bytes / rate } else { 0.0 };
+        time(point.written, self.write) + time(point.read, self.read)
     }
 }
 
@@ -90,14 +98,11 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
     let disk = measure(arguments, &mut points, 256 << 20)?;
     let measured: Vec<Measured> = points.iter().map(measured).collect();
     text += &format!(
-        "disk: write {:.1} GB/s, read {:.1} GB/s, the best of {}; a record in memory takes what it took {}\n\n",
+        "disk: write {:.1} GB/s, read {:.1} GB/s, the best of {}; {}\n\n",
         disk.write / 1e9,
         disk.read / 1e9,
         arguments.rounds,
-        match reference(&measured, by_budget) {
-            Some(point) if !by_budget => format!("at {} ×", point.ratio),
-            _ => "in the largest budget".to_string(),
-        }
+        in_memory(&measured, disk, by_budget)
     );
     text += &table_of(&points, &measured, disk, by_budget);
     text += &match by_budget {
@@ -124,6 +129,13 @@ fn base(arguments: &SweepArguments) -> Result<Row> {
     if workload::find(&arguments.workload)?.has_schedule {
         return Err(Error::config(format!(
             "sweep {}: it spills nothing, whatever its memory is; choose a workload that sorts, aggregates or joins",
+            arguments.workload
+        )));
+    }
+    if workload::tpch::is_query(&arguments.workload) {
+        return Err(Error::config(format!(
+            "sweep {0}: its data has a scale, not a number of records; choose another workload, or measure it at one size after the \
+             other: run {0} --scale 0.1 --managed 64MiB",
             arguments.workload
         )));
     }
@@ -164,24 +176,55 @@ fn fit(arguments: &SweepArguments, base: &Row) -> Result<u64> {
         let result = run::measure(&row, false, forebay::Progress::Off, None)?;
         Ok(result.spilled_bytes_written > 0)
     };
-    // A record has a byte at least.
-    most_without(managed.bytes() / 256, managed.bytes(), spills)?.ok_or_else(|| {
-        Error::config(format!(
-            "sweep {}: {} records do not spill in {managed}: there is no growth to measure; ask for more --keys",
-            arguments.workload,
-            table::count(managed.bytes() as f64),
-        ))
-    })
+    let end = most_tried(managed, arguments.keys);
+    let name = &arguments.workload;
+    match most_without(managed.bytes() / 256, end, spills)? {
+        Fit::Most(records) => Ok(records),
+        Fit::Nothing => Err(Error::config(format!(
+            "sweep {name}: a single record spills in {managed}, so that there is nothing to compare with; raise --managed{}",
+            match arguments.keys {
+                Some(keys) => format!(", or lower --keys {keys}"),
+                None => String::new(),
+            }
+        ))),
+        Fit::Everything => Err(Error::config(match arguments.keys {
+            Some(keys) => format!(
+                "sweep {name}: {keys} keys do not spill in {managed}, and have not with {end} records: there is no growth to measure; \
+                 raise --keys, or lower --managed"
+            ),
+            None => format!(
+                "sweep {name}: {end} records do not spill in {managed}: there is no growth to measure; lower --managed"
+            ),
+        })),
+    }
 }
 
-/// The most, to half a per cent, of which `is_over` is false: looked for from `from` on; none where it is false of `end` too.
-fn most_without(from: u64, end: u64, mut is_over: impl FnMut(u64) -> Result<bool>) -> Result<Option<u64>> {
-    let (mut low, mut high) = (0, from.max(1));
+/// The most records with which it is tried whether they spill.
+fn most_tried(managed: ByteSize, keys: Option<u64>) -> u64 {
+    // A record has a byte at least; and what keeps something of each key keeps no more when it has met them all.
+    let all_keys = keys.map_or(u64::MAX, |keys| keys.saturating_mul(RECORDS_A_KEY));
+    managed.bytes().min(all_keys)
+}
+
+/// How many records are not over a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    /// Not even one.
+    Nothing,
+    /// So many.
+    Most(u64),
+    /// As many as were tried at most.
+    Everything,
+}
+
+/// The most, to half a per cent, of which `is_over` is false: looked for from `from` on, up to `end`.
+fn most_without(from: u64, end: u64, mut is_over: impl FnMut(u64) -> Result<bool>) -> Result<Fit> {
+    let (mut low, mut high) = (0, from.min(end).max(1));
     while !is_over(high)? {
         if high >= end {
-            return Ok(None);
+            return Ok(Fit::Everything);
         }
-        (low, high) = (high, 2 * high);
+        (low, high) = (high, high.saturating_mul(2).min(end));
     }
     while high - low > (high / 200).max(1) {
         let middle = low.midpoint(high);
@@ -190,7 +233,10 @@ fn most_without(from: u64, end: u64, mut is_over: impl FnMut(u64) -> Result<bool
             false => low = middle,
         }
     }
-    Ok(Some(low.max(1)))
+    Ok(match low {
+        0 => Fit::Nothing,
+        low => Fit::Most(low),
+    })
 }
 
 fn points_of_ratios(arguments: &SweepArguments, base: &Row, fit: u64) -> Vec<Point> {
@@ -204,7 +250,7 @@ fn points_of_ratios(arguments: &SweepArguments, base: &Row, fit: u64) -> Vec<Poi
                 arguments.keys.is_some(),
             ),
             ratio: *ratio,
-            repeats: MOST_REPEATS,
+            repeats: None,
             result: None,
         }
     };
@@ -219,7 +265,7 @@ fn points_of_budgets(arguments: &SweepArguments, base: &Row) -> Vec<Point> {
     let point = |managed: ByteSize| Point {
         setting: with_records(&base.setting, records, managed, arguments.keys.is_some()),
         ratio: managed.bytes() as f64 / most,
-        repeats: MOST_REPEATS,
+        repeats: None,
         result: None,
     };
     budgets.into_iter().map(point).collect()
@@ -243,13 +289,7 @@ fn measure(arguments: &SweepArguments, points: &mut [Point], probed_bytes: u64) 
         )?);
         for point in &mut *points {
             progress.begin(&format!("round {} {}", round + 1, point.setting.label()));
-            let row = Row {
-                setting: point.setting.clone(),
-                repeats: point.repeats,
-                warm_up: point.repeats > 1,
-            };
-            let result = run::measure(&row, false, forebay::Progress::Off, None)?;
-            point.repeats = ((VISIT_SECONDS / result.median_seconds) as usize).clamp(1, MOST_REPEATS);
+            let result = visit(point)?;
             point.result = Some(match point.result.take() {
                 Some(before) => both(before, result)?,
                 None => result,
@@ -258,6 +298,28 @@ fn measure(arguments: &SweepArguments, points: &mut [Point], probed_bytes: u64) 
         }
     }
     Ok(disk)
+}
+
+/// Visits a point: as often as the last visit says, or once, which is enough where that takes long; where it does not, that run has
+/// warmed up those that count.
+fn visit(point: &mut Point) -> Result<RunResult> {
+    let setting = &point.setting;
+    let run = |repeats: usize| {
+        let row = Row {
+            setting: setting.clone(),
+            repeats,
+            warm_up: repeats > 1,
+        };
+        run::measure(&row, false, forebay::Progress::Off, None)
+    };
+    let enough =
+        |result: &RunResult| ((VISIT_SECONDS / result.median_seconds) as usize).clamp(1, MOST_REPEATS);
+    let mut result = run(point.repeats.unwrap_or(1))?;
+    if point.repeats.is_none() && enough(&result) > 1 {
+        result = run(enough(&result))?;
+    }
+    point.repeats = Some(enough(&result));
+    Ok(result)
 }
 
 /// The results of two visits of a point as one.
@@ -303,14 +365,55 @@ fn reference(points: &[Measured], by_budget: bool) -> Option<&Measured> {
     }
 }
 
-/// The time of each point over its formula.
-fn over_formula(points: &[Measured], disk: Disk, by_budget: bool) -> Vec<f64> {
+/// How long a record takes in memory: as in the reference, without the disk's time there. None where that has no time left.
+fn record_seconds(points: &[Measured], disk: Disk, by_budget: bool) -> Option<f64> {
+    let reference = reference(points, by_budget)?;
+    let seconds = (reference.seconds - disk.seconds(reference)) / reference.records;
+    (seconds.is_finite() && seconds > 0.0).then_some(seconds)
+}
+
+/// What the formula takes for the time in memory, in words.
+fn in_memory(points: &[Measured], disk: Disk, by_budget: bool) -> String {
     let Some(reference) = reference(points, by_budget) else {
-        return Vec::new();
+        return "nothing was measured".into();
     };
-    let a_record = (reference.seconds - disk.seconds(reference)).max(0.0) / reference.records;
-    let over = |point: &Measured| point.seconds / (a_record * point.records + disk.seconds(point));
+    let (place, remedy) = match by_budget {
+        true => (
+            "in the largest budget".to_string(),
+            "a larger budget to --managed".to_string(),
+        ),
+        false => (
+            format!("at {} ×", reference.ratio),
+            format!("a ratio of at most {IN_MEMORY} to --ratios"),
+        ),
+    };
+    match (record_seconds(points, disk, by_budget), reference.written > 0.0) {
+        (Some(_), false) => format!("a record in memory takes what it took {place}"),
+        (Some(_), true) => format!(
+            "a record in memory takes what it took {place}, without the disk's time for what was spilled there"
+        ),
+        (None, _) => format!(
+            "there is no formula: {place} the disk alone should have taken longer than the run did, so that nothing says how long a \
+             record takes in memory; add {remedy}"
+        ),
+    }
+}
+
+/// The time of each point over its formula; none where there is no formula.
+fn over_formula(points: &[Measured], disk: Disk, by_budget: bool) -> Vec<Option<f64>> {
+    let a_record = record_seconds(points, disk, by_budget);
+    let over = |point: &Measured| {
+        let over = point.seconds / (a_record? * point.records + disk.seconds(point));
+        (over.is_finite() && over > 0.0).then_some(over)
+    };
     points.iter().map(over).collect()
+}
+
+/// A number as `show` has it, or a dash where there is none.
+fn or_dash(number: Option<f64>, show: impl Fn(f64) -> String) -> String {
+    number
+        .filter(|number| number.is_finite())
+        .map_or("-".into(), show)
 }
 
 fn table_of(points: &[Point], measured: &[Measured], disk: Disk, by_budget: bool) -> String {
@@ -342,9 +445,11 @@ fn table_of(points: &[Point], measured: &[Measured], disk: Disk, by_budget: bool
                     table::seconds(spread.least),
                     table::seconds(spread.most)
                 ),
-                format!("{:.2} ns", measured.seconds / measured.records * 1e9),
+                or_dash(Some(measured.seconds / measured.records), |seconds| {
+                    format!("{:.2} ns", seconds * 1e9)
+                }),
                 table::bytes(result.spilled_bytes_written),
-                format!("{over:.2}"),
+                or_dash(over, |over| format!("{over:.2}")),
                 format!(
                     "{} / {}",
                     table::bytes(result.peak_rss_bytes),
@@ -360,13 +465,17 @@ fn table_of(points: &[Point], measured: &[Measured], disk: Disk, by_budget: bool
 fn growth(points: &[Measured], disk: Disk) -> String {
     let over = over_formula(points, disk, false);
     let mut text = String::new();
-    let worst = points.iter().zip(&over).max_by(|a, b| a.1.total_cmp(b.1));
+    let known = || {
+        points
+            .iter()
+            .zip(&over)
+            .filter_map(|(point, over)| Some((point, (*over)?)))
+    };
+    let worst = known().max_by(|a, b| a.1.total_cmp(&b.1));
     if let Some((point, over)) = worst {
         text += &format!("time / formula: {over:.2} at most, at {} ×", point.ratio);
     }
-    let logs: Vec<(f64, f64)> = points
-        .iter()
-        .zip(&over)
+    let logs: Vec<(f64, f64)> = known()
         .filter(|(point, _)| point.ratio >= 1.0)
         .map(|(point, over)| (point.ratio.ln(), over.ln()))
         .collect();
@@ -375,21 +484,26 @@ fn growth(points: &[Measured], disk: Disk) -> String {
     }
     let at = |ratio: f64| {
         let point = points.iter().find(|point| (point.ratio - ratio).abs() < 1e-9);
-        point.map(|point| point.seconds / point.records)
+        let seconds = point.map(|point| point.seconds / point.records);
+        seconds.filter(|seconds| seconds.is_finite() && *seconds > 0.0)
     };
     if let (Some(below), Some(above)) = (at(0.95), at(1.05)) {
         text += &format!(
-            "\na record at 1.05 × takes {:.2} × what it takes at 0.95 ×",
+            "{}a record at 1.05 × takes {:.2} × what it takes at 0.95 ×",
+            if text.is_empty() { "" } else { "\n" },
             above / below
         );
     }
-    text + "\n"
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text
 }
 
 /// What halving a budget costs, over what the formula says that it costs.
 fn halvings(points: &[Measured], disk: Disk) -> String {
     let over = over_formula(points, disk, true);
-    let steps = over.windows(2).map(|pair| pair[1] / pair[0]);
+    let steps = over.windows(2).filter_map(|pair| Some(pair[1]? / pair[0]?));
     match steps.max_by(f64::total_cmp) {
         Some(most) => format!("a step to the next budget costs {most:.2} × what the formula says, at most\n"),
         None => String::new(),
@@ -440,7 +554,8 @@ mod tests {
             .map(|ratio| point(ratio, 1.0))
             .into();
         let over = over_formula(&points, DISK, false);
-        assert!(over.iter().all(|over| (over - 1.0).abs() < 1e-9), "{over:?}");
+        let is_one = |over: &Option<f64>| over.is_some_and(|over| (over - 1.0).abs() < 1e-9);
+        assert!(over.iter().all(is_one), "{over:?}");
         let text = growth(&points, DISK);
         assert!(
             text.contains("slope from 1 × on, both as logarithms: +0.00"),
@@ -484,15 +599,94 @@ mod tests {
                 asked += 1;
                 Ok(records > limit)
             });
-            let found = found.expect("no run fails").expect("there is an end");
+            let found = match found.expect("no run fails") {
+                Fit::Most(found) => found,
+                other => panic!("{limit}: {other:?}"),
+            };
             assert!(
                 found <= limit && limit - found <= (limit / 190).max(1),
                 "{found} of {limit}"
             );
             assert!(asked < 40, "{asked} runs");
         }
-        let never = most_without(16, 1000, |_| Ok(false)).expect("no run fails");
-        assert_eq!(never, None);
+        let found =
+            |from, end, limit| most_without(from, end, |records| Ok(records > limit)).expect("no run fails");
+        assert_eq!(found(16, 1000, u64::MAX), Fit::Everything);
+        assert_eq!(found(16, 1000, 0), Fit::Nothing, "not even one");
+        assert_eq!(found(16, 1000, 996), Fit::Most(996), "near the end");
+    }
+
+    #[test]
+    fn no_more_records_are_tried_than_have_a_byte_each_or_meet_all_keys() {
+        let mut tried = Vec::new();
+        let end = most_tried(ByteSize(64 << 30), Some(1000));
+        let found = most_without(64 << 22, end, |records| {
+            tried.push(records);
+            Ok(false)
+        });
+        assert_eq!(
+            (found.expect("no run fails"), tried),
+            (Fit::Everything, vec![8000])
+        );
+        assert_eq!(most_tried(ByteSize::mib(2), None), 2 << 20);
+        assert_eq!(most_tried(ByteSize::mib(2), Some(u64::MAX)), 2 << 20);
+    }
+
+    #[test]
+    fn few_keys_that_never_spill_are_refused_with_what_to_raise() {
+        let arguments = SweepArguments {
+            workload: "aggregate".into(),
+            managed: vec![ByteSize(2 << 20)],
+            keys: Some(10),
+            overrides: vec!["memory.segment_size=4KiB".into()],
+            ..SweepArguments::default()
+        };
+        let base_row = base(&arguments).expect("it exists");
+        let error = fit(&arguments, &base_row).expect_err("ten keys fit").to_string();
+        assert!(
+            error.contains("10 keys do not spill in 2 MiB, and have not with 80 records")
+                && error.contains("raise --keys"),
+            "{error}"
+        );
+    }
+
+    /// Where everything spills and the disk is slower in the probe than in the runs, no time is left for memory.
+    #[test]
+    fn where_there_is_no_formula_there_is_a_dash_and_no_number() {
+        let all_disk = |ratio: f64| Measured {
+            seconds: DISK.seconds(&point(ratio, 1.0)) * 0.9,
+            ..point(ratio, 1.0)
+        };
+        let nothing = Measured {
+            seconds: 0.0,
+            ..point(0.5, 1.0)
+        };
+        for points in [
+            vec![all_disk(4.0), all_disk(8.0)],
+            vec![nothing, point(1.05, 1.0)],
+            Vec::new(),
+        ] {
+            for by_budget in [false, true] {
+                let over = over_formula(&points, DISK, by_budget);
+                assert_eq!(over, vec![None; points.len()]);
+                let text = match by_budget {
+                    true => halvings(&points, DISK),
+                    false => growth(&points, DISK),
+                };
+                assert_eq!(text, "");
+            }
+        }
+        assert_eq!(or_dash(None, |number| number.to_string()), "-");
+        assert_eq!(or_dash(Some(f64::INFINITY), |number| number.to_string()), "-");
+        let text = in_memory(&[all_disk(4.0), all_disk(8.0)], DISK, false);
+        assert!(
+            text.contains("there is no formula: at 4 ×") && text.contains("at most 0.9"),
+            "{text}"
+        );
+        // In the probe's time, and as long again in memory.
+        let spilled = [point(4.0, 1.0), point(8.0, 1.0)];
+        let text = in_memory(&spilled, DISK, false);
+        assert!(text.contains("at 4 ×, without the disk's time"), "{text}");
     }
 
     #[test]
@@ -542,6 +736,18 @@ mod tests {
             points[0].result.as_ref().map(|result| result.seconds.len() >= 2),
             Some(true)
         );
+        let [fits, _] = &mut points[..] else {
+            panic!("two budgets")
+        };
+        fits.repeats = Some(3);
+        assert_eq!(visit(fits).expect("it runs").seconds.len(), 3);
+        // A first visit tells by one run how many are enough.
+        fits.repeats = None;
+        let runs = visit(fits).expect("it runs").seconds.len();
+        assert!(
+            (1..=MOST_REPEATS).contains(&runs) && fits.repeats.is_some(),
+            "{runs}"
+        );
     }
 
     #[test]
@@ -555,6 +761,15 @@ mod tests {
             error(&schedule).contains("choose a workload"),
             "{}",
             error(&schedule)
+        );
+        let scaled = SweepArguments {
+            workload: "tpch-q1".into(),
+            ..SweepArguments::default()
+        };
+        assert!(
+            error(&scaled).contains("run tpch-q1 --scale"),
+            "{}",
+            error(&scaled)
         );
         let budgets = SweepArguments {
             managed: vec![ByteSize::mib(64), ByteSize::mib(32)],

@@ -43,12 +43,14 @@ fn prepare(setting: &mut Setting) -> Result<Option<Scratch>> {
         setting.input = vec![input.path().display().to_string()];
         scratch = Some(input);
     }
+    // Which files they are is settled before there is an output among them.
+    let inputs = Patterns::from(&*setting.input).files()?;
+    setting.input = inputs.iter().map(|path| name_of(path)).collect::<Result<_>>()?;
     if let Some(output) = &setting.output {
         let same = |path: &PathBuf| match (std::fs::metadata(path), std::fs::metadata(output)) {
             (Ok(input), Ok(output)) => (input.dev(), input.ino()) == (output.dev(), output.ino()),
             _ => false,
         };
-        let inputs = Patterns::from(&*setting.input).files()?;
         if let Some(input) = inputs.iter().find(|path| same(path)) {
             return Err(Error::config(format!(
                 "--output {} is {}, a file of --input, which would be gone after the first run: name another file",
@@ -56,6 +58,7 @@ fn prepare(setting: &mut Setting) -> Result<Option<Scratch>> {
                 input.display()
             )));
         }
+        setting.output = Some(behind_links(output)?);
     }
     if setting.output.is_none() {
         let path = Scratch::name("output");
@@ -63,6 +66,33 @@ fn prepare(setting: &mut Setting) -> Result<Option<Scratch>> {
         scratch = Some(scratch.unwrap_or_default().removing(path));
     }
     Ok(scratch)
+}
+
+/// A path as text, as settings have it.
+fn name_of(path: &Path) -> Result<String> {
+    let name = path.to_str().map(str::to_string);
+    name.ok_or_else(|| {
+        Error::config(format!(
+            "--input {}: the name of the file is not UTF-8; rename it",
+            path.display()
+        ))
+    })
+}
+
+/// The file that a link leads to, which is what is replaced: the link stays. Other paths are as they were.
+fn behind_links(path: &Path) -> Result<PathBuf> {
+    if !path.is_symlink() {
+        return Ok(path.to_path_buf());
+    }
+    std::fs::canonicalize(path).map_err(|error| {
+        Error::io(
+            format!(
+                "--output {} is a link that leads to no file; name the file itself, or remove the link",
+                path.display()
+            ),
+            error,
+        )
+    })
 }
 
 fn output(setting: &Setting) -> Result<&Path> {
@@ -143,5 +173,76 @@ mod tests {
         setting.output = Some(path.with_extension("other"));
         assert!(prepare(&mut setting).is_ok());
         std::fs::remove_file(&path).expect("it is still there");
+    }
+
+    #[test]
+    fn an_output_among_the_pattern_of_its_input_is_none_of_it() {
+        let directory = std::env::temp_dir().join(format!("forebay-gensort-pattern-{}", std::process::id()));
+        std::fs::create_dir(&directory).expect("a temporary directory");
+        for (name, seed) in [("a", 1), ("b", 2)] {
+            write_rows(&directory.join(name), 10, |first, rows| {
+                fill_gensort(GensortForm::Binary, seed, first, rows)
+            })
+            .expect("writable");
+        }
+        let mut setting = crate::workload::tests::setting("sort-gensort");
+        setting.input = vec![directory.join("*").display().to_string()];
+        setting.output = Some(directory.join("new"));
+        prepare(&mut setting).expect("two files");
+        let runtime =
+            forebay::Runtime::new(crate::workload::plan(&setting).expect("a plan")).expect("memory");
+        for _ in 0..2 {
+            let outcome = run(&crate::workload::environment(&runtime, &setting), &setting).expect("it runs");
+            assert_eq!(outcome.records, 20);
+            let read = read_back(&setting).expect("in order");
+            assert_eq!((read.records, read), (20, oracle(&setting).expect("readable")));
+        }
+        // The next time it is a file of its own input.
+        setting.input = vec![directory.join("*").display().to_string()];
+        let error = prepare(&mut setting)
+            .err()
+            .expect("they are the same")
+            .to_string();
+        assert!(error.contains("name another file"), "{error}");
+        std::fs::remove_dir_all(&directory).expect("removable");
+    }
+
+    #[test]
+    fn links_are_what_they_lead_to() {
+        let directory = std::env::temp_dir().join(format!("forebay-gensort-links-{}", std::process::id()));
+        std::fs::create_dir(&directory).expect("a temporary directory");
+        let path = |name: &str| directory.join(name);
+        write_rows(&path("input"), 10, |first, rows| {
+            fill_gensort(GensortForm::Binary, 1, first, rows)
+        })
+        .expect("writable");
+        std::fs::write(path("other"), b"before").expect("writable");
+        for (link, target) in [
+            ("same", "input"),
+            ("link", "other"),
+            ("chain", "link"),
+            ("lost", "nowhere"),
+        ] {
+            std::os::unix::fs::symlink(path(target), path(link)).expect("the system has links");
+        }
+        let prepared = |input: &str, output: &str| {
+            let mut setting = crate::workload::tests::setting("sort-gensort");
+            setting.input = vec![path(input).display().to_string()];
+            setting.output = Some(path(output));
+            prepare(&mut setting).map(|_| setting.output.expect("it was given"))
+        };
+        let error = |input, output| prepared(input, output).expect_err("refused").to_string();
+        for (input, output) in [("input", "same"), ("same", "input"), ("same", "same")] {
+            assert!(
+                error(input, output).contains("name another file"),
+                "{input} {output}"
+            );
+        }
+        assert!(error("input", "lost").contains("leads to no file"));
+        let other = std::fs::canonicalize(path("other")).expect("it is there");
+        for output in ["link", "chain"] {
+            assert_eq!(prepared("same", output).expect("another file"), other);
+        }
+        std::fs::remove_dir_all(&directory).expect("removable");
     }
 }
