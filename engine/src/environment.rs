@@ -316,8 +316,8 @@ fn settings_of(mut arguments: impl Iterator<Item = String>) -> Result<(Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::first;
-    use crate::source::generate;
+    use crate::record::{first, itself};
+    use crate::source::{from_items, generate, text};
     use std::fmt::{Debug, Write};
     use std::sync::{Arc, Mutex};
     use tracing::field::{Field, Visit};
@@ -377,6 +377,33 @@ mod tests {
         assert!(lines[0].contains("operators=\"counts\""), "{lines:?}");
         assert_eq!(warnings(Mode::Streaming, Some("a")), Vec::<String>::new());
         assert_eq!(warnings(Mode::Batch, None), Vec::<String>::new());
+    }
+
+    /// A join asks its sources how much they have before anything is read.
+    #[test]
+    fn what_a_source_passes_over_is_warned_of_once() {
+        let directory = std::env::temp_dir().join(format!("forebay-passed-over-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a scratch directory");
+        std::os::unix::fs::symlink("nowhere", directory.join("broken.txt")).expect("a scratch link");
+        std::fs::write(directory.join("lines.txt"), "one\ntwo\n").expect("a scratch file");
+        let plan = Plan::with_segments(256, 400, 4096).expect("the test's sizes make a plan");
+        let environment = Environment::new(Runtime::new(plan).expect("it is little memory"));
+        let environment = environment.with_parallelism(2);
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        tracing::subscriber::with_default(Warnings(lines.clone()), || {
+            let named = text(directory.join("*.txt")).skip_unreadable();
+            let few = environment.source("few", from_items(vec!["one".to_string()]));
+            let join = environment.source("lines", named).join(few);
+            let count = join.on(itself(), itself()).semi().count().collect();
+            let explained = environment.explain("joining").expect("the job has a plan");
+            assert!(explained.contains("dealt out"), "{explained}");
+            environment.execute("joining").expect("the job runs");
+            assert_eq!(count.take(), [1]);
+        });
+        std::fs::remove_dir_all(&directory).expect("it is there");
+        let lines = lines.lock().expect("keeping lines does not panic");
+        let passed_over = lines.iter().filter(|line| line.contains("broken.txt"));
+        assert_eq!(passed_over.count(), 1, "{lines:?}");
     }
 
     #[test]

@@ -55,7 +55,12 @@ pub(crate) type OperatorFactory = Box<dyn Fn(&OperatorContext) -> Result<Box<dyn
 pub(crate) type RouterFactory = Box<dyn Fn(usize, usize, u32) -> Box<dyn Router>>;
 
 pub(crate) enum Factory {
-    Source { splits: SourceFactory, is_bounded: bool },
+    Source {
+        splits: SourceFactory,
+        is_bounded: bool,
+        /// Whether it is known to give so many subtasks about as much to read.
+        divides_among: Box<dyn Fn(usize) -> bool>,
+    },
     Operator(OperatorFactory),
 }
 
@@ -218,7 +223,10 @@ pub(crate) struct IfSmall {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SmallSide {
     /// To every subtask ([`IfSmall`]).
-    Everywhere,
+    Everywhere {
+        /// Whether the other side's rows, which would stay where they are, are dealt out to all subtasks, as not all may have some.
+        is_other_dealt_out: bool,
+    },
     /// To the subtask of its key, though it is small: why.
     ByKey(&'static str),
 }
@@ -278,32 +286,42 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    /// What is known of the bytes that come by some edges.
+    /// What is known of the bytes that come by some edges. Each node that it follows from is looked at once, however many ways lead there.
     pub(crate) fn known_size(&self, edges: &[Edge]) -> RowsBytes {
-        let sizes = edges.iter().map(|edge| {
-            let node = &self.nodes[edge.from];
-            let size = match &node.size {
-                Size::Unknown => RowsBytes::UNKNOWN,
-                Size::Asked(asked) => **asked.as_ref(),
-                Size::OfInputs { are_all } => {
-                    let of_inputs = self.known_size(&node.inputs);
-                    let stride = |node: &Node| node.output.map_or(0, |(_, stride)| stride as u64);
-                    let first = node.inputs.first();
-                    let before = first.map_or(0, |edge| stride(&self.nodes[edge.from]));
-                    let bytes = match node.rows {
-                        Rows::Same => of_inputs,
-                        _ => of_inputs.of_rows(before, stride(node)),
-                    };
-                    if *are_all { bytes } else { bytes.of_some() }
-                }
-            };
-            match edge.kind {
-                // As often as there are subtasks.
-                ExchangeKind::Broadcast => RowsBytes::at_least(size.least()),
-                _ => size,
+        let mut to_visit: Vec<usize> = edges.iter().map(|edge| edge.from).collect();
+        let mut needed = BTreeSet::new();
+        while let Some(id) = to_visit.pop() {
+            let node = &self.nodes[id];
+            if needed.insert(id) && matches!(node.size, Size::OfInputs { .. }) {
+                to_visit.extend(node.inputs.iter().map(|edge| edge.from));
             }
-        });
-        sizes.fold(RowsBytes::exactly(0), |all, size| all + size)
+        }
+        // Inputs come before their consumers.
+        let mut sizes = BTreeMap::new();
+        for id in needed {
+            let size = self.size_of(&self.nodes[id], &sizes);
+            sizes.insert(id, size);
+        }
+        size_by(edges, &sizes)
+    }
+
+    /// What is known of the bytes that a node sends, by those of the nodes that it gets rows from.
+    fn size_of(&self, node: &Node, sizes: &BTreeMap<usize, RowsBytes>) -> RowsBytes {
+        match &node.size {
+            Size::Unknown => RowsBytes::UNKNOWN,
+            Size::Asked(asked) => **asked.as_ref(),
+            Size::OfInputs { are_all } => {
+                let of_inputs = size_by(&node.inputs, sizes);
+                let stride = |node: &Node| node.output.map_or(0, |(_, stride)| stride as u64);
+                let first = node.inputs.first();
+                let before = first.map_or(0, |edge| stride(&self.nodes[edge.from]));
+                let bytes = match node.rows {
+                    Rows::Same => of_inputs,
+                    _ => of_inputs.of_rows(before, stride(node)),
+                };
+                if *are_all { bytes } else { bytes.of_some() }
+            }
+        }
     }
 
     pub(crate) fn add(&mut self, node: Node) -> usize {
@@ -474,4 +492,14 @@ impl Graph {
         }
         found
     }
+}
+
+/// What comes by some edges, by what the nodes send that they come from.
+fn size_by(edges: &[Edge], sizes: &BTreeMap<usize, RowsBytes>) -> RowsBytes {
+    let sizes = edges.iter().map(|edge| match edge.kind {
+        // As often as there are subtasks.
+        ExchangeKind::Broadcast => RowsBytes::at_least(sizes[&edge.from].least()),
+        _ => sizes[&edge.from],
+    });
+    sizes.fold(RowsBytes::exactly(0), |all, size| all + size)
 }

@@ -9,7 +9,7 @@
 //! 2. Rows are *placed* by a key where they are in the subtask that a hash exchange to as many subtasks would send them to. A
 //!    hash exchange by the same key is *local* then: a forward edge, which is chained where the graph allows it.
 //! 3. A join whose small side goes *everywhere* (which `broadcasts` chooses) has a broadcast in the place of one hash exchange, and none in the
-//!    place of the other.
+//!    place of the other, or one that deals its rows out.
 //! 4. Rows come *in order* over an edge that keeps them in their subtask, or from one subtask alone. A node that would sort them in an order
 //!    that theirs begins with need not.
 //!
@@ -169,22 +169,33 @@ impl Layout {
 
     /// Whether the small side of a join goes to every subtask.
     pub(crate) fn is_everywhere(&self, id: usize) -> bool {
-        self.small_sides.get(&id) == Some(&SmallSide::Everywhere)
+        matches!(self.small_sides.get(&id), Some(SmallSide::Everywhere { .. }))
+    }
+
+    /// Whether the other side of such a join is dealt out to the subtasks.
+    fn is_other_dealt_out(&self, id: usize) -> bool {
+        let dealt_out = SmallSide::Everywhere {
+            is_other_dealt_out: true,
+        };
+        self.small_sides.get(&id) == Some(&dealt_out)
     }
 
     /// How rows come over an edge into a node.
     fn way<'g>(&self, id: usize, edge: &'g Edge) -> Way<'g> {
         match (self.is_everywhere(id), edge.input) {
-            (true, input) => Way {
-                kind: if input == 0 {
-                    ExchangeKind::Broadcast
-                } else {
-                    ExchangeKind::Forward
-                },
-                key: None,
-                keys: &[],
-                has_router: input == 0,
-            },
+            (true, input) => {
+                let (kind, has_router) = match input {
+                    0 => (ExchangeKind::Broadcast, true),
+                    _ if self.is_other_dealt_out(id) => (ExchangeKind::Rebalance, true),
+                    _ => (ExchangeKind::Forward, false),
+                };
+                Way {
+                    kind,
+                    key: None,
+                    keys: &[],
+                    has_router,
+                }
+            }
             (false, _) => Way {
                 kind: edge.kind,
                 key: edge.key.as_ref(),
@@ -307,6 +318,9 @@ impl Layout {
         };
         if let Some(SmallSide::ByKey(why)) = self.small_sides.get(&id) {
             detail.push_str(&format!(" (small, but {why})"));
+        }
+        if self.is_other_dealt_out(id) {
+            detail.push_str(", dealt out, as not every subtask may read some of it");
         }
         match &self.are_sorted[id][..] {
             // One side does a join by hash no good.

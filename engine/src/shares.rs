@@ -138,6 +138,7 @@ mod tests {
         let factory = Factory::Source {
             splits: Box::new(|_| unreachable!("nothing is run")),
             is_bounded: true,
+            divides_among: Box::new(|_| true),
         };
         Node {
             minimum_segments: 8,

@@ -30,9 +30,10 @@ impl Environment {
         source.prepare(self.runtime().plan());
         let is_bounded = source.is_bounded();
         let source = Arc::new(source);
-        let asked = source.clone();
+        let (asked, divided) = (source.clone(), source.clone());
         let factory = Factory::Source {
             is_bounded,
+            divides_among: Box::new(move |subtasks| divided.divides_among(subtasks)),
             splits: Box::new(move |parallelism| {
                 let queue = SegQueue::new();
                 for split in source.splits(parallelism)? {

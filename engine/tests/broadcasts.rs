@@ -11,12 +11,13 @@ use forebay::operator::Collector;
 use forebay::plan::{ExchangeKind, JobPlan, PlanNode};
 use forebay::record::{Record, first, itself, second};
 use forebay::source::{
-    Compression, FromItems, RowsBytes, Source, binary, csv, from_items, generate, text, text_blocks,
+    Compression, FromItems, Generate, RowsBytes, Source, binary, csv, from_items, generate, text, text_blocks,
 };
 use forebay::{Environment, JoinStrategy, Result, Stream};
 use forebay_memory::hash::hash_u64;
 use join_support::*;
 use std::io::Write;
+use std::ops::Range;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 type Pair = (u64, u64);
@@ -113,6 +114,24 @@ impl Source for Saying {
 
     fn rows_bytes(&self) -> RowsBytes {
         self.1
+    }
+}
+
+/// Is one part, and says nothing of it.
+struct Undivided(u64);
+
+impl Source for Undivided {
+    type Out = Pair;
+    type Split = Range<u64>;
+    type Reader = <Generate<fn(u64) -> Pair> as Source>::Reader;
+
+    fn splits(&self, _: usize) -> Result<Vec<Range<u64>>> {
+        Ok(std::iter::once(0..self.0).collect())
+    }
+
+    fn reader(&self, split: Range<u64>) -> Result<Self::Reader> {
+        let pair: fn(u64) -> Pair = |number| (hash_u64(number) % 300, number);
+        generate(self.0, pair).reader(split)
     }
 }
 
@@ -563,6 +582,230 @@ fn what_cannot_be_read_fails_as_it_does_where_nobody_asks() {
         };
         assert_eq!(fail(true), fail(false));
     }
+}
+
+/// What reads alone does not join alone: the subtasks of a join whose small side is everywhere have about as much of the other one.
+#[test]
+fn a_join_is_spread_over_its_subtasks_whatever_reads_the_other_side() {
+    const COUNT: u64 = 40_000;
+    type Make = fn(&Environment, &Scratch) -> Stream<Pair>;
+    let ways: [(&str, Make, ExchangeKind); 7] = [
+        (
+            "a source that says nothing",
+            |e, _| e.source("many", Undivided(COUNT)),
+            ExchangeKind::Rebalance,
+        ),
+        (
+            "behind maps and filters",
+            |e, _| {
+                let many = e
+                    .source("many", Undivided(COUNT))
+                    .filter(|pair| pair.1 < COUNT)
+                    .name("all");
+                many.map(|pair| (pair.0, pair.1 + 1)).name("map")
+            },
+            ExchangeKind::Rebalance,
+        ),
+        (
+            "a packed file",
+            |e, s| {
+                let many = e.source("many", csv::<Named>(s.pattern("many.csv.gz")));
+                many.map(|named| (named.number, 1)).name("map")
+            },
+            ExchangeKind::Rebalance,
+        ),
+        (
+            "a file in whose quotes may be line ends",
+            |e, s| {
+                let many = e.source("many", csv::<Named>(s.pattern("many.csv")).split_size(10_000));
+                many.map(|named| (named.number, 1)).name("map")
+            },
+            ExchangeKind::Rebalance,
+        ),
+        (
+            "a file that is cut",
+            |e, s| {
+                let many = csv::<Named>(s.pattern("many.csv"))
+                    .split_size(10_000)
+                    .whole_lines();
+                e.source("many", many).map(|named| (named.number, 1)).name("map")
+            },
+            ExchangeKind::Forward,
+        ),
+        (
+            "one subtask",
+            |e, _| {
+                let many = generate(COUNT, |n| (hash_u64(n) % 300, n));
+                e.source("many", many).parallelism(1)
+            },
+            ExchangeKind::Rebalance,
+        ),
+        (
+            "what an exchange has spread",
+            |e, _| {
+                let many = e.source("many", Undivided(COUNT)).rebalance();
+                many.map(|pair| pair).name("map")
+            },
+            ExchangeKind::Forward,
+        ),
+    ];
+    let scratch = Scratch::new("sizes");
+    let lines = (0..COUNT).map(|number| format!("{},some\n", hash_u64(number) % 300));
+    let lines = format!("number,name\n{}", lines.collect::<String>());
+    let mut packed = GzEncoder::new(Vec::new(), Level::default());
+    packed
+        .write_all(lines.as_bytes())
+        .expect("memory takes everything");
+    scratch.write("many.csv", &lines);
+    scratch.write("many.csv.gz", packed.finish().expect("memory takes everything"));
+    for (what, make, expected) in ways {
+        let environment = environment_of(800, 2);
+        let few = environment.source("few", generate(100, |n| (n, n)));
+        let join = make(&environment, &scratch).join(few).on(first(), first());
+        let count = join.inner(|l, r| l.0 + r.1).name("joined").count().collect();
+        let plan = environment.plan("join").expect("the job has a plan");
+        assert_eq!(
+            everywhere(&environment),
+            Some("right"),
+            "{what}: {}",
+            plan.explain()
+        );
+        let join = join_node(&plan);
+        let edge = plan
+            .edges
+            .iter()
+            .find(|edge| edge.to == join.id && edge.input == 1);
+        assert_eq!(
+            edge.map(|edge| edge.exchange),
+            Some(expected),
+            "{what}: {}",
+            plan.explain()
+        );
+        let says = join
+            .detail
+            .contains("dealt out, as not every subtask may read some of it");
+        let is_told = expected == ExchangeKind::Rebalance && what != "one subtask";
+        assert_eq!(says, is_told, "{what}: {}", plan.explain());
+        let summary = environment.execute("join").expect("the job runs");
+        let expected = (0..COUNT).filter(|number| hash_u64(*number) % 300 < 100).count() as u64;
+        assert_eq!(count.take(), [expected], "{what}");
+        let tasks = summary
+            .tasks
+            .iter()
+            .filter(|task| task.task.starts_with("joined"));
+        let shares: Vec<u64> = tasks.map(|task| task.records_in).collect();
+        assert_eq!(shares.len(), 2, "{what}");
+        // (Who reads which splits of a file that is cut is a matter of luck.)
+        if what != "a file that is cut" {
+            assert!(
+                shares.iter().all(|share| *share > COUNT / 4),
+                "{what}: {shares:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn one_part_among_many_sources_has_all_of_them_dealt_out() {
+    let dealt_out = |make: &dyn Fn(&Environment) -> Stream<Pair>| {
+        let environment = environment_of(800, 2);
+        let few = environment.source("few", generate(100, |n| (n, n)));
+        let join = make(&environment).join(few).on(first(), first());
+        join.inner(|l, r| (l.1, r.1)).blackhole();
+        let plan = environment.plan("join").expect("the job has a plan");
+        assert_eq!(everywhere(&environment), Some("right"), "{}", plan.explain());
+        join_node(&plan).detail.contains("dealt out")
+    };
+    let many = |e: &Environment| e.source("many", generate(10_000, |n| (n % 300, n)));
+    assert!(!dealt_out(&|e| many(e).union(many(e))));
+    assert!(dealt_out(&|e| many(e).union(e.source("one", Undivided(10)))));
+    assert!(dealt_out(&|e| many(e)
+        .union(e.source("one", Undivided(10)))
+        .name("both")));
+    // What a sort or an aggregate sends is spread by the exchange before it.
+    assert!(!dealt_out(&|e| {
+        let sums = e.source("one", Undivided(10)).key_by(second()).sum(first());
+        sums.map(|sum| (sum.1, sum.0)).name("turned")
+    }));
+    // Of two joins the first one spreads.
+    let environment = environment_of(2_000, 2);
+    let few = |name: &str| environment.source(name, generate(100, |n| (n, n)));
+    let one = environment.source("one", Undivided(10_000));
+    let first_join = one.join(few("few")).on(first(), first()).inner(|l, r| (l.0, r.1));
+    let second_join = first_join
+        .name("first")
+        .join(few("more"))
+        .on(first(), first())
+        .semi();
+    second_join.name("second").blackhole();
+    let plan = environment.plan("joins").expect("the job has a plan");
+    let kinds = |name: &str| {
+        let node = plan
+            .nodes
+            .iter()
+            .find(|node| node.name == name)
+            .expect("it is there");
+        let edges = plan.edges.iter().filter(|edge| edge.to == node.id);
+        edges.map(|edge| edge.exchange).collect::<Vec<_>>()
+    };
+    let (all, some, none) = (
+        ExchangeKind::Broadcast,
+        ExchangeKind::Rebalance,
+        ExchangeKind::Forward,
+    );
+    assert_eq!(kinds("first"), [some, all], "{}", plan.explain());
+    assert_eq!(kinds("second"), [none, all], "{}", plan.explain());
+}
+
+#[test]
+fn sources_say_whether_all_subtasks_have_some_of_them_to_read() {
+    let scratch = Scratch::new("sizes");
+    for (name, size) in [
+        ("one.txt", 10),
+        ("two.txt", 12),
+        ("large.txt", 90),
+        ("none.txt", 0),
+        ("x.txt.gz", 90),
+    ] {
+        scratch.write(name, "a\n".repeat(size / 2));
+    }
+    let pattern = |name: &str| scratch.pattern(name);
+    let divides =
+        |patterns: &[&str], size: u64, subtasks| text(patterns).split_size(size).divides_among(subtasks);
+    let [one, two, large, none, packed] =
+        ["one.txt", "two.txt", "large.txt", "none.txt", "x.txt.gz"].map(pattern);
+    let [one, two, large, none, packed] = [&*one, &*two, &*large, &*none, &*packed];
+    assert!(divides(&[large], 10, 2) && divides(&[large], 10, 9));
+    assert!(!divides(&[large], 10, 10));
+    assert!(!divides(&[large], 90, 2) && divides(&[large], 90, 1));
+    // Three quarters for one of two are too much.
+    assert!(divides(&[one, two], 1, 2));
+    assert!(!divides(&[one, two, packed], 1, 2));
+    // There may be more in what has no size, as a pipe, and nothing in what is not there.
+    assert!(!divides(&[large, none], 10, 2));
+    assert!(!divides(&[&*pattern("missing.txt")], 10, 1));
+    let csv = |path: &str| csv::<Named>(path).split_size(10);
+    assert!(!csv(large).divides_among(2) && csv(large).whole_lines().divides_among(2));
+    let numbers = |size| binary::<Number>(&*scratch.pattern("numbers.bin")).split_size(size);
+    scratch.write("numbers.bin", [0; 80]);
+    assert!(numbers(8).divides_among(10) && !numbers(8).divides_among(11) && !numbers(80).divides_among(2));
+    assert!(generate(2, |n| n).divides_among(2) && !generate(2, |n| n).divides_among(3));
+    assert!(from_items(vec![1_u64; 2]).divides_among(2) && !from_items(vec![1_u64; 2]).divides_among(3));
+    assert!(!Undivided(9).divides_among(2));
+}
+
+/// Streams that part and meet again, time after time, are looked at once.
+#[test]
+fn sizes_are_found_where_many_ways_lead_to_a_source() {
+    let environment = environment_of(400, 2);
+    let few = environment.source("few", generate(100, |n| (n, n)));
+    let mut many = environment.source("many", generate(1, |n| (n, n)));
+    for _ in 0..100 {
+        let (one, other) = many.fork();
+        many = one.union(other.filter(|_| true)).map(|pair| pair).name("map");
+    }
+    add_join(many, few, Kind::Inner, AUTOMATIC).blackhole();
+    assert_eq!(everywhere(&environment), Some("right"));
 }
 
 #[test]

@@ -796,6 +796,101 @@ fn with_footer(whole: &[u8], change: impl FnOnce(&mut Vec<RowGroupMetaData>)) ->
     changed
 }
 
+/// What a source says of the bytes of its rows is true of them, and what is stored once for many rows is no measure.
+fn check_bounds<R: Record + Clone>(records: &[R], what: &str, is_bounded: bool) {
+    let scratch = Scratch::new("parquet");
+    let written = scratch.path("written.parquet");
+    let sink = ParquetSink::file(&written).row_group_rows(1000);
+    let has_decimals = what == "everything";
+    let sink = if has_decimals { sink.decimal_scale(2) } else { sink };
+    write(records, sink, 1).expect("the job runs");
+    let silent = scratch.path("silent.parquet");
+    let whole = fs::read(&written).expect("it was written");
+    let without_sizes = with_footer(&whole, |groups| {
+        for column in groups.iter_mut().flat_map(RowGroupMetaData::columns_mut) {
+            let builder = column.clone().into_builder();
+            let builder = builder.set_unencoded_byte_array_data_bytes(None);
+            *column = builder.build().expect("it was one before");
+        }
+    });
+    fs::write(&silent, without_sizes).expect("it can be written");
+    let bytes: u64 = (records.iter())
+        .map(|record| R::row_size(record.view()) as u64)
+        .sum();
+    for path in [written, silent] {
+        let said = parquet::<R>(&*path).rows_bytes();
+        let is_silent = path.ends_with("silent.parquet");
+        assert!(said.least() <= bytes, "{what}, {path:?}: {said} of {bytes} B");
+        assert!(said.least() > 0, "{what}, {path:?}: {said} of {bytes} B");
+        let most = said.most().expect("no footer says that there may be any number");
+        assert!(bytes <= most, "{what}, {path:?}: {said} of {bytes} B");
+        if is_bounded && !is_silent {
+            assert!(most < 20 * bytes, "{what}, {path:?}: {said} of {bytes} B");
+        }
+    }
+}
+
+#[test]
+fn what_is_stored_once_counts_for_each_row_that_has_it() {
+    let long = "long ".repeat(200);
+    let same: Vec<(u64, String)> = (0..3000).map(|n| (n, long.clone())).collect();
+    check_bounds(&same, "one text", true);
+    let few: Vec<(u64, String)> = (0..3000).map(|n| (n, format!("{}{long}", n % 7))).collect();
+    check_bounds(&few, "seven texts", true);
+    let short: Vec<(u64, String)> = (0..3000).map(|n| (n, format!("{}", n % 7))).collect();
+    check_bounds(&short, "short texts", true);
+    let bytes: Vec<(u8, Vec<u8>)> = (0..3000).map(|_| (1, vec![7; 300])).collect();
+    check_bounds(&bytes, "bytes", true);
+    let lists: Vec<(u8, List<u64>)> = (0..3000).map(|_| (1, (0..100).map(|_| 5).collect())).collect();
+    check_bounds(&lists, "lists of one number", true);
+    let small: Vec<List<u8>> = (0..300).map(|_| (0..100).map(|_| 5).collect()).collect();
+    let small: Vec<(u8, List<u8>)> = small.into_iter().map(|list| (1, list)).collect();
+    check_bounds(&small, "lists of one byte", false);
+    let texts = |_| (0..50).map(|_| long.clone()).collect();
+    let texts: Vec<(u8, List<String>)> = (0..300).map(|n| (n as u8, texts(n))).collect();
+    check_bounds(&texts, "lists of one text", true);
+    check_bounds(&mixed(3, 2000), "everything", false);
+}
+
+#[test]
+fn row_groups_say_whether_all_subtasks_have_some_of_them_to_read() {
+    let scratch = Scratch::new("parquet");
+    let events: Vec<Keyed> = (0..1000).map(|key| Keyed { key, value: 1 }).collect();
+    for (name, rows) in [("groups", 250), ("group", 1000)] {
+        let sink = ParquetSink::file(scratch.path(name)).row_group_rows(rows);
+        write(&events, sink, 1).expect("the job runs");
+    }
+    let source = |name: &str| parquet::<Keyed>(scratch.path(name));
+    // In splits of 4 MiB, or of a row group each, or of a part of one.
+    assert!(!source("groups").divides_among(2) && source("groups").divides_among(1));
+    let cut = |name: &str| source(name).split_size(1);
+    assert!(
+        cut("groups").divides_among(2) && cut("groups").divides_among(4) && cut("group").divides_among(8)
+    );
+    assert!(cut("groups").only(Keyed::key.lt(500)).divides_among(2));
+    assert!(
+        !cut("groups")
+            .split_size(1 << 20)
+            .only(Keyed::key.lt(500))
+            .divides_among(2)
+    );
+    assert!(!cut("groups").only(Keyed::key.gt(5000)).divides_among(2));
+    // The pages of lists are not divided.
+    let lists: Vec<(u64, List<u64>)> = (0..1000).map(|n| (n, [n].into_iter().collect())).collect();
+    write(&lists, ParquetSink::file(scratch.path("lists")), 1).expect("the job runs");
+    let lists = parquet::<(u64, List<u64>)>(scratch.path("lists")).split_size(1);
+    assert!(!lists.divides_among(2));
+    // Each file is a split; not all footers of many are read.
+    fs::create_dir_all(scratch.path("events")).expect("the scratch directory is writable");
+    for number in 0..40 {
+        let sink = ParquetSink::file(scratch.path(&format!("events/{number}.parquet")));
+        write(&events[..50], sink, 1).expect("the job runs");
+    }
+    assert!(source("events").divides_among(2) && source("events").divides_among(26));
+    assert!(!source("events").divides_among(41) && !source("none").divides_among(1));
+    assert_eq!(source("events").counts().bytes_read(), 0);
+}
+
 #[test]
 fn sizes_that_overflow_or_cannot_be_are_damage() {
     type Pair = (u64, String);

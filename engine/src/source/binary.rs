@@ -148,6 +148,10 @@ impl<R: PlainRecord> Source for BinarySource<R> {
     fn rows_bytes(&self) -> RowsBytes {
         self.input.rows_bytes(RowsBytes::exactly)
     }
+
+    fn divides_among(&self, subtasks: usize) -> bool {
+        self.input.divides_among(subtasks, Some(size_of::<R>() as u64))
+    }
 }
 
 /// Reads the records of a [`FileSplit`].

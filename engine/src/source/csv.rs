@@ -208,6 +208,11 @@ impl<R: Record> Source for CsvSource<R> {
             false => bytes,
         }
     }
+
+    fn divides_among(&self, subtasks: usize) -> bool {
+        self.input
+            .divides_among(subtasks, self.options.is_line_by_line.then_some(1))
+    }
 }
 
 /// Files of a [`CsvSource`] that one reader reads.

@@ -194,10 +194,21 @@ impl FileInput {
 
     /// The files, in order of their names.
     pub(super) fn list(&self) -> Result<Vec<InputFile>> {
+        self.list_but(&|error| self.unreadable(error))
+    }
+
+    /// The same for an estimate, which says nothing of what is passed over: the job that reads the files lists them again, because they
+    /// may be others by then, and says it.
+    pub(super) fn list_quietly(&self) -> Result<Vec<InputFile>> {
+        self.list_but(&|error| if self.skips_unreadable { Ok(()) } else { Err(error) })
+    }
+
+    /// The files but those that `unreadable` passes over.
+    fn list_but(&self, unreadable: &dyn Fn(Error) -> Result<()>) -> Result<Vec<InputFile>> {
         let mut paths = Vec::new();
         for pattern in &self.patterns {
             let mut unlisted = |path: &Path, error: std::io::Error| {
-                self.unreadable(Error::io(
+                unreadable(Error::io(
                     format!("cannot list directory \"{}\"", path.display()),
                     error,
                 ))
@@ -220,7 +231,7 @@ impl FileInput {
         let mut files = Vec::with_capacity(paths.len());
         for (path, found) in paths.into_iter().zip(found) {
             match found {
-                Ok(Found::Directory) => self.unreadable(Error::config(format!(
+                Ok(Found::Directory) => unreadable(Error::config(format!(
                     "\"{}\" is a directory; name its files, with {0}/* or {0}/**",
                     path.display()
                 )))?,
@@ -229,7 +240,7 @@ impl FileInput {
                     path,
                     size,
                 }),
-                Err(error) => self.unreadable(cannot_read(&path, error))?,
+                Err(error) => unreadable(cannot_read(&path, error))?,
             }
         }
         Ok(files)
@@ -238,7 +249,7 @@ impl FileInput {
     /// What the files' sizes say of the rows that they hold; `of_file` is that of one which is not compressed. Files that are not there
     /// (yet), and those without a size, as pipes, say nothing.
     pub(super) fn rows_bytes(&self, of_file: impl Fn(u64) -> RowsBytes) -> RowsBytes {
-        let Ok(files) = self.list() else {
+        let Ok(files) = self.list_quietly() else {
             return RowsBytes::UNKNOWN;
         };
         let sizes = files.iter().map(|file| match (file.compression, file.size) {
@@ -250,6 +261,15 @@ impl FileInput {
         sizes.fold(RowsBytes::exactly(0), |all, size| all + size)
     }
 
+    /// Whether files that are cut at multiples of `unit` bytes, or not at all, give so many subtasks about as much to read. Of those without a
+    /// size, as pipes, nobody knows.
+    pub(super) fn divides_among(&self, subtasks: usize, unit: Option<u64>) -> bool {
+        let files = self.list_quietly().unwrap_or_default();
+        let are_sized = files.iter().all(|file| file.size > 0);
+        let splits = self.divide(files, subtasks, unit);
+        are_sized && are_even(splits.iter().map(FileSplit::size), subtasks)
+    }
+
     /// Passes over a file that cannot be read, where that was asked for.
     pub(super) fn unreadable(&self, error: Error) -> Result<()> {
         if self.skips_unreadable {
@@ -258,6 +278,15 @@ impl FileInput {
         }
         Err(error)
     }
+}
+
+/// Whether so many subtasks that take splits of these sizes have about as much to do: the largest is half as much again as a share at most.
+pub(super) fn are_even(sizes: impl Iterator<Item = u64>, subtasks: usize) -> bool {
+    let (mut count, mut total, mut largest) = (0, 0_u128, 0);
+    for size in sizes {
+        (count, total, largest) = (count + 1, total + u128::from(size), size.max(largest));
+    }
+    count >= subtasks && 2 * u128::from(largest) * subtasks as u128 <= 3 * total
 }
 
 /// What a path leads to.

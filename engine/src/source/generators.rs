@@ -70,6 +70,10 @@ impl<R: Record, F: Fn(u64) -> R + Clone + Send + Sync + 'static> Source for Gene
     fn rows_bytes(&self) -> RowsBytes {
         bytes_of::<R>(self.count)
     }
+
+    fn divides_among(&self, subtasks: usize) -> bool {
+        self.count >= subtasks as u64
+    }
 }
 
 impl<R: Record, F: Fn(u64) -> R + Send> SourceReader for GenerateReader<F> {
@@ -132,6 +136,10 @@ impl<R: PlainRecord, F: Fn(u64, &mut [R]) + Clone + Send + Sync + 'static> Sourc
 
     fn rows_bytes(&self) -> RowsBytes {
         bytes_of::<R>(self.count)
+    }
+
+    fn divides_among(&self, subtasks: usize) -> bool {
+        self.count >= subtasks as u64
     }
 }
 
@@ -257,6 +265,10 @@ where
     fn rows_bytes(&self) -> RowsBytes {
         bytes_of::<R>(self.count)
     }
+
+    fn divides_among(&self, subtasks: usize) -> bool {
+        self.count >= subtasks as u64
+    }
 }
 
 impl<R: PlainRecord, T: Record, S: 'static, K, F> SourceReader for GenerateKeyedReader<R, T, S, K, F>
@@ -323,6 +335,10 @@ impl<R: Record> Source for FromItems<R> {
         }
         let sizes = self.items.iter().map(|item| R::row_size(item.view()) as u64);
         RowsBytes::exactly(sizes.sum())
+    }
+
+    fn divides_among(&self, subtasks: usize) -> bool {
+        self.items.len() >= subtasks
     }
 }
 

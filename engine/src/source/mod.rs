@@ -94,6 +94,14 @@ pub trait Source: Send + Sync + 'static {
     fn rows_bytes(&self) -> RowsBytes {
         RowsBytes::UNKNOWN
     }
+
+    /// Whether so many subtasks have about as much of it to read: its splits are as many at least, and none is much more than its share.
+    /// What follows where the records are read is then shared out with the reading. A join whose other side goes everywhere asks for it when
+    /// the job is planned; where nobody knows, as is said here, the records are dealt out to its subtasks, a batch to each in turn.
+    fn divides_among(&self, subtasks: usize) -> bool {
+        let _ = subtasks;
+        false
+    }
 }
 
 /// Reads one split.

@@ -63,6 +63,15 @@ impl RowsBytes {
         }
     }
 
+    /// An estimate of the least and one of the most, either as [`RowsBytes::about`].
+    #[cfg(feature = "parquet")]
+    pub(crate) fn about_between(least: u64, most: u64) -> RowsBytes {
+        RowsBytes {
+            least: RowsBytes::about(least).least,
+            most: RowsBytes::about(most.max(least)).most,
+        }
+    }
+
     /// How many there are at least.
     pub fn least(self) -> u64 {
         self.least

@@ -106,4 +106,8 @@ impl Source for TextSource {
     fn rows_bytes(&self) -> RowsBytes {
         self.input.rows_bytes(RowsBytes::about)
     }
+
+    fn divides_among(&self, subtasks: usize) -> bool {
+        self.input.divides_among(subtasks, Some(1))
+    }
 }

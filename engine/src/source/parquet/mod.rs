@@ -9,6 +9,7 @@ mod predicate;
 mod file;
 mod pruning;
 mod page_index;
+mod rows_size;
 mod split;
 mod row_batches;
 mod sieve;

@@ -14,9 +14,10 @@ use super::file::{OpenFile, ParquetCounts};
 use super::parquet_reader::ParquetReader;
 use super::predicate::Predicate;
 use super::pruning::wanted_groups;
+use super::rows_size::varied_bytes;
 use super::split::{ListedFile, OpenFiles, ParquetSplit, Part};
 use crate::record::Record;
-use crate::source::files::{FileInput, Patterns};
+use crate::source::files::{FileInput, InputFile, Patterns, are_even};
 use crate::source::{RowsBytes, Source};
 use forebay_memory::{Error, ErrorKind, Result};
 use std::collections::VecDeque;
@@ -79,6 +80,26 @@ struct WantedGroup {
     rows: u64,
     bytes: u64,
     can_be_divided: bool,
+}
+
+/// What the footers of some of the files say.
+struct Sample {
+    groups: Vec<WantedGroup>,
+    /// Estimates of the bytes of their rows: the least and the most.
+    least: u64,
+    most: u64,
+    /// How many files, and their bytes.
+    read: [u64; 2],
+    /// The same of all files.
+    all: [u64; 2],
+}
+
+impl Sample {
+    /// What there is in all files where these have as much: by their number (0), or by their bytes (1). Files of one data set are alike.
+    fn of_all(&self, by: usize, part: u64) -> u64 {
+        let all = u128::from(part) * u128::from(self.all[by]) / u128::from(self.read[by].max(1));
+        u64::try_from(all).unwrap_or(u64::MAX)
+    }
 }
 
 /// What is read.
@@ -163,49 +184,118 @@ impl<R: Record> ParquetSource<R> {
         Ok(records)
     }
 
-    /// The bytes of the rows of some files, which stand for `all` bytes of files.
-    fn bytes_of(&self, files: &[Arc<ListedFile>], all: u64) -> Result<RowsBytes> {
+    /// Some of the files, of which the plan asks.
+    fn sample(&self) -> Result<Sample> {
+        let files = self.list_by(FileInput::list_quietly)?;
+        let mut sample = Sample {
+            groups: Vec::new(),
+            least: 0,
+            most: 0,
+            read: [0; 2],
+            all: [files.len() as u64, files.iter().map(|file| file.size).sum()],
+        };
         // Not in the source's own counts, nor among the files that readers share.
-        let (counts, mut sizes) = (Arc::default(), [0_u64; 2]);
-        for listed in files {
+        let counts = Arc::default();
+        for listed in files.iter().step_by(files.len().div_ceil(FOOTERS_ASKED).max(1)) {
             let missing_are_null = self.options.missing_are_null;
             let file = OpenFile::open::<R>(&listed.path, listed.size, missing_are_null, &counts)?;
-            let groups = match &self.options.predicate {
-                Some(predicate) => wanted_groups(&file, predicate),
-                None => (0..file.metadata.metadata().num_row_groups()).collect(),
-            };
-            for group in groups {
-                let fixed = file.group_rows(group).saturating_mul(R::SIZE as u64);
-                let varied = if R::STRIDE > 0 {
-                    0
-                } else {
-                    file.group_bytes(group).1
+            let before = sample.groups.len();
+            sample.groups.extend(self.wanted(listed, &file));
+            for group in &sample.groups[before..] {
+                let fixed = group.rows.saturating_mul(R::SIZE as u64);
+                let (least, most) = match R::STRIDE {
+                    0 => varied_bytes(&file, group.number),
+                    _ => (0, 0),
                 };
-                sizes[0] = sizes[0].saturating_add(fixed.saturating_add(varied));
+                sample.least = sample.least.saturating_add(fixed.saturating_add(least));
+                sample.most = sample.most.saturating_add(fixed.saturating_add(most));
             }
-            sizes[1] += listed.size;
+            sample.read[0] += 1;
+            sample.read[1] += listed.size;
         }
-        let [rows, read] = sizes;
-        let bytes = match (R::STRIDE > 0, read == all) {
-            (true, true) => RowsBytes::exactly(rows),
-            (_, true) => RowsBytes::about(rows),
-            // Files of one data set are alike.
-            (_, false) => {
-                RowsBytes::about((u128::from(rows) * u128::from(all) / u128::from(read.max(1))) as u64)
-            }
+        Ok(sample)
+    }
+
+    /// The row groups of a file that may have wanted records.
+    fn wanted(&self, listed: &Arc<ListedFile>, file: &OpenFile) -> Vec<WantedGroup> {
+        let wanted = match &self.options.predicate {
+            Some(predicate) => wanted_groups(file, predicate),
+            None => (0..file.metadata.metadata().num_row_groups()).collect(),
         };
-        Ok(match self.options.predicate {
-            Some(_) => bytes.of_some(),
-            None => bytes,
-        })
+        let groups = wanted.into_iter().map(|group| WantedGroup {
+            file: listed.clone(),
+            number: group,
+            rows: file.group_rows(group),
+            bytes: file.group_bytes(group).0,
+            can_be_divided: file.can_be_divided(),
+        });
+        groups.collect()
+    }
+
+    /// Deals row groups of `total` bytes out in splits.
+    fn divide(&self, groups: Vec<WantedGroup>, total: u64, parallelism: usize) -> Vec<ParquetSplit> {
+        let split_size = self.input.split_size(total, parallelism);
+        let part_size = split_size.max(total.div_ceil(parallelism as u64 * PARTS_A_SUBTASK));
+        let mut splits: Vec<ParquetSplit> = Vec::new();
+        let mut size = 0;
+        for group in groups {
+            let count = match group.can_be_divided && parallelism > 1 {
+                // To the nearest: parts are of two thirds of the size to one and a third.
+                true => group.bytes.saturating_add(part_size / 2) / part_size.max(1),
+                false => 1,
+            };
+            if count > 1 {
+                splits.extend(
+                    Part::divide(group.number, group.rows, count).map(|part| ParquetSplit {
+                        file: group.file.clone(),
+                        parts: VecDeque::from([part]),
+                        bytes: group.bytes / count,
+                    }),
+                );
+                // Nothing is added to a part.
+                size = u64::MAX;
+                continue;
+            }
+            let part = Part {
+                group: group.number,
+                group_rows: group.rows,
+                rows: 0..group.rows,
+            };
+            match splits.last_mut() {
+                Some(split)
+                    if Arc::ptr_eq(&split.file, &group.file)
+                        && size.saturating_add(group.bytes) <= split_size =>
+                {
+                    split.parts.push_back(part);
+                    size += group.bytes;
+                    split.bytes = size;
+                }
+                _ => {
+                    splits.push(ParquetSplit {
+                        file: group.file,
+                        parts: VecDeque::from([part]),
+                        bytes: group.bytes,
+                    });
+                    size = group.bytes;
+                }
+            }
+        }
+        splits
     }
 
     fn list(&self) -> Result<Vec<Arc<ListedFile>>> {
+        self.list_by(FileInput::list)
+    }
+
+    fn list_by(
+        &self,
+        list: impl FnOnce(&FileInput) -> Result<Vec<InputFile>>,
+    ) -> Result<Vec<Arc<ListedFile>>> {
         let directories = |pattern: &String| match Path::new(pattern).is_dir() {
             true => format!("{}/**/*.parquet", pattern.trim_end_matches('/')),
             false => pattern.clone(),
         };
-        let files = self.input.with_patterns(directories).list()?;
+        let files = list(&self.input.with_patterns(directories))?;
         let files = files.into_iter().map(|file| {
             Arc::new(ListedFile {
                 path: file.path,
@@ -238,67 +328,14 @@ impl<R: Record> Source for ParquetSource<R> {
                 Err(error) => return Err(error),
             };
             let all = file.metadata.metadata().num_row_groups();
-            let wanted = match &self.options.predicate {
-                Some(predicate) => wanted_groups(&file, predicate),
-                None => (0..all).collect(),
-            };
+            let wanted = self.wanted(&listed, &file);
             self.counts.groups_are_skipped((all - wanted.len()) as u64);
-            for group in wanted {
-                let bytes = file.group_bytes(group).0;
-                total = add(total, bytes, "bytes", &listed)?;
-                groups.push(WantedGroup {
-                    file: listed.clone(),
-                    number: group,
-                    rows: file.group_rows(group),
-                    bytes,
-                    can_be_divided: parallelism > 1 && file.can_be_divided(),
-                });
+            for group in &wanted {
+                total = add(total, group.bytes, "bytes", &listed)?;
             }
+            groups.extend(wanted);
         }
-        let split_size = self.input.split_size(total, parallelism);
-        let part_size = split_size.max(total.div_ceil(parallelism as u64 * PARTS_A_SUBTASK));
-        let mut splits: Vec<ParquetSplit> = Vec::new();
-        let mut size = 0;
-        for group in groups {
-            let count = match group.can_be_divided {
-                // To the nearest: parts are of two thirds of the size to one and a third.
-                true => group.bytes.saturating_add(part_size / 2) / part_size.max(1),
-                false => 1,
-            };
-            if count > 1 {
-                splits.extend(
-                    Part::divide(group.number, group.rows, count).map(|part| ParquetSplit {
-                        file: group.file.clone(),
-                        parts: VecDeque::from([part]),
-                    }),
-                );
-                // Nothing is added to a part.
-                size = u64::MAX;
-                continue;
-            }
-            let part = Part {
-                group: group.number,
-                group_rows: group.rows,
-                rows: 0..group.rows,
-            };
-            match splits.last_mut() {
-                Some(split)
-                    if Arc::ptr_eq(&split.file, &group.file)
-                        && size.saturating_add(group.bytes) <= split_size =>
-                {
-                    split.parts.push_back(part);
-                    size += group.bytes;
-                }
-                _ => {
-                    splits.push(ParquetSplit {
-                        file: group.file,
-                        parts: VecDeque::from([part]),
-                    });
-                    size = group.bytes;
-                }
-            }
-        }
-        Ok(splits)
+        Ok(self.divide(groups, total, parallelism))
     }
 
     fn reader(&self, split: ParquetSplit) -> Result<ParquetReader<R>> {
@@ -311,17 +348,44 @@ impl<R: Record> Source for ParquetSource<R> {
         ))
     }
 
-    /// By the files' footers, of up to 16 files: rows of fixed size exactly, others about as their fixed parts and the columns, decompressed. Of
-    /// row groups that [`ParquetSource::only`] may want, at most. Files that are not there, or damaged, say nothing.
+    /// By the files' footers, of up to 16 files: rows of fixed size exactly, others about as their fixed parts and what strings and lists take
+    /// without an encoding. Where writers have left that out, what is stored for strings is the least, and once for each value the most, if
+    /// it was stored as a dictionary. Of row groups that [`ParquetSource::only`] may want, at most. Files that are not there, or damaged, say
+    /// nothing.
     fn rows_bytes(&self) -> RowsBytes {
-        let files = self.list().unwrap_or_default();
-        let all = files.iter().map(|file| file.size).sum();
-        let step = files.len().div_ceil(FOOTERS_ASKED).max(1);
-        let asked: Vec<_> = files.iter().step_by(step).cloned().collect();
-        match asked.is_empty() {
-            true => RowsBytes::UNKNOWN,
-            false => self.bytes_of(&asked, all).unwrap_or(RowsBytes::UNKNOWN),
+        let Some(sample) = self.sample().ok().filter(|sample| sample.read[0] > 0) else {
+            return RowsBytes::UNKNOWN;
+        };
+        let [least, most] = [sample.least, sample.most].map(|bytes| sample.of_all(1, bytes));
+        let bytes = match (R::STRIDE > 0, sample.read == sample.all) {
+            (true, true) => RowsBytes::exactly(most),
+            _ => RowsBytes::about_between(least, most),
+        };
+        match self.options.predicate {
+            Some(_) => bytes.of_some(),
+            None => bytes,
         }
+    }
+
+    fn divides_among(&self, subtasks: usize) -> bool {
+        let Ok(mut sample) = self.sample() else {
+            return false;
+        };
+        let groups = std::mem::take(&mut sample.groups);
+        let bytes = groups
+            .iter()
+            .fold(0, |sum: u64, group| sum.saturating_add(group.bytes));
+        let splits = self.divide(groups, sample.of_all(1, bytes), subtasks);
+        // Files of one data set are alike: of others there are as many.
+        let times = sample.of_all(0, 1).max(1) as usize;
+        are_even(
+            splits
+                .iter()
+                .map(|split| split.bytes)
+                .cycle()
+                .take(splits.len() * times),
+            subtasks,
+        )
     }
 }
 

@@ -15,6 +15,8 @@ const KEPT: usize = 8;
 pub struct ParquetSplit {
     pub(super) file: Arc<ListedFile>,
     pub(super) parts: VecDeque<Part>,
+    /// Bytes of the columns that are read, compressed.
+    pub(super) bytes: u64,
 }
 
 /// Rows of a row group.
