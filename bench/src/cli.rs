@@ -101,7 +101,8 @@ pub enum LogLevel {
 pub struct RunArguments {
     /// Workloads to run, as listed by: forebay-bench list. None: the suite.
     pub workloads: Vec<String>,
-    /// The suite to run where no workload is named.
+    /// The suite to run where no workload is named. Options apply to its rows whose workloads take them; its rows keep the mode, memory,
+    /// parallelism, keys, skew and rate that make them what they are.
     #[arg(long, value_enum, default_value = "quick", conflicts_with = "workloads")]
     pub suite: SuiteName,
     /// Input records (50000000, 50M).
@@ -137,8 +138,9 @@ pub struct RunArguments {
     /// Measured runs of each row; the median is reported.
     #[arg(long, value_name = "N", value_parser = parse_repeat)]
     pub repeat: Option<usize>,
-    /// Input files or globs instead of generated data: text for wordcount, 16-byte records for the others, or `.parquet` files
-    /// of them (key, value) where the harness is built with `--features parquet`.
+    /// Files or globs to read instead of generated data: text for wordcount; 16-byte records, or `.parquet` files of them (key, value),
+    /// for keyed-sum, aggregate, distinct and the probe side of join; 100-byte records for sort-gensort; for TPC-H queries one
+    /// directory of files that generate tpch --parquet has written. Parquet needs a build with `--features parquet`.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub input: Vec<String>,
     /// Write generated records to a file beforehand and read them from there.
@@ -147,9 +149,11 @@ pub struct RunArguments {
     /// Bytes of each record (aggregate): with 48 or more, records have a text besides, and each group keeps that of its last record.
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub row_bytes: Option<u64>,
-    /// Write the results, in a run that is not measured, as lines of files into this directory; what an earlier run
-    /// wrote there is replaced.
-    #[arg(long, value_name = "FILE")]
+    /// Where results go, which are not kept otherwise. Of sort-gensort this is one file, in a directory that exists, and writing it is
+    /// measured; of wordcount, keyed-sum, aggregate, distinct and TPC-H queries it is a directory, made if need be, of part files with a
+    /// line for each result, written in a further run that is not measured. What an earlier run wrote there is replaced when all
+    /// else has succeeded.
+    #[arg(long, value_name = "PATH")]
     pub output: Option<PathBuf>,
     /// Measure no limits of this machine: for runs whose time or memory is somebody else's, as in comparisons.
     #[arg(long)]

@@ -5,6 +5,7 @@
 //! - [`data`]: input, each record a function of seed and index
 //! - [`setting`]: everything that determines one run
 //! - [`cli`]: the command line
+//! - [`options`]: which of its options a workload may take
 //! - [`table`], [`progress`]: what the user sees
 //! - [`process`], [`scratch`]: memory, processor time and files of this process
 //! - [`limits`]: what the machine can do at best
@@ -19,6 +20,7 @@
 pub mod data;
 pub mod setting;
 pub mod cli;
+pub mod options;
 pub mod table;
 pub mod progress;
 pub mod process;

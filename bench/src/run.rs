@@ -7,6 +7,7 @@
 
 use crate::cli::{LogLevel, ProgressForm, RunArguments};
 use crate::limits::MachineLimits;
+use crate::options::Choice;
 use crate::oracle;
 use crate::process;
 use crate::progress::Progress;
@@ -122,6 +123,12 @@ pub fn list() -> Result<()> {
         for line in workload.help.lines() {
             text += &format!("{:<width$}  {line}\n", "");
         }
+        let takes = workload.takes.iter().map(|choice| choice.name());
+        let takes = [Choice::Records.name()]
+            .into_iter()
+            .chain(takes)
+            .collect::<Vec<_>>();
+        text += &format!("{:<width$}  Takes {}\n", "", takes.join(", "));
     }
     table::show(&text)
 }

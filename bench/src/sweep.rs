@@ -9,6 +9,7 @@
 //!    bytes that were spilled over the disk's bandwidth. No term for merging, nor for caches that tables outgrow.
 
 use crate::cli::{RunArguments, SweepArguments};
+use crate::options::Choice;
 use crate::progress::Progress;
 use crate::result::{self, RunResult, Spread};
 use crate::run;
@@ -126,7 +127,7 @@ fn base(arguments: &SweepArguments) -> Result<Row> {
         keys: arguments.keys,
         ..RunArguments::default()
     })?;
-    if workload::find(&arguments.workload)?.has_schedule {
+    if workload::find(&arguments.workload)?.takes(Choice::Rate) {
         return Err(Error::config(format!(
             "sweep {}: it spills nothing, whatever its memory is; choose a workload that sorts, aggregates or joins",
             arguments.workload

@@ -3,6 +3,7 @@
 use super::input::{keyed_data, keyed_stream, prepare_keyed};
 use super::{Answer, Outcome, Workload, keyed_sum, wide};
 use crate::data::Keyed;
+use crate::options::Choice;
 use crate::result::{Stall, Stalls};
 use crate::setting::Setting;
 use forebay::aggregate::{count, sum};
@@ -25,8 +26,17 @@ pub const WORKLOAD: Workload = Workload {
            sum, text of the last record)), so that a group is as wide as a record.",
     records: 5_000_000,
     keys: 5_000_000,
-    emits_updates: false,
-    has_schedule: false,
+    takes: &[
+        Choice::Keys,
+        Choice::Skew,
+        Choice::Hot,
+        Choice::Seed,
+        Choice::Input,
+        Choice::FromFile,
+        Choice::Output,
+        Choice::RowBytes,
+    ],
+    takes_of_files: &[Choice::Keys, Choice::Output],
     prepare: prepare_keyed,
     run,
     oracle,

@@ -3,6 +3,7 @@
 use super::input::{keyed_stream, prepare_keyed};
 use super::{Answer, Outcome, Workload, keyed_sum};
 use crate::data::Keyed;
+use crate::options::Choice;
 use crate::setting::Setting;
 use forebay::{Environment, Result};
 
@@ -13,8 +14,16 @@ pub const WORKLOAD: Workload = Workload {
     help: "The records of keyed-sum, with fewer records a key. Results are keys, each once.",
     records: 10_000_000,
     keys: 4_000_000,
-    emits_updates: false,
-    has_schedule: false,
+    takes: &[
+        Choice::Keys,
+        Choice::Skew,
+        Choice::Hot,
+        Choice::Seed,
+        Choice::Input,
+        Choice::FromFile,
+        Choice::Output,
+    ],
+    takes_of_files: &[Choice::Keys, Choice::Output],
     prepare: prepare_keyed,
     run,
     oracle,

@@ -4,6 +4,7 @@
 use super::{Answer, Bare, Outcome, Workload, nothing_to_prepare};
 use crate::data::mix::{mix, start_of};
 use crate::limits::{MachineLimits, best_rate};
+use crate::options::Choice;
 use crate::result::Latency;
 use crate::setting::Setting;
 use forebay::batch::Batch;
@@ -30,8 +31,8 @@ pub const WORKLOAD: Workload = Workload {
            Try: --rate 1M --records 5M --parallelism 16 --mode streaming --set network.buffer_timeout=1ms",
     records: 20_000_000,
     keys: 0,
-    emits_updates: false,
-    has_schedule: true,
+    takes: &[Choice::Seed, Choice::Rate],
+    takes_of_files: &[],
     prepare: nothing_to_prepare,
     run,
     oracle,
@@ -92,11 +93,6 @@ const BODY: [u32; WORDS] = {
 };
 
 fn run(environment: &Environment, setting: &Setting) -> Result<Outcome> {
-    if setting.output.is_some() {
-        return Err(Error::config(
-            "exchange: --output: the workload has no results to write",
-        ));
-    }
     let records = setting.records;
     let total = Arc::new(Mutex::new(Folded::default()));
     let start = Arc::new(OnceLock::new());

@@ -6,6 +6,7 @@ use crate::data::keyed::KEYED_RECORD;
 use crate::data::mix::{mix, start_of, unit};
 use crate::data::{Keyed, Modulus, Zipf};
 use crate::limits::MachineLimits;
+use crate::options::Choice;
 use crate::scratch::Scratch;
 use crate::setting::{JoinKind, Setting, Strategy};
 use forebay::record::{PlainRecord, Record};
@@ -27,8 +28,26 @@ pub const WORKLOAD: Workload = Workload {
            --hot S gives this share of both sides one key. --wide makes records of 104 bytes. --strategy HOW: automatic, hash, merge, broadcast.",
     records: 10_000_000,
     keys: 2_000_000,
-    emits_updates: false,
-    has_schedule: false,
+    takes: &[
+        Choice::Keys,
+        Choice::Skew,
+        Choice::Hot,
+        Choice::Seed,
+        Choice::Input,
+        Choice::FromFile,
+        Choice::Join,
+        Choice::Selectivity,
+        Choice::Wide,
+        Choice::Strategy,
+    ],
+    takes_of_files: &[
+        Choice::Keys,
+        Choice::Hot,
+        Choice::Seed,
+        Choice::Join,
+        Choice::Selectivity,
+        Choice::Strategy,
+    ],
     prepare,
     run,
     oracle,

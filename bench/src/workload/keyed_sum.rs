@@ -5,6 +5,7 @@ use super::updates::{KeySink, LastSink};
 use super::{Answer, Bare, Outcome, Workload};
 use crate::data::Keyed;
 use crate::limits::{MachineLimits, best_rate};
+use crate::options::Choice;
 use crate::setting::{Emit, Setting};
 use forebay::aggregate::sum;
 use forebay::{Environment, Result};
@@ -22,8 +23,17 @@ pub const WORKLOAD: Workload = Workload {
            --emit final (batch) sends each key's sum once, --emit updates (streaming) the new sum after each record.",
     records: 10_000_000,
     keys: 1_000_000,
-    emits_updates: true,
-    has_schedule: false,
+    takes: &[
+        Choice::Keys,
+        Choice::Skew,
+        Choice::Hot,
+        Choice::Seed,
+        Choice::Input,
+        Choice::FromFile,
+        Choice::Output,
+        Choice::Emit,
+    ],
+    takes_of_files: &[Choice::Keys, Choice::Output, Choice::Emit],
     prepare: prepare_keyed,
     run,
     oracle,

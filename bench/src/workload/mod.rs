@@ -21,13 +21,15 @@ pub use wide::LEAST_ROW;
 
 use crate::data::keyed::KEYED_RECORD;
 use crate::limits::MachineLimits;
+use crate::options::Choice;
 use crate::result::{Latency, Stalls};
 use crate::scratch::Scratch;
 use crate::setting::{Mode, Setting};
 use forebay::record::Record;
 use forebay::sink::HashSink;
 use forebay::{Environment, JobSummary, Runtime, Stream};
-use forebay_memory::{Error, Plan, Result};
+use forebay_memory::config::edits;
+use forebay_memory::{ByteSize, Config, Container, Error, Plan, Result};
 use serde::{Deserialize, Serialize};
 
 /// Every workload, in the order in which they are listed.
@@ -68,10 +70,11 @@ pub struct Workload {
     pub records: u64,
     /// Keys where none are asked for; 0 where the workload has none.
     pub keys: u64,
-    /// Whether it sends updates in streaming mode; the others send results once.
-    pub emits_updates: bool,
-    /// Whether `--rate` has it send its records at times that are fixed beforehand.
-    pub has_schedule: bool,
+    /// The options that it takes, besides `--records` and those that say how it is run. One that takes `--emit` sends updates in
+    /// streaming mode, one that takes `--rate` can send its records at times that are fixed beforehand.
+    pub takes: &'static [Choice],
+    /// Those of them that it takes with `--input`, which says by itself what the records are.
+    pub takes_of_files: &'static [Choice],
     /// Writes input that has to be there before anything is measured, and names it in the setting.
     pub prepare: fn(&mut Setting) -> Result<Option<Scratch>>,
     /// Builds the job in the environment, executes it, and answers what came of it.
@@ -85,6 +88,13 @@ pub struct Workload {
     pub stall: Option<fn(&Runtime, &Setting) -> Result<Stalls>>,
     /// Where the file of results (`--output`) is part of what is measured: what it holds, read after the runs.
     pub read_back: Option<fn(&Setting) -> Result<Answer>>,
+}
+
+impl Workload {
+    /// Whether it takes an option.
+    pub fn takes(&self, choice: Choice) -> bool {
+        choice == Choice::Records || self.takes.contains(&choice)
+    }
 }
 
 /// What came of a run.
@@ -131,24 +141,71 @@ pub fn find(name: &str) -> Result<&'static Workload> {
         .find(|workload| workload.name == name)
         .ok_or_else(|| {
             let names: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+            let nearest = match nearest(name, &names) {
+                Some(nearest) => format!("the nearest is {nearest}; "),
+                None => String::new(),
+            };
             Error::config(format!(
-                "there is no workload \"{name}\"; there are {}",
+                "there is no workload \"{name}\"; {nearest}there are {}",
                 names.join(", ")
             ))
         })
 }
 
-/// The plan that a setting asks for: a given managed size means bottom up, with 128 MiB of user heap.
+/// The name that looks most like `unknown`, or has it as a part; none where more than two of five letters are wrong.
+fn nearest<'a>(unknown: &str, names: &[&'a str]) -> Option<&'a str> {
+    let distance = |name: &str| match unknown.len() >= 3 && name.contains(unknown) {
+        true => 1,
+        false => edits(unknown, name),
+    };
+    let nearest = names.iter().copied().min_by_key(|name| distance(name));
+    nearest.filter(|name| 5 * distance(name) <= 2 * unknown.len())
+}
+
+/// The plan that a setting asks for: a given managed size means bottom up, with 128 MiB of user heap where no other is given.
 ///
 /// # Errors
-/// Where the configuration contradicts itself or does not fit.
+/// Where the configuration contradicts itself or does not fit; of a managed size that is too small, the least that is not.
 pub fn plan(setting: &Setting) -> Result<Plan> {
-    let mut assignments = setting.overrides.clone();
-    if let Some(managed) = setting.managed {
-        assignments.push(format!("memory.managed_size={managed}"));
-        assignments.push("memory.user_size=128MiB".into());
+    let Some(managed) = setting.managed else {
+        return Plan::load(setting.config.as_deref(), &setting.overrides);
+    };
+    plan_of(setting, managed).map_err(|error| match least_managed(setting, managed) {
+        Some(least) => Error::config(format!(
+            "--managed {} is too small, the least here is --managed {least}MiB: {error}",
+            ByteSize(managed)
+        )),
+        None => error,
+    })
+}
+
+fn plan_of(setting: &Setting, managed: u64) -> Result<Plan> {
+    let mut config = Config::load::<&str>(setting.config.as_deref(), &[])?;
+    config.set_from("--managed", "memory.user_size=128MiB")?;
+    // The last of a key counts.
+    for assignment in &setting.overrides {
+        config.set(assignment)?;
     }
-    Plan::load(setting.config.as_deref(), &assignments)
+    config.set_from("--managed", &format!("memory.managed_size={managed}"))?;
+    Plan::prove(&config, &Container::detect()?)
+}
+
+/// The fewest MiB, over a size for which there is no plan, for which there is one; none where more memory is of no use.
+fn least_managed(setting: &Setting, managed: u64) -> Option<u64> {
+    const MOST: u64 = 1 << 20;
+    let is_enough = |mib: &u64| plan_of(setting, mib << 20).is_ok();
+    let first = managed.div_ceil(1 << 20).max(1);
+    let doubled = std::iter::successors(Some(first), |mib| Some(2 * mib)).take_while(|mib| *mib <= MOST);
+    let mut enough = doubled.into_iter().find(is_enough)?;
+    let mut too_few = first - 1;
+    while enough - too_few > 1 {
+        let middle = too_few.midpoint(enough);
+        match is_enough(&middle) {
+            true => enough = middle,
+            false => too_few = middle,
+        }
+    }
+    Some(enough)
 }
 
 /// An environment for the setting's jobs.
@@ -395,5 +452,52 @@ mod tests {
             message.contains("wordcont") && message.contains("keyed-sum"),
             "{message}"
         );
+        for (unknown, meant) in [
+            ("wordcont", Some("wordcount")),
+            ("gensort", Some("sort-gensort")),
+            ("key-sum", Some("keyed-sum")),
+            ("tpch-q2", Some("tpch-q1")),
+            ("windows", None),
+            ("x", None),
+        ] {
+            let message = find(unknown).err().expect("no such workload").to_string();
+            let expected = meant.map(|meant| format!("the nearest is {meant};"));
+            assert_eq!(
+                message.contains("the nearest is"),
+                expected.is_some(),
+                "{message}"
+            );
+            assert!(
+                expected.is_none_or(|expected| message.contains(&expected)),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_managed_size_that_is_too_small_is_refused_with_the_least() {
+        let of = |managed: u64, overrides: &[&str]| Setting {
+            managed: Some(managed),
+            overrides: overrides.iter().map(ToString::to_string).collect(),
+            ..setting("distinct")
+        };
+        let message = |setting: &Setting| plan(setting).err().map(|error| error.to_string());
+        let error = message(&of(1 << 10, &[])).expect("1 KiB is too small");
+        let rest = error
+            .strip_prefix("--managed 1 KiB is too small, the least here is --managed ")
+            .expect(&error);
+        let (least, _) = rest.split_once("MiB: ").expect(&error);
+        let least: u64 = least.parse().expect(&error);
+        assert_eq!(message(&of(least << 20, &[])), None, "the least is enough");
+        assert!(message(&of((least - 1) << 20, &[])).is_some(), "less is not");
+        // No size helps where something else is wrong.
+        let error = message(&of(64 << 20, &["memory.manged_size=1"])).expect("there is no such key");
+        assert!(
+            !error.contains("too small") && error.contains("the nearest is memory.managed_size"),
+            "{error}"
+        );
+        // What the command line says of other memory holds.
+        let heap = |overrides: &[&str]| plan(&of(64 << 20, overrides)).expect("it fits").process_bytes();
+        assert!(heap(&["memory.user_size=256MiB"]) >= heap(&[]) + (100 << 20));
     }
 }

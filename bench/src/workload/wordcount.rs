@@ -6,6 +6,7 @@ use super::updates::{KeySink, LastSink};
 use super::{Answer, Bare, Outcome, Workload};
 use crate::data::TextData;
 use crate::limits::{MachineLimits, best_rate};
+use crate::options::Choice;
 use crate::scratch::Scratch;
 use crate::setting::{Emit, Setting};
 use forebay::operator::Collector;
@@ -33,8 +34,15 @@ pub const WORKLOAD: Workload = Workload {
            --emit final (batch) sends each word's count once, --emit updates (streaming) the new count after each word.",
     records: 10_000_000,
     keys: 50_000,
-    emits_updates: true,
-    has_schedule: false,
+    takes: &[
+        Choice::Keys,
+        Choice::Skew,
+        Choice::Seed,
+        Choice::Input,
+        Choice::Output,
+        Choice::Emit,
+    ],
+    takes_of_files: &[Choice::Output, Choice::Emit],
     prepare,
     run,
     oracle,

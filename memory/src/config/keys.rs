@@ -111,7 +111,7 @@ pub(super) fn nearest(unknown: &str) -> Option<Key> {
 }
 
 /// How many letters to add, remove, change or swap with their neighbour to make `left` of `right`.
-fn edits(left: &str, right: &str) -> usize {
+pub fn edits(left: &str, right: &str) -> usize {
     let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
     let mut rows = vec![vec![0; right.len() + 1]; left.len() + 1];
     rows[0] = (0..=right.len()).collect();

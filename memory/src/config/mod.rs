@@ -8,7 +8,7 @@ mod reference;
 mod toml_text;
 mod value;
 
-pub use keys::{Key, KeyInfo, keys, names};
+pub use keys::{Key, KeyInfo, edits, keys, names};
 pub use load::{Config, DEFAULT_FILE, Origin};
 pub use reference::reference;
 pub use value::{Kind, Value, Word};

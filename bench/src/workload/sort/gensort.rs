@@ -1,6 +1,7 @@
 //! `sort-gensort`: the Sort Benchmark's records, from file to file.
 
 use crate::data::{GensortCheck, GensortForm, GensortRow, fill_gensort, write_rows};
+use crate::options::Choice;
 use crate::scratch::Scratch;
 use crate::setting::Setting;
 use crate::workload::{Answer, Outcome, Workload};
@@ -21,8 +22,8 @@ pub const WORKLOAD: Workload = Workload {
            checksum, valsort's, is the result. --verify compares that with the input's.",
     records: 5_000_000,
     keys: 0,
-    emits_updates: false,
-    has_schedule: false,
+    takes: &[Choice::Seed, Choice::Input, Choice::Output],
+    takes_of_files: &[Choice::Output],
     prepare,
     run,
     oracle,

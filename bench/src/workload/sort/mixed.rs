@@ -3,6 +3,7 @@
 use super::ranked::RankedHash;
 use crate::data::mix;
 use crate::data::mix::start_of;
+use crate::options::Choice;
 use crate::setting::Setting;
 use crate::workload::{Answer, Outcome, Workload, nothing_to_prepare};
 use forebay::record::Record;
@@ -27,8 +28,8 @@ pub const WORKLOAD: Workload = Workload {
            200 bytes. The result's hash takes each record with its rank.",
     records: 3_000_000,
     keys: 0,
-    emits_updates: false,
-    has_schedule: false,
+    takes: &[Choice::Seed],
+    takes_of_files: &[],
     prepare: nothing_to_prepare,
     run,
     oracle,

@@ -3,6 +3,7 @@
 use super::ranked::RankedHash;
 use crate::data::mix;
 use crate::data::mix::start_of;
+use crate::options::Choice;
 use crate::setting::Setting;
 use crate::workload::{Answer, Outcome, Workload, nothing_to_prepare};
 use forebay::record::Record;
@@ -26,8 +27,8 @@ pub const RANDOM: Workload = Workload {
            --managed SIZE below 8 bytes a record spills.",
     records: 20_000_000,
     keys: 0,
-    emits_updates: false,
-    has_schedule: false,
+    takes: &[Choice::Seed],
+    takes_of_files: &[],
     prepare: nothing_to_prepare,
     run: |environment, setting| run(environment, setting, random),
     oracle: |setting| oracle(setting, random),

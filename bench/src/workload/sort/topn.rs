@@ -3,6 +3,7 @@
 use super::numbers::random;
 use super::ranked::RankedHash;
 use crate::data::Keyed;
+use crate::options::Choice;
 use crate::setting::Setting;
 use crate::workload::{Answer, Outcome, Workload, keyed_outcome, nothing_to_prepare};
 use forebay::source::generate_rows;
@@ -16,8 +17,8 @@ pub const WORKLOAD: Workload = Workload {
            hash takes each with its rank. --managed SIZE below 16 bytes a wanted record spills.",
     records: 20_000_000,
     keys: 100_000,
-    emits_updates: false,
-    has_schedule: false,
+    takes: &[Choice::Keys, Choice::Seed],
+    takes_of_files: &[],
     prepare: nothing_to_prepare,
     run,
     oracle,

@@ -32,6 +32,7 @@ use super::input::hash_of;
 use super::{Answer, Bare, Outcome, Workload, output};
 use crate::data::tpch::{Comments, LINE_ITEMS, TpchData, TpchTable, scale_of};
 use crate::limits::{MachineLimits, best_rate};
+use crate::options::Choice;
 use crate::scratch::Scratch;
 use crate::setting::Setting;
 use forebay::record::{Date, Decimal, Record};
@@ -144,8 +145,8 @@ const fn workload<Q: Query>() -> Workload {
                and at --scale 1 every result is compared with the published answer.",
         records: LINE_ITEMS,
         keys: 0,
-        emits_updates: false,
-        has_schedule: false,
+        takes: &[Choice::Scale, Choice::Input, Choice::Output],
+        takes_of_files: &[Choice::Records, Choice::Scale, Choice::Output],
         prepare: prepare::<Q>,
         run: run::<Q>,
         oracle: oracle::<Q>,
