@@ -10,7 +10,8 @@
 //!    first words. Where these are equal, of the one that has least windows ahead.
 //! 2. A block that was read changes places with the segment of the block before it, which is free then: memory comes back block by block.
 //! 3. First windows are of all sizes, so that later ones do not end all at once.
-//! 4. A block that was not asked for when its turn comes is read by itself, through the workspace: slower, never wrong.
+//! 4. A block that was not asked for when its turn comes is read by itself, through the workspace: slower, never wrong. A piece whose
+//!    next block cannot be asked for, because it is still being written, is passed over until the next of its blocks was read.
 //!
 //! # Memory
 //! What it is given. Half a window for each piece is in use on the average, so some more than that ([`windows_ahead`]) keep the disk busy.
@@ -109,10 +110,11 @@ impl Disk<'_> {
             }
             None => {
                 input.blocks.start = block + 1;
-                ahead.next[number] = input.word();
                 0..self.handle.read(&reference, into)?
             }
         };
+        // What was still being written when it was to be asked for may be on disk by now.
+        ahead.next[number] = input.word();
         ahead.plan(self.handle)?;
         Ok(payload)
     }
@@ -205,5 +207,97 @@ impl ReadAhead {
     /// The memory, when all was read.
     pub fn into_segments(self) -> impl Iterator<Item = Segment> {
         self.pool.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::columns::{ColumnKind, ColumnOrder, KeyColumn};
+    use super::super::narrow::{Narrow, NarrowRow, NumberRow};
+    use super::super::run::RunWriter;
+    use super::*;
+    use crate::manager::MemoryManager;
+    use crate::segment::SegmentSource;
+    use crate::spill::{SimulatedDisk, SimulatedFaults, SpillConfig, SpillStore};
+
+    const SEGMENT: usize = 4096;
+
+    fn numbers() -> Narrow<ColumnOrder, NumberRow> {
+        let key = KeyColumn {
+            offset: 0,
+            width: 8,
+            kind: ColumnKind::Integer { signed: false },
+            descending: false,
+        };
+        let Some(NarrowRow::Number(form)) = NarrowRow::of(8, &[key]) else {
+            unreachable!("a number is narrow");
+        };
+        Narrow::new(ColumnOrder::new(8, vec![key]), form)
+    }
+
+    /// An input whose last blocks were still in the buffer that is being filled when it was asked for is asked for again with its next
+    /// block, not only when all that had come of it is used up.
+    #[test]
+    fn blocks_that_were_being_written_are_asked_for_when_they_are_on_disk() {
+        let disk = SimulatedDisk::new(5, SimulatedFaults::default());
+        let config = SpillConfig {
+            workspace_bytes: 64 << 10,
+            handles: 1,
+            extent_bytes: 256 << 10,
+            ..SpillConfig::default()
+        };
+        let store = SpillStore::on_simulated(&disk, &config).expect("a store on a simulated disk");
+        let manager = MemoryManager::with_segments(64, 8, SEGMENT).expect("there is memory");
+        let budget = manager.budget("sort", 8, 64).expect("there is memory");
+        let take = || budget.try_take().expect("there is memory");
+        let mut handle = store.handle("sort").expect("there is room for one");
+
+        let form = numbers();
+        let mut writer = RunWriter::new(take(), true);
+        // In no pattern, so that nothing is compressed: 20 blocks.
+        let mut random = 1u64;
+        let mut numbers: Vec<u64> = (0..10_000)
+            .map(|_| {
+                random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(11);
+                random ^ random >> 29
+            })
+            .collect();
+        numbers.sort_unstable();
+        writer
+            .push_items(&form, &numbers, &mut handle)
+            .expect("the disk works");
+        let (run, mut into) = writer.finish(&mut handle).expect("the disk works");
+        let run = Arc::new(run);
+        let blocks = run.blocks.len();
+        let piece: Piece<Narrow<ColumnOrder, NumberRow>> = Run::Spilled(run).whole();
+        let pool: Vec<Segment> = (0..48).map(|_| take()).collect();
+        let mut ahead = ReadAhead::new(std::iter::once(&piece), pool);
+        ahead.plan(&mut handle).expect("the disk works");
+        let asked = ahead.inputs[0].blocks.start;
+        assert!(
+            (2..blocks).contains(&asked) && ahead.next[0].is_none(),
+            "{asked} of {blocks} blocks were asked for, others are being written"
+        );
+        handle.flush().expect("the disk works");
+
+        let mut found = Vec::new();
+        for block in 0..blocks {
+            let disk = &mut Disk {
+                handle: &mut handle,
+                ahead: &mut ahead,
+            };
+            let rows = disk.read(0, block, &mut into).expect("the disk works");
+            let mut items = vec![0; rows.len() / 8];
+            form.read(&into[rows], &mut items);
+            found.extend(items);
+            assert!(
+                ahead.inputs[0].blocks.is_empty(),
+                "there is memory for all {blocks} blocks, and only {} were asked for after block {block}",
+                ahead.inputs[0].blocks.start
+            );
+        }
+        assert!(found == numbers, "all blocks come in order");
+        drop((ahead, into, handle));
+        assert_eq!(manager.outstanding(), 0, "segments are out");
     }
 }
