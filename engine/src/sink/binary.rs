@@ -8,7 +8,7 @@
 //! parallelism above 1 is for sorted streams: each subtask is told the rank of its first record, and writes from there on.
 //!
 //! # Memory
-//! Three pieces of up to 1 MiB for each subtask, on the user's heap.
+//! Three pieces of up to 1 MiB for each subtask, on the user's heap, and 16 MiB for all of them at most (`direct_file`).
 //!
 //! # Not here
 //! How pieces reach the disk (`direct_file`); how files get their names (`file_output`, `single_file`).
@@ -31,7 +31,7 @@ use zerocopy::IntoBytes;
 /// A sink of plain records, which writes them as they lie in memory, one after the other, so that
 /// [`source::binary`](crate::source::binary()) reads them back. What is written goes past the page cache where the file system allows it:
 /// it is not in memory when it is read again. A thread of each writer's own does so, and its task waits for it only where the disk does not
-/// keep up; with `sync()` the task is on a helper thread (`exec.helper_threads`).
+/// keep up, or where no thread is to be had; with `sync()` the task is on a helper thread (`exec.helper_threads`).
 pub struct BinarySink<R> {
     place: Place,
     ranks: Option<FirstRanks>,

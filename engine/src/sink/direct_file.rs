@@ -8,10 +8,14 @@
 //! Bytes gather in a piece that ends at a multiple of its size and goes to disk in one call. Whole pages of it go past the page
 //! cache; the pages at the bounds of the range, which a neighbour may share, go through it. So no page goes both ways. Full pieces are
 //! written by a thread, which starts with the first of them, while the next one fills; where as many as there may be are on their way,
-//! writing waits for one. What could not be written is told by a later call, by [`DirectFile::finish`] at the latest.
+//! writing waits for one. What could not be written is told by a later call, by [`DirectFile::finish`] at the latest. Where there is no
+//! thread to be had, or a sink has very many writers, each piece is written by whoever fills it. Who drops the file without finishing
+//! it does not want it: pieces that wait to be written are not.
 //!
 //! # Memory
-//! [`PIECES`] pieces, 1 MiB each at most, on the user's heap; one where all there is fits in it.
+//! [`PIECES`] pieces, 1 MiB each at most, on the user's heap; one where all there is fits in it. All writers of a sink in a process have
+//! [`ALL_PIECES`] together: their pieces are smaller where they are many, but no smaller than [`SMALLEST_PIECE`] as long as one each
+//! is that; beyond that (240 writers) down to a page, so that only more than 2,048 writers have more, two pages each.
 //!
 //! # Cost
 //! One copy into the piece. On the disk at hand: 2.1 to 2.7 GB/s with one writer or more in pieces of 1 MiB, against 0.6 to 0.9 through
@@ -22,6 +26,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -31,16 +36,36 @@ const LARGEST_PIECE: usize = 1 << 20;
 const SMALLEST_PIECE: usize = 64 << 10;
 /// One that is being filled, one that is being written, and one that is to be written next.
 const PIECES: usize = 3;
-/// What the pieces of all writers of a sink take.
+/// What the pieces of all writers of a sink take at most.
 const ALL_PIECES: usize = 16 << 20;
 
 /// A range of a file that is being written.
 pub(super) struct DirectFile {
     files: Arc<Files>,
     piece: Piece,
-    piece_size: usize,
-    behind: Option<Behind>,
+    pieces: Pieces,
+    writing: Writing,
+    spawn: Spawn,
 }
+
+/// How many pieces a writer has, and of which size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pieces {
+    count: usize,
+    size: usize,
+}
+
+/// How full pieces are written.
+enum Writing {
+    /// There was none yet.
+    NotYet,
+    Behind(Behind),
+    /// By whoever fills them; and whether transfers past the page cache were refused.
+    InPlace(bool),
+}
+
+/// Starts a thread.
+type Spawn = fn(Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
 
 /// The thread that writes full pieces.
 struct Behind {
@@ -49,6 +74,8 @@ struct Behind {
     written: Receiver<io::Result<Piece>>,
     /// Pieces that have not come back.
     on_their_way: usize,
+    /// Nobody wants what is not written yet.
+    is_cancelled: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -84,6 +111,12 @@ impl Piece {
         }
     }
 
+    /// Makes it empty, behind what was in it.
+    fn pass(&mut self) {
+        self.offset += self.end as u64;
+        (self.skipped, self.end) = (0, 0);
+    }
+
     /// Writes it, past the page cache unless that was refused before.
     fn write(&self, files: &Files, is_refused: &mut bool) -> io::Result<()> {
         let piece = &self.memory[self.start..self.start + self.end];
@@ -111,20 +144,22 @@ impl DirectFile {
         Ok(DirectFile::new(
             Files { file, direct },
             offset,
-            piece_size(writers),
+            Pieces::of(writers),
+            spawn,
         ))
     }
 
-    fn new(files: Files, offset: u64, piece_size: usize) -> DirectFile {
-        let mut piece = Piece::new(piece_size);
+    fn new(files: Files, offset: u64, pieces: Pieces, spawn: Spawn) -> DirectFile {
+        let mut piece = Piece::new(pieces.size);
         piece.skipped = (offset % PAGE as u64) as usize;
         piece.offset = offset - piece.skipped as u64;
         piece.end = piece.skipped;
         DirectFile {
             files: Arc::new(files),
             piece,
-            piece_size,
-            behind: None,
+            pieces,
+            writing: Writing::NotYet,
+            spawn,
         }
     }
 
@@ -133,7 +168,8 @@ impl DirectFile {
         while !bytes.is_empty() {
             let piece = &mut self.piece;
             // The first piece is shorter, so that the others start at multiples of their size.
-            let room = self.piece_size - (piece.offset % self.piece_size as u64) as usize - piece.end;
+            let size = self.pieces.size;
+            let room = size - (piece.offset % size as u64) as usize - piece.end;
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             piece.memory[piece.start + piece.end..][..now.len()].copy_from_slice(now);
             piece.end += now.len();
@@ -147,29 +183,43 @@ impl DirectFile {
 
     /// Has the piece written, and goes on with another.
     fn hand_over(&mut self) -> io::Result<()> {
-        let behind = match &mut self.behind {
-            Some(behind) => behind,
-            None => self.behind.insert(Behind::start(self.files.clone())?),
-        };
-        let mut next = match behind.on_their_way + 1 < PIECES {
-            true => Piece::new(self.piece_size),
-            false => behind.wait()?,
-        };
-        next.offset = self.piece.offset + self.piece.end as u64;
-        (next.skipped, next.end) = (0, 0);
-        behind.give(std::mem::replace(&mut self.piece, next))
+        if matches!(self.writing, Writing::NotYet) {
+            let behind = match self.pieces.count {
+                1 => None,
+                // Without a thread it takes longer.
+                _ => Behind::start(self.files.clone(), self.spawn).ok(),
+            };
+            self.writing = behind.map_or(Writing::InPlace(false), Writing::Behind);
+        }
+        match &mut self.writing {
+            Writing::NotYet => unreachable!("it was decided"),
+            Writing::InPlace(is_refused) => {
+                self.piece.write(&self.files, is_refused)?;
+                self.piece.pass();
+                Ok(())
+            }
+            Writing::Behind(behind) => {
+                let mut next = match behind.on_their_way + 1 < self.pieces.count {
+                    true => Piece::new(self.pieces.size),
+                    false => behind.wait()?,
+                };
+                (next.offset, next.end) = (self.piece.offset, self.piece.end);
+                next.pass();
+                behind.give(std::mem::replace(&mut self.piece, next))
+            }
+        }
     }
 
     /// Writes what is left.
     pub(super) fn finish(&mut self) -> io::Result<()> {
-        if let Some(mut behind) = self.behind.take() {
+        if let Writing::Behind(behind) = &mut self.writing {
             while behind.on_their_way > 0 {
                 behind.wait()?;
             }
         }
+        self.writing = Writing::NotYet;
         self.piece.write(&self.files, &mut false)?;
-        self.piece.offset += self.piece.end as u64;
-        (self.piece.skipped, self.piece.end) = (0, 0);
+        self.piece.pass();
         Ok(())
     }
 
@@ -180,12 +230,16 @@ impl DirectFile {
 }
 
 impl Behind {
-    fn start(files: Arc<Files>) -> io::Result<Behind> {
+    fn start(files: Arc<Files>, spawn: Spawn) -> io::Result<Behind> {
         let (full, pieces) = channel::<Piece>();
         let (give, written) = channel();
+        let is_cancelled = Arc::new(AtomicBool::new(false));
+        let is_unwanted = is_cancelled.clone();
         let write = move || {
             let mut is_refused = false;
-            while let Ok(piece) = pieces.recv() {
+            while let Ok(piece) = pieces.recv()
+                && !is_unwanted.load(Ordering::Relaxed)
+            {
                 let result = piece.write(&files, &mut is_refused);
                 let has_failed = result.is_err();
                 if give.send(result.map(|()| piece)).is_err() || has_failed {
@@ -193,14 +247,12 @@ impl Behind {
                 }
             }
         };
-        let thread = std::thread::Builder::new()
-            .name("write-behind".into())
-            .stack_size(64 << 10)
-            .spawn(write)?;
+        let thread = spawn(Box::new(write))?;
         Ok(Behind {
             full: Some(full),
             written,
             on_their_way: 0,
+            is_cancelled,
             thread: Some(thread),
         })
     }
@@ -233,18 +285,40 @@ impl Behind {
 
 impl Drop for Behind {
     fn drop(&mut self) {
+        // Who wants what is on its way has waited for it.
+        self.is_cancelled.store(true, Ordering::Relaxed);
         self.full = None;
         if let Some(thread) = self.thread.take() {
-            // It ends with the pieces that it was given.
+            // It ends with the piece that it is writing.
             let _ = thread.join();
         }
     }
 }
 
-/// Bytes of a piece where a sink has so many writers.
-fn piece_size(writers: usize) -> usize {
-    let share = ALL_PIECES / PIECES / writers.max(1);
-    (share / PAGE * PAGE).clamp(SMALLEST_PIECE, LARGEST_PIECE)
+impl Pieces {
+    /// Those of one of so many writers.
+    fn of(writers: usize) -> Pieces {
+        // Each piece has a page besides, so that it can begin at one.
+        let size = |count: usize| (ALL_PIECES / count / writers.max(1)).saturating_sub(PAGE) / PAGE * PAGE;
+        match size(PIECES) {
+            several @ SMALLEST_PIECE.. => Pieces {
+                count: PIECES,
+                size: several.min(LARGEST_PIECE),
+            },
+            // One that is written in place may be three times as large.
+            _ => Pieces {
+                count: 1,
+                size: size(1).clamp(PAGE, LARGEST_PIECE),
+            },
+        }
+    }
+}
+
+fn spawn(write: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("write-behind".into())
+        .stack_size(64 << 10)
+        .spawn(write)
 }
 
 fn write_pages(files: &Files, is_refused: &mut bool, mut pages: &[u8], mut offset: u64) -> io::Result<()> {
@@ -276,12 +350,25 @@ mod tests {
     use super::*;
     use std::fs;
 
+    const SMALL: Pieces = Pieces {
+        count: PIECES,
+        size: PAGE,
+    };
+
     /// Ranges of all kinds next to each other, written in turns, in parts of all sizes.
     #[test]
     fn ranges_of_one_file_are_written_next_to_each_other() {
         let path = std::env::temp_dir().join(format!("forebay-direct-{}", std::process::id()));
         let content: Vec<u8> = (0..100_000u32).map(|index| (index % 251) as u8).collect();
-        for piece_size in [PAGE, 4 * PAGE] {
+        let spawns: [(usize, Spawn); 3] = [
+            (PIECES, spawn),
+            (1, spawn),
+            (PIECES, |_| Err(io::ErrorKind::WouldBlock.into())),
+        ];
+        for (piece_size, (count, spawn)) in [PAGE, 4 * PAGE]
+            .into_iter()
+            .flat_map(|size| spawns.map(|spawn| (size, spawn)))
+        {
             for is_direct in [true, false] {
                 for bounds in [
                     vec![0, 100_000],
@@ -300,7 +387,11 @@ mod tests {
                                 file: open(0).expect("it is there"),
                                 direct: open(libc::O_DIRECT).ok().filter(|_| is_direct),
                             };
-                            let writer = DirectFile::new(files, range[0] as u64, piece_size);
+                            let pieces = Pieces {
+                                count,
+                                size: piece_size,
+                            };
+                            let writer = DirectFile::new(files, range[0] as u64, pieces, spawn);
                             (writer, &content[range[0]..range[1]])
                         })
                         .collect();
@@ -336,7 +427,7 @@ mod tests {
                 file: File::open(&path).expect("it is there"),
                 direct: None,
             };
-            let mut file = DirectFile::new(files, 0, PAGE);
+            let mut file = DirectFile::new(files, 0, SMALL, spawn);
             let written = (0..pieces).try_for_each(|_| file.write(&[7; PAGE]));
             let error = written.and_then(|()| file.finish()).expect_err("it is read only");
             assert_eq!(
@@ -348,11 +439,66 @@ mod tests {
         fs::remove_file(&path).expect("it is there");
     }
 
+    /// The thread gets to run when the file has been dropped: nothing of it is written then.
     #[test]
-    fn many_writers_have_small_pieces() {
+    fn what_nobody_wants_any_more_is_not_written() {
+        static IS_DROPPED: AtomicBool = AtomicBool::new(false);
+        let path = std::env::temp_dir().join(format!("forebay-direct-dropped-{}", std::process::id()));
+        fs::write(&path, []).expect("a scratch file");
+        let files = Files {
+            file: OpenOptions::new().write(true).open(&path).expect("it is there"),
+            direct: None,
+        };
+        let mut file = DirectFile::new(files, 0, SMALL, |write| {
+            Ok(std::thread::spawn(move || {
+                while !IS_DROPPED.load(Ordering::Acquire) {
+                    std::thread::yield_now();
+                }
+                write();
+            }))
+        });
+        file.write(&[7; 2 * PAGE]).expect("two pieces are on their way");
+        let Writing::Behind(behind) = &file.writing else {
+            panic!("there is a thread");
+        };
+        let is_cancelled = behind.is_cancelled.clone();
+        let watch = std::thread::spawn(move || {
+            while !is_cancelled.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            IS_DROPPED.store(true, Ordering::Release);
+        });
+        drop(file);
+        watch.join().expect("it has seen the end");
+        let written = fs::read(&path).expect("it is there").len();
+        assert_eq!(written, 0, "bytes were written");
+        fs::remove_file(&path).expect("it is there");
+    }
+
+    #[test]
+    fn pieces_of_all_writers_are_within_their_bound() {
+        for writers in 1..=2048 {
+            let Pieces { count, size } = Pieces::of(writers);
+            assert!(writers * count * (size + PAGE) <= ALL_PIECES, "{writers} writers");
+            assert!(
+                size.is_multiple_of(PAGE) && size >= PAGE,
+                "{writers} writers: {size}"
+            );
+            assert!(
+                size >= SMALLEST_PIECE || writers > 240,
+                "{writers} writers: {size}"
+            );
+        }
+        let pieces = |count, size| Pieces { count, size };
         assert_eq!(
-            [1, 5, 6, 1000].map(piece_size),
-            [LARGEST_PIECE, LARGEST_PIECE, 929_792, SMALLEST_PIECE]
+            [1, 5, 6, 80, 81].map(Pieces::of),
+            [
+                pieces(3, LARGEST_PIECE),
+                pieces(3, LARGEST_PIECE),
+                pieces(3, 925_696),
+                pieces(3, SMALLEST_PIECE),
+                pieces(1, 200_704)
+            ]
         );
     }
 }
