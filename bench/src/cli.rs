@@ -40,17 +40,12 @@ pub enum Command {
         /// Results written with --json.
         second: PathBuf,
     },
-    /// Compute a workload's result plainly and print it: what --verify runs in a process of its own.
+    /// Compute the result of a setting, read as JSON, plainly and print it: what --verify runs in a process of its own.
     #[command(hide = true)]
-    Oracle {
-        /// The setting, as JSON.
-        setting: String,
-    },
-    /// Run a workload's steps without an engine and print the rate: a process of its own, as for the oracle.
+    Oracle,
+    /// Run a setting's steps without an engine and print the rate: a process of its own, as for the oracle.
     #[command(hide = true)]
     Bare {
-        /// The setting, as JSON.
-        setting: String,
         /// The machine's limits, as JSON.
         limits: String,
     },

@@ -12,6 +12,7 @@
 //! - [`result`]: what was measured, as JSON
 //! - [`workload`]: jobs, their oracles, and the same steps without an engine
 //! - [`generate`], [`compare`]: the commands that run nothing
+//! - [`places`]: where results go, before anything is measured
 //! - [`suite`]: which settings a command line means
 //! - [`oracle`]: results computed plainly, and steps without an engine, in a process of their own
 //! - [`run`]: measures settings, compares them with oracle and limits, and prints the table
@@ -30,6 +31,7 @@ pub mod result;
 pub mod workload;
 pub mod generate;
 pub mod compare;
+pub mod places;
 pub mod suite;
 pub mod oracle;
 pub mod run;

@@ -29,8 +29,8 @@ fn execute(cli: Cli) -> Result<()> {
         Some(Command::Generate(arguments)) => generate::generate(&arguments),
         Some(Command::Validate { files }) => generate::validate(&files),
         Some(Command::Compare { first, second }) => compare::compare(&first, &second),
-        Some(Command::Oracle { setting }) => oracle::print_answer(&setting),
-        Some(Command::Bare { setting, limits }) => oracle::print_bare(&setting, &limits),
+        Some(Command::Oracle) => oracle::print_answer(std::io::stdin()),
+        Some(Command::Bare { limits }) => oracle::print_bare(std::io::stdin(), &limits),
         Some(Command::Start) => run::start(),
     }
 }

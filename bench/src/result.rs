@@ -69,6 +69,9 @@ pub struct RunResult {
     /// The measured limit that binds, and how it was computed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
+    /// What the run is compared with, without being bound by it: "std sort".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Limit>,
     /// Percentiles of latency, where the workload measures it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
@@ -124,16 +127,16 @@ pub struct Stalls {
     pub pause: Stall,
 }
 
-/// The least time that a run could take on this machine, by what was measured in the same run.
+/// A time by what was measured in the same run: the least that a run could take on this machine, or what it is compared with.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
-    /// What binds: "same steps without engine", "memory read", "disk".
+    /// What binds, or is compared: "plain array", "memory read", "disk".
     pub name: String,
     /// How the seconds were computed.
     pub formula: String,
-    /// The least time.
+    /// The time.
     pub seconds: f64,
-    /// The least time over the median time.
+    /// The time over the median time.
     pub share: f64,
 }
 

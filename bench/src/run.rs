@@ -9,6 +9,7 @@ use crate::cli::{LogLevel, ProgressForm, RunArguments};
 use crate::limits::MachineLimits;
 use crate::options::Choice;
 use crate::oracle;
+use crate::places;
 use crate::process;
 use crate::progress::Progress;
 use crate::result::{self, Limit, RunResult, Spread, Stalls};
@@ -29,6 +30,13 @@ use tracing_subscriber::filter::LevelFilter;
 /// Where a row cannot be run, or, after the table, where a result is not the oracle's.
 pub fn run(arguments: &RunArguments) -> Result<()> {
     let rows = suite::rows(arguments)?;
+    for row in &rows {
+        workload::plan(&row.setting)?;
+        places::check_output(&row.setting)?;
+    }
+    if let Some(path) = &arguments.json {
+        places::check_file("--json", path)?;
+    }
     log_to_standard_error(arguments.log);
     let start = Instant::now();
     let mut progress = Progress::new(rows.len() + 1, arguments.progress());
@@ -330,9 +338,13 @@ pub(crate) fn measure(
         }
         _ => None,
     };
-    let limit = machine
-        .map(|machine| limit_of(&setting, last, &measured, machine, &plan, median))
+    let bounds = machine
+        .map(|machine| bounds_of(&setting, last, &measured, machine, &plan, median))
         .transpose()?;
+    let (limit, comparison) = match bounds {
+        Some((limit, comparison)) => (Some(limit), comparison),
+        None => (None, None),
+    };
     // The last thing that can fail: what was there before is replaced by results that are right, or not at all.
     match (before, verified) {
         (_, Some(false)) => {}
@@ -369,6 +381,7 @@ pub(crate) fn measure(
         setting: row.setting.label(),
         keys: (setting.keys > 0).then_some(setting.keys),
         limit,
+        comparison,
         latency: last.latency.clone(),
         stalls,
         cpu_seconds: Spread::of(&measured.cpu).map(|spread| spread.median),
@@ -405,38 +418,42 @@ impl Measured {
     }
 }
 
-/// The limit that binds: of all that the run could not have been faster than, the slowest.
-fn limit_of(
+/// The limit that binds: of all that the run could not have been faster than, the slowest. And what it is compared with, if that is no
+/// limit.
+fn bounds_of(
     setting: &Setting,
     outcome: &Outcome,
     measured: &Measured,
     machine: &mut Machine,
     plan: &Plan,
     median: f64,
-) -> Result<Limit> {
+) -> Result<(Limit, Option<Limit>)> {
     let bare = machine.bare(setting)?;
     let records = outcome.records as f64;
-    let mut limits = vec![
-        (
-            bare.name.to_string(),
-            format!(
-                "{} records / {}/s; {}",
-                outcome.records,
-                table::count(bare.rate),
-                bare.what
-            ),
-            records / bare.rate,
+    let without_engine = (
+        bare.name.to_string(),
+        format!(
+            "{} records / {}/s; {}",
+            outcome.records,
+            table::count(bare.rate),
+            bare.what
         ),
-        (
-            "memory read".to_string(),
-            format!(
-                "{} input bytes / {:.1} GB/s",
-                outcome.bytes,
-                machine.limits.read.all / 1e9
-            ),
-            outcome.bytes as f64 / machine.limits.read.all,
+        records / bare.rate,
+    );
+    let mut limits = vec![(
+        "memory read".to_string(),
+        format!(
+            "{} input bytes / {:.1} GB/s",
+            outcome.bytes,
+            machine.limits.read.all / 1e9
         ),
-    ];
+        outcome.bytes as f64 / machine.limits.read.all,
+    )];
+    let mut comparison = None;
+    match bare.is_limit {
+        true => limits.push(without_engine),
+        false => comparison = Some(without_engine),
+    }
     if setting.rate > 0 {
         let seconds = records / setting.rate as f64;
         limits.push((
@@ -465,13 +482,17 @@ fn limit_of(
     // What took no time, or did nothing in its time, limits nothing.
     limits.retain(|(_, _, seconds)| seconds.is_finite());
     let binding = limits.into_iter().max_by(|a, b| a.2.total_cmp(&b.2));
-    let (name, formula, seconds) = binding.expect("there are limits");
-    Ok(Limit {
+    let of_median = |(name, formula, seconds): (String, String, f64)| Limit {
         name,
         formula,
         seconds,
         share: seconds / median,
-    })
+    };
+    let comparison = comparison.filter(|(_, _, seconds)| seconds.is_finite());
+    Ok((
+        of_median(binding.expect("memory is read")),
+        comparison.map(of_median),
+    ))
 }
 
 /// The bytes that a run from file to file has written besides what it spilled; it has read as many.
@@ -506,6 +527,7 @@ fn table_of(results: &[RunResult]) -> String {
     ];
     let mut notes = Vec::new();
     let mut limits: Vec<(&str, &str)> = Vec::new();
+    let mut comparisons: Vec<(&Limit, Vec<String>)> = Vec::new();
     let rows: Vec<Vec<String>> = results
         .iter()
         .map(|result| {
@@ -543,6 +565,13 @@ fn table_of(results: &[RunResult]) -> String {
                 && !limits.iter().any(|(name, _)| *name == limit.name)
             {
                 limits.push((&limit.name, &limit.formula));
+            }
+            if let Some(comparison) = &result.comparison {
+                let times = format!("{} {:.2} ×", title_of(result), 1.0 / comparison.share);
+                match comparisons.iter_mut().find(|(first, _)| first.name == comparison.name) {
+                    Some((_, rows)) => rows.push(times),
+                    None => comparisons.push((comparison, vec![times])),
+                }
             }
             vec![
                 result.workload.clone(),
@@ -585,7 +614,26 @@ fn table_of(results: &[RunResult]) -> String {
     for (name, formula) in limits {
         text += &format!("  {name}: {formula}\n");
     }
+    if !comparisons.is_empty() {
+        text += "Comparisons, which are no limits, each with its formula for the first row; rows take so many times as long:\n";
+    }
+    for (comparison, rows) in comparisons {
+        text += &format!(
+            "  {}: {}\n    {}\n",
+            comparison.name,
+            comparison.formula,
+            rows.join(", ")
+        );
+    }
     text
+}
+
+/// A row of the table in a few words.
+fn title_of(result: &RunResult) -> String {
+    match result.setting.is_empty() {
+        true => result.workload.clone(),
+        false => format!("{} {}", result.workload, result.setting),
+    }
 }
 
 #[cfg(test)]
@@ -704,6 +752,7 @@ mod tests {
         let row = rows.expect("it is known").remove(0);
         let idle = |_: &Setting, _: &MachineLimits| {
             Ok(Bare {
+                is_limit: true,
                 rate: 0.0,
                 name: "idle".into(),
                 what: "nothing".into(),
@@ -715,6 +764,70 @@ mod tests {
             limit.share.is_finite() && limit.name == "memory read",
             "{limit:?}"
         );
+    }
+
+    #[test]
+    fn a_sort_is_compared_with_another_sort_and_bound_by_none() {
+        let rows = suite::rows(&RunArguments {
+            workloads: vec!["sort-u64".into()],
+            records: Some(1000),
+            repeat: Some(1),
+            ..RunArguments::default()
+        });
+        let row = rows.expect("it is known").remove(0);
+        let mut machine = machine(rows_workload_bare);
+        let result = measure(&row, false, forebay::Progress::Off, Some(&mut machine)).expect("it runs");
+        let comparison = result.comparison.clone().expect("std sorts, too");
+        assert_eq!(comparison.name, "std sort");
+        assert_eq!(result.limit.as_ref().expect("memory is read").name, "memory read");
+        let table = table_of(&[result]);
+        let (limits, comparisons) = table
+            .split_once("Comparisons, which are no limits")
+            .expect(&table);
+        assert!(
+            !limits.contains("std sort") && comparisons.contains("\n    sort-u64 "),
+            "{table}"
+        );
+    }
+
+    /// Every name that a row's limit can have is in the document's table, and no comparison is.
+    #[test]
+    fn limits_are_in_the_document() {
+        let document = include_str!("../../docs/PERFORMANCE.md");
+        let rates = crate::limits::Rates { one: 1e9, all: 1e9 };
+        let limits = MachineLimits {
+            threads: 1,
+            read: rates,
+            copy: rates,
+            random_loads: rates,
+            bytes: 0,
+        };
+        let mut names = vec!["memory read".to_string(), "disk".into(), "schedule".into()];
+        for workload in workload::WORKLOADS {
+            let rows = suite::rows(&RunArguments {
+                workloads: vec![workload.name.into()],
+                parallelism: Some(1),
+                ..RunArguments::default()
+            });
+            let mut setting = rows.expect("it has defaults").remove(0).setting;
+            setting.records = 6000;
+            let _input = (workload.prepare)(&mut setting).expect(workload.name);
+            let bare = (workload.bare)(&setting, &limits).expect(workload.name);
+            let is_there = document.contains(&format!("\n| {} | ", bare.name));
+            assert_eq!(is_there, bare.is_limit, "{}: {}", workload.name, bare.name);
+            names.push(bare.name);
+        }
+        let (_, table) = document
+            .split_once("| limit | the least time |\n|---|---|\n")
+            .expect("it has a table");
+        for line in table.lines().take_while(|line| line.starts_with('|')) {
+            let name = line.split('|').nth(1).expect("a first column").trim();
+            // Where keys are many it is another loop than with few.
+            assert!(
+                names.iter().any(|known| known == name) || name == "plain array",
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 use crate::cli::{RunArguments, SweepArguments};
 use crate::options::Choice;
+use crate::places;
 use crate::progress::Progress;
 use crate::result::{self, RunResult, Spread};
 use crate::run;
@@ -80,6 +81,9 @@ impl Disk {
 /// Where a point cannot be run, or the workload never spills.
 pub fn sweep(arguments: &SweepArguments) -> Result<()> {
     let base = base(arguments)?;
+    if let Some(path) = &arguments.json {
+        places::check_file("--json", path)?;
+    }
     let by_budget = arguments.managed.len() > 1;
     let mut text = String::new();
     let mut results = Vec::new();

@@ -189,6 +189,7 @@ fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
         },
     );
     Ok(Bare {
+        is_limit: true,
         rate,
         name: "in cache".into(),
         what:

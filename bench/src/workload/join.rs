@@ -297,6 +297,7 @@ fn oracle(setting: &Setting) -> Result<Answer> {
 
 fn bare(_: &Setting, limits: &MachineLimits) -> Result<Bare> {
     Ok(Bare {
+        is_limit: true,
         rate: limits.random_loads.all,
         name: "random loads".into(),
         what: "one load of 8 bytes at random over memory for each probe record: its match in the table"

@@ -79,6 +79,7 @@ pub fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
     const MOST_RECORDS: u64 = 20_000_000;
     if setting.keys > MOST_KEYS || setting.keys >= setting.records {
         return Ok(Bare {
+            is_limit: true,
             rate: limits.random_loads.all,
             name: "random loads".into(),
             what: "one load of 8 bytes at random over memory for each record: its entry in the table".into(),
@@ -106,6 +107,7 @@ pub fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
     match failure.into_inner().expect("storing does not panic") {
         Some(error) => Err(error),
         None => Ok(Bare {
+            is_limit: true,
             rate,
             name: "plain array".into(),
             what: "each thread adds its records into an array indexed by the key: no hash, no exchange, no engine".into(),

@@ -123,6 +123,8 @@ pub struct Answer {
 /// What the machine does without an engine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Bare {
+    /// Whether a run cannot take less; otherwise it is only compared with it.
+    pub is_limit: bool,
     /// Records a second.
     pub rate: f64,
     /// What it is called in a table.

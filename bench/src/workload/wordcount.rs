@@ -227,6 +227,7 @@ fn bare(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
         },
     );
     Ok(Bare {
+        is_limit: true,
         rate: rate.max(1.0),
         name: "words hashed".into(),
         what:

@@ -255,6 +255,7 @@ fn bare<Q: Query>(setting: &Setting, limits: &MachineLimits) -> Result<Bare> {
     match failure.into_inner().expect("storing does not panic") {
         Some(error) => Err(error),
         None => Ok(Bare {
+            is_limit: true,
             rate,
             name: "file read".into(),
             what: "each thread reads its part of the file of tables, and nothing else".into(),
