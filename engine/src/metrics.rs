@@ -28,8 +28,15 @@ pub enum Activity {
 pub struct OperatorMetrics {
     /// The operator's name.
     pub name: String,
-    /// Records that it was given.
+    /// Records that it was given, and groups that it took over.
     pub records_in: u64,
+    /// Groups that it handed over to the subtasks behind its task's exchange, in a table in the place of records: they are among the
+    /// records that the task has sent.
+    pub groups_handed_over: u64,
+    /// The bytes of their keys and values: they are among the bytes that the task has sent.
+    pub bytes_handed_over: u64,
+    /// Groups that were handed over to it: they are among the records that it and its task were given.
+    pub groups_taken_over: u64,
     /// Segments that it holds.
     pub segments_held: u64,
     /// The most segments that it held.
@@ -61,11 +68,11 @@ pub struct TaskSnapshot {
     pub task: String,
     /// The subtask's index.
     pub subtask: usize,
-    /// Records taken from the gate or made by the source.
+    /// Records taken from the gate or made by the source, and groups taken over from tasks before the exchange.
     pub records_in: u64,
-    /// Records sent.
+    /// Records sent, and groups handed over to tasks behind the exchange.
     pub records_out: u64,
-    /// Bytes of rows sent.
+    /// Bytes of rows sent, and of groups handed over.
     pub bytes_out: u64,
     /// Time at work, in ms.
     pub busy_ms: u64,
@@ -147,18 +154,21 @@ impl TaskMetrics {
     /// The counters now.
     pub fn snapshot(&self) -> TaskSnapshot {
         let ms = |activity: Activity| self.nanos[activity as usize].load(Ordering::Relaxed) / 1_000_000;
+        let operators = self.operators.lock().expect("no metrics code panics").clone();
+        let sum = |of: fn(&OperatorMetrics) -> u64| operators.iter().map(of).sum::<u64>();
         TaskSnapshot {
             task: self.task.to_string(),
             subtask: self.subtask,
-            records_in: self.records_in.load(Ordering::Relaxed),
-            records_out: self.records_out.load(Ordering::Relaxed),
-            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            records_in: self.records_in.load(Ordering::Relaxed) + sum(|operator| operator.groups_taken_over),
+            records_out: self.records_out.load(Ordering::Relaxed)
+                + sum(|operator| operator.groups_handed_over),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed) + sum(|operator| operator.bytes_handed_over),
             busy_ms: ms(Activity::Busy),
             idle_ms: ms(Activity::Idle),
             backpressured_ms: ms(Activity::Backpressured),
             long_polls: self.long_polls.load(Ordering::Relaxed),
             longest_poll_ms: self.longest_poll_nanos.load(Ordering::Relaxed) / 1_000_000,
-            operators: self.operators.lock().expect("no metrics code panics").clone(),
+            operators,
         }
     }
 }

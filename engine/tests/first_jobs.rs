@@ -1,6 +1,7 @@
 //! Whole jobs over every exchange and mode, compared with plain computations.
 
 use forebay::aggregate::{avg, count, max, min, sum};
+use forebay::metrics::TaskSnapshot;
 use forebay::operator::{Collector, Group};
 use forebay::record::{first, itself, second};
 use forebay::source::{from_items, generate};
@@ -763,8 +764,28 @@ fn integer_keys_are_folded_before_the_exchange() {
             );
             let behind = operators().filter(|operator| operator.name.starts_with("aggregate"));
             let sent: u64 = behind.map(|operator| operator.records_in).sum();
+            // What one task sends another is given, groups that are handed over in their tables among it.
+            let tasks = |is_before: bool| {
+                let tasks = summary.tasks.iter();
+                tasks.filter(move |task| task.task.contains("local aggregate") == is_before)
+            };
+            let of = |task: &TaskSnapshot| (task.records_out, task.bytes_out);
+            let (records, bytes) =
+                (tasks(true).map(of)).fold((0, 0), |all, task| (all.0 + task.0, all.1 + task.1));
+            let given = tasks(false).map(|task| task.records_in).sum::<u64>();
+            assert_eq!((records, given), (sent, sent));
+            let handed = || operators().map(|operator| operator.groups_handed_over);
+            assert_eq!(
+                handed().sum::<u64>(),
+                operators()
+                    .map(|operator| operator.groups_taken_over)
+                    .sum::<u64>()
+            );
+            assert!(managed < 3000 || handed().sum::<u64>() > 0);
+            assert!(bytes >= 24 * handed().sum::<u64>() && bytes >= 16 * records);
             if let Some(most) = most_sent.filter(|_| managed == 3000) {
-                assert!(sent <= most, "{sent} rows passed");
+                let passed = sent - handed().sum::<u64>();
+                assert!(passed <= most, "{passed} rows passed");
             }
             assert_eq!(environment.runtime().manager().outstanding(), 0);
         }

@@ -751,6 +751,8 @@ where
 
     fn report(&self, metrics: &mut OperatorMetrics) {
         let spill = self.handle.stats();
+        metrics.groups_taken_over = self.handed.as_ref().map_or(0, HandedGroups::groups);
+        metrics.records_in += metrics.groups_taken_over;
         metrics.segments_held = self.held() as u64;
         metrics.segments_peak = self.peak_segments.max(self.held()) as u64;
         metrics.spilled_bytes_written = spill.bytes_written;

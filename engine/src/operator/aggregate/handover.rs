@@ -76,6 +76,8 @@ pub(crate) struct HandedGroups {
     /// Tables taken so far.
     taken: usize,
     reading: Option<(Arc<LineTable>, Cursor)>,
+    /// Groups that were taken.
+    groups: u64,
 }
 
 impl HandedGroups {
@@ -86,7 +88,13 @@ impl HandedGroups {
             own,
             taken: 0,
             reading: None,
+            groups: 0,
         }
+    }
+
+    /// How many groups were taken so far.
+    pub(super) fn groups(&self) -> u64 {
+        self.groups
     }
 
     /// Whether there may be groups that were not taken.
@@ -108,6 +116,7 @@ impl HandedGroups {
         });
         table.for_each_from(cursor, GROUPS_A_BLOCK, |hash, lanes| {
             if self.own.has(hash) {
+                self.groups += 1;
                 block.extend_from_slice(&hash.to_le_bytes());
                 lanes
                     .iter()

@@ -51,6 +51,8 @@ pub(crate) struct LocalLines<R, K, A> {
     offsets: Vec<u32>,
     position: u64,
     peak_segments: usize,
+    /// Groups handed over, and their bytes.
+    handed_over: (u64, u64),
 }
 
 impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> LocalLines<R, K, A> {
@@ -76,6 +78,7 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> LocalLines<R, K, A> {
             offsets: Vec::new(),
             position: 0,
             peak_segments: 0,
+            handed_over: (0, 0),
         }
     }
 
@@ -155,7 +158,10 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> LocalLines<R, K, A> {
         if let Some(groups) = self.groups.take()
             && !groups.is_empty()
         {
-            self.handover.give(groups.into_table());
+            let table = groups.into_table();
+            let of_group = size_of::<u64>() * (1 + table.lanes());
+            self.handed_over = (table.len() as u64, (table.len() * of_group) as u64);
+            self.handover.give(table);
         }
     }
 }
@@ -190,6 +196,7 @@ impl<R: Record, K: KeyFields<R>, A: Aggregate<R>> Operator for LocalLines<R, K, 
     }
 
     fn report(&self, metrics: &mut OperatorMetrics) {
+        (metrics.groups_handed_over, metrics.bytes_handed_over) = self.handed_over;
         metrics.segments_held = self.held() as u64;
         metrics.segments_peak = self.peak_segments.max(self.held()) as u64;
     }
