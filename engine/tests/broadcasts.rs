@@ -816,7 +816,7 @@ fn the_plan_says_why() {
     let plan = environment.plan("join").expect("the job has a plan");
     assert_eq!(
         join_node(&plan).detail,
-        "0 = 0, right side in memory of every subtask: it has 1600 B, the other 160000 B"
+        ".0 = .0, right side in memory of every subtask: it has 1600 B, the other 160000 B"
     );
     assert_eq!(JobPlan::from_json(&plan.to_json()).expect("it is a plan"), plan);
 }

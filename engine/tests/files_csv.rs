@@ -3,9 +3,12 @@
 mod files_support;
 
 use files_support::{Between, Random, Scratch, read};
+use flate2::Compression as Level;
+use flate2::write::GzEncoder;
 use forebay::ErrorKind;
 use forebay::record::{BytesText, Date, Decimal, Record, Timestamp};
 use forebay::source::{NotUtf8, csv};
+use std::io::Write;
 
 #[derive(Record, Debug, Clone, PartialEq)]
 struct Bid {
@@ -292,9 +295,62 @@ fn columns_may_be_missing_or_extra_where_that_was_said() {
     scratch.write("a.csv", "1,2,c\n3,4,c,n,5,6\n");
     let found = read(options(), 1).expect("the file is read");
     assert_eq!(found, [bid(1, 2, "c", None), bid(3, 4, "c", Some("n"))]);
-    // An empty file has no header, and no records either.
+}
+
+/// A file without a byte lacks its header, whatever other files there are; a program that failed may have left it.
+#[test]
+fn empty_files_are_errors_where_they_should_have_a_header() {
+    let scratch = Scratch::new("empty");
+    let header = "auction,price,channel,note\n";
     scratch.write("a.csv", "");
-    assert_eq!(read(csv::<Bid>(path.as_path()), 1).expect("the file is read"), []);
+    scratch.write("b.csv", format!("{header}1,2,c,\n"));
+    let of = |pattern: &str| csv::<Bid>(scratch.pattern(pattern));
+    let message = "DIR/a.csv: the file is empty, where a header with the columns of Bid, \"auction\", \"price\", \"channel\", \"note\", is \
+                   expected; write the header, pass over such files with skip_empty_files(), or say without_header() where files have none";
+    for (pattern, parallelism) in [("a.csv", 1), ("*.csv", 1), ("*.csv", 2)] {
+        for whole_lines in [false, true] {
+            let source = || {
+                if whole_lines {
+                    of(pattern).whole_lines()
+                } else {
+                    of(pattern)
+                }
+            };
+            let error = read(source(), parallelism).expect_err("a header is missing");
+            assert_eq!(
+                (error.kind(), &*scratch.mask(&error.to_string())),
+                (ErrorKind::Corrupt, message)
+            );
+            let found = read(source().skip_empty_files(), parallelism).expect("the files are read");
+            let expected = [bid(1, 2, "c", None)];
+            assert_eq!(found, expected[..usize::from(pattern != "a.csv")]);
+        }
+    }
+    // A byte order mark is no header; a header is one without records, and where there is none nothing is missing.
+    scratch.write("a.csv", "\u{feff}");
+    assert_eq!(
+        scratch.mask(&read(of("a.csv"), 1).expect_err("a header is missing").to_string()),
+        message
+    );
+    scratch.write("a.csv", header);
+    assert_eq!(read(of("a.csv"), 1).expect("the file is read"), []);
+    scratch.write("a.csv", "");
+    assert_eq!(
+        read(of("a.csv").without_header(), 1).expect("the file is read"),
+        []
+    );
+    let mut packed = GzEncoder::new(Vec::new(), Level::default());
+    packed.write_all(b"").expect("memory takes everything");
+    scratch.write("c.csv.gz", packed.finish().expect("memory takes everything"));
+    let error = read(of("c.csv.gz"), 1).expect_err("a header is missing");
+    assert!(
+        error.to_string().contains("c.csv.gz: the file is empty"),
+        "{error}"
+    );
+    assert_eq!(
+        read(of("c.csv.gz").skip_empty_files(), 1).expect("the file is read"),
+        []
+    );
 }
 
 #[test]

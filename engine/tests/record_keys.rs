@@ -291,7 +291,7 @@ fn a_tuple_of_orders_orders_by_each_in_turn() {
     );
     assert_eq!(
         order.describe_order(),
-        ["0 descending nulls last", "1", "2 descending", "3 descending"]
+        [".0 descending nulls last", ".1", ".2 descending", ".3 descending"]
     );
     let values = values::<Row>(3);
     let encode = |value: &Row| {

@@ -133,7 +133,7 @@ macro_rules! extreme {
             }
 
             fn describe(&self) -> String {
-                format!(concat!(stringify!($function), "({})"), self.field.name())
+                format!(concat!(stringify!($function), "({})"), self.field.label())
             }
         }
     };
@@ -344,6 +344,6 @@ impl<R: Record, T: Record, O: Record> Aggregate<R> for Best<R, T, O> {
     }
 
     fn describe(&self) -> String {
-        format!("{}({}, {})", self.name, self.field.name(), self.by.name())
+        format!("{}({}, {})", self.name, self.field.label(), self.by.label())
     }
 }

@@ -58,7 +58,7 @@ macro_rules! over_field {
 
         impl<R: Record, T: Record> $name<R, T> {
             fn name(&self) -> String {
-                format!(concat!(stringify!($function), "({})"), self.field.name())
+                format!(concat!(stringify!($function), "({})"), self.field.label())
             }
         }
     };
@@ -320,7 +320,7 @@ impl<R: Record, T: Spread> Aggregate<R> for Variance<R, T> {
     fn describe(&self) -> String {
         let name = if self.is_root { "stddev" } else { "var" };
         let kind = if self.is_sample { "" } else { "_population" };
-        format!("{name}{kind}({})", self.field.name())
+        format!("{name}{kind}({})", self.field.label())
     }
 }
 
@@ -367,6 +367,6 @@ impl<R: Record> Aggregate<R> for Truth<R> {
 
     fn describe(&self) -> String {
         let name = if self.of_all { "bool_and" } else { "bool_or" };
-        format!("{name}({})", self.field.name())
+        format!("{name}({})", self.field.label())
     }
 }

@@ -207,7 +207,7 @@ impl<R: Record, T: Record> Aggregate<R> for ApproxCountDistinct<R, T> {
     }
 
     fn describe(&self) -> String {
-        format!("approx_count_distinct({})", self.field.name())
+        format!("approx_count_distinct({})", self.field.label())
     }
 }
 

@@ -132,7 +132,7 @@ impl<R: Record, T: Record> Aggregate<R> for CollectList<R, T> {
     }
 
     fn describe(&self) -> String {
-        format!("collect_list({})", self.field.name())
+        format!("collect_list({})", self.field.label())
     }
 }
 
@@ -194,7 +194,7 @@ impl<R: Record, T: Record, S: SortFields<R>> Aggregate<R> for CollectListBy<R, T
 
     fn describe(&self) -> String {
         let by = self.by.describe_order().join(", ");
-        format!("collect_list_by({}, {by})", self.field.name())
+        format!("collect_list_by({}, {by})", self.field.label())
     }
 }
 
@@ -281,7 +281,7 @@ macro_rules! set_aggregate {
             }
 
             fn describe(&self) -> String {
-                format!(concat!(stringify!($function), "({})"), self.field.name())
+                format!(concat!(stringify!($function), "({})"), self.field.label())
             }
         }
     };

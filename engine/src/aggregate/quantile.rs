@@ -269,7 +269,7 @@ impl<R: Record, T: Record> Aggregate<R> for ApproxQuantile<R, T> {
     }
 
     fn describe(&self) -> String {
-        format!("approx_quantile({}, {})", self.field.name(), self.quantile)
+        format!("approx_quantile({}, {})", self.field.label(), self.quantile)
     }
 }
 

@@ -68,6 +68,14 @@ impl<R: Record, T: Record> Field<R, T> {
         self.name
     }
 
+    /// The name as plans and messages say it: elements of tuples as `.0`, `.1`, so that they are no numbers.
+    pub(crate) fn label(&self) -> String {
+        match self.name.starts_with(|first: char| first.is_ascii_digit()) {
+            true => format!(".{}", self.name),
+            false => self.name.to_string(),
+        }
+    }
+
     /// The field's number in the schema.
     pub const fn index(&self) -> usize {
         self.index

@@ -26,7 +26,7 @@ use super::row::Record;
 /// let trade: Trade = (7, 1.5, "EUR".into());
 /// let key = (first::<Trade>(), third::<Trade>());
 /// assert_eq!(key.key(trade.view()), (7, "EUR".to_string()));
-/// assert_eq!(key.describe(), ["0", "2"]);
+/// assert_eq!(key.describe(), [".0", ".2"]);
 /// ```
 pub trait KeyFields<R: Record>: SortFields<R> {
     /// The key as a record: a field's type, or a tuple of them.
@@ -150,7 +150,7 @@ impl<R: Record, T: Record> KeyFields<R> for Field<R, T> {
     }
 
     fn describe(&self) -> Vec<String> {
-        vec![self.name().to_string()]
+        vec![self.label()]
     }
 
     fn as_u64_column(&self) -> Option<IntegerColumn> {

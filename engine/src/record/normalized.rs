@@ -207,7 +207,7 @@ impl<R: Record, T: Record> SortFields<R> for Order<R, T> {
     fn describe_order(&self) -> Vec<String> {
         let direction = if self.descending { " descending" } else { "" };
         let nulls = if self.nulls_last { " nulls last" } else { "" };
-        vec![format!("{}{direction}{nulls}", self.field.name())]
+        vec![format!("{}{direction}{nulls}", self.field.label())]
     }
 }
 

@@ -64,6 +64,7 @@ pub(super) struct CsvOptions {
     pub(super) is_line_by_line: bool,
     pub(super) ignores_extra: bool,
     pub(super) missing_are_null: bool,
+    pub(super) skips_empty: bool,
     pub(super) bytes_text: BytesText,
 }
 
@@ -77,6 +78,7 @@ impl Default for CsvOptions {
             is_line_by_line: false,
             ignores_extra: false,
             missing_are_null: false,
+            skips_empty: false,
             bytes_text: BytesText::Hex,
         }
     }
@@ -140,6 +142,12 @@ impl<R: Record> CsvSource<R> {
     /// Takes columns that a file does not have as null, where the field is an `Option`; by default they are an error.
     pub fn missing_columns_are_null(self) -> Self {
         self.with(|options| options.missing_are_null = true)
+    }
+
+    /// Passes over files without a byte, as some programs write them where they have no records. By default such a file is an error where a
+    /// header is expected: whatever should have written it may have failed.
+    pub fn skip_empty_files(self) -> Self {
+        self.with(|options| options.skips_empty = true)
     }
 
     /// What to do with bytes that are not UTF-8 text; by default the job fails.

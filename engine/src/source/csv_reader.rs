@@ -229,7 +229,11 @@ impl<R: Record> CsvReader<R> {
             // The first line still starts in this part.
             *limit = (*limit).max(buffer.offset() + 1);
         }
-        if self.options.has_header && !(buffer.unread().is_empty() && buffer.is_at_end()) {
+        let is_empty = buffer.unread().is_empty() && buffer.is_at_end();
+        if self.options.has_header && is_empty && !self.options.skips_empty {
+            return Err(self.no_header());
+        }
+        if self.options.has_header && !is_empty {
             let Some(length) = self.next_record()? else {
                 return self.part.read_on();
             };
@@ -239,6 +243,23 @@ impl<R: Record> CsvReader<R> {
         }
         self.part.is_new = false;
         Ok(())
+    }
+
+    /// The error of an empty file.
+    fn no_header(&self) -> Error {
+        let names: Vec<_> = (self.columns.iter())
+            .map(|column| format!("\"{}\"", column.name))
+            .collect();
+        Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "{}: the file is empty, where a header with the columns of {}, {}, is expected; write the header, pass over such files with \
+                 skip_empty_files(), or say without_header() where files have none",
+                self.part.path().display(),
+                R::schema().name,
+                names.join(", ")
+            ),
+        )
     }
 
     /// Reads the header of a file of which a later part is open.
