@@ -7,7 +7,8 @@ use forebay::{Environment, ErrorKind, Mode, Result, Runtime};
 use forebay_memory::{Plan, SegmentSource};
 use std::cmp::Reverse;
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 fn environment(managed: usize, record_size: usize) -> Environment {
     let plan =
@@ -649,4 +650,99 @@ fn runs_are_merged_with_the_minimum_where_others_keep_the_rest() {
     assert!(sorted.len() == records.len() && sorted.is_sorted());
     drop((taken, rival));
     check_returned(&environment);
+}
+
+/// Two splits, each read by a subtask of its own: nobody has rows before both were begun.
+#[derive(Clone)]
+struct Skewed {
+    splits: [Vec<(u64, i64)>; 2],
+    begun: Arc<AtomicUsize>,
+}
+
+struct SkewedReader {
+    rows: std::vec::IntoIter<(u64, i64)>,
+    begun: Arc<AtomicUsize>,
+}
+
+impl Source for Skewed {
+    type Out = (u64, i64);
+    type Split = usize;
+    type Reader = SkewedReader;
+
+    fn splits(&self, _: usize) -> Result<Vec<usize>> {
+        Ok(vec![0, 1])
+    }
+
+    fn reader(&self, split: usize) -> Result<SkewedReader> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        Ok(SkewedReader {
+            rows: self.splits[split].clone().into_iter(),
+            begun: self.begun.clone(),
+        })
+    }
+}
+
+impl SourceReader for SkewedReader {
+    type Out = (u64, i64);
+
+    fn poll(&mut self, output: &mut SourceOutput<'_, '_, (u64, i64)>) -> Result<SourceStatus> {
+        if self.begun.load(Ordering::Relaxed) < 2 {
+            return Ok(SourceStatus::More);
+        }
+        for (key, value) in self.rows.by_ref().take(100) {
+            output.push((key, value));
+        }
+        Ok(match self.rows.len() {
+            0 => SourceStatus::Done,
+            _ => SourceStatus::More,
+        })
+    }
+}
+
+/// Before subtasks merge, those that hold more than their share let rows leave: no more than are missing in all, where one has most of the
+/// rows, and where others have a share of the memory that they do not use. The subtasks have 120 segments at most, and keep 7 of these
+/// for merging; 256 rows are in a segment.
+#[test]
+fn rows_of_uneven_subtasks_leave_only_where_memory_is_missing() {
+    for (segments, rival, most_spilled) in [
+        // The first has some more than there is room for: a sixteenth of them leaves at a time, twice as many the second time.
+        ([118, 20], false, 28),
+        ([118, 90], false, 28),
+        ([118, 20], true, 28),
+        ([118, 90], true, 28),
+        ([90, 118], true, 28),
+        // Nothing leaves but for that.
+        ([80, 90], true, 0),
+    ] {
+        let case = format!("{segments:?} segments of rows, rival {rival}");
+        let rows = pairs(256 * (segments[0] + segments[1]), 1 << 60);
+        let (first_rows, second_rows) = rows.split_at(256 * segments[0] as usize);
+        let source = Skewed {
+            splits: [first_rows.to_vec(), second_rows.to_vec()],
+            begun: Arc::default(),
+        };
+        let environment = environment(240, 2 * 4096).with_parallelism(2);
+        let sorted = environment
+            .source("records", source)
+            .sort_by((first(), second()))
+            .collect();
+        // A third of the memory is its share.
+        let rival = rival.then(|| {
+            let rival = environment.runtime().manager().budget("rival", 1, 240);
+            rival.expect("one segment is to be had")
+        });
+        let summary = environment
+            .execute("sort")
+            .unwrap_or_else(|error| panic!("{case}: {error}"));
+        let spilled = summary.spilled_bytes_written();
+        assert!(
+            spilled.div_ceil(4096) <= most_spilled && (spilled > 0) == (most_spilled > 0),
+            "{case}: {spilled} bytes were spilled"
+        );
+        let mut expected = rows;
+        expected.sort_unstable();
+        assert!(sorted.take() == expected, "{case}");
+        drop(rival);
+        check_returned(&environment);
+    }
 }

@@ -5,7 +5,7 @@ mod spill_support;
 use forebay_memory::sort::kernel::Bits;
 use forebay_memory::sort::*;
 use forebay_memory::spill::*;
-use forebay_memory::{ErrorKind, MemoryManager, Result};
+use forebay_memory::{ErrorKind, MemoryManager, Result, SegmentSource};
 use spill_support::Random;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -390,6 +390,125 @@ fn numbers_are_shared_out_where_some_have_left() {
     assert_eq!(store.used_bytes(), 0, "extents are in use");
 }
 
+/// What sorters hold that merge their runs together.
+fn together<I: Items>(sorters: &[Sorter<I>], largest: usize) -> Together
+where
+    I::Order: Clone,
+{
+    Together {
+        runs: sorters.iter().map(Sorter::spilled_runs).sum(),
+        largest,
+        spilled_bytes: sorters.iter().map(Sorter::spilled_bytes).sum(),
+        held: sorters.iter().map(Sorter::held).collect(),
+        free: sorters[0].budget().free_in_pool(),
+    }
+}
+
+/// One sorter has far more than its share, in one with that of others and what nobody has a few segments are missing, or none: no more
+/// leaves, in one run; and where others take what was free, who is to merge still finds what it needs.
+#[test]
+fn what_leaves_for_merging_together_is_what_is_missing() {
+    const SEGMENTS: usize = 240;
+    // Segments of rows of the first sorter and of the second; how many others may have in all; how many they have when it is looked at
+    // what is free, and how many more before memory is taken for merging; whether some are missing then.
+    for (rows, rivals, taken, later, is_missing) in [
+        ([150, 40], 0, 0, 0, false),
+        ([173, 40], 0, 0, 0, true),
+        ([113, 100], 0, 0, 0, true),
+        // Others have a third of the memory as their share, and use nothing of it, or not all.
+        ([100, 80], SEGMENTS, 0, 0, false),
+        ([143, 50], SEGMENTS, 0, 0, false),
+        ([143, 50], SEGMENTS, 20, 0, true),
+        // They take it later.
+        ([143, 50], SEGMENTS, 0, 20, true),
+    ] {
+        let case = format!("{rows:?}, others may have {rivals}, have {taken}, take {later} more");
+        let (_disk, store) = store(13, SimulatedFaults::default());
+        let manager = MemoryManager::with_segments(SEGMENTS, 8, SEGMENT).unwrap();
+        let rival = manager.budget("rival", usize::from(rivals > 0), rivals).unwrap();
+        let mut sorters: Vec<_> = (0..2)
+            .map(|_| {
+                let budget = manager.budget("sort", 8, SEGMENTS).unwrap();
+                Sorter::new(
+                    Located::new(order(), SEGMENT),
+                    budget,
+                    store.handle("sort").unwrap(),
+                )
+            })
+            .collect();
+        let mut random = Random(17);
+        let mut expected = Vec::new();
+        let mut number = 0;
+        for (sorter, segments) in sorters.iter_mut().zip(rows) {
+            // Three runs first, so that there is something to merge, and to read ahead.
+            for until in [50, 50, 50, segments] {
+                if sorter.rows() > 0 {
+                    sorter.spill_to(0).unwrap();
+                }
+                while sorter.held().rows < until {
+                    assert!(number < 200_000, "{case}: there is no room for so many rows");
+                    let row = row(random.next(), number, 100);
+                    sorter.push(&row).unwrap();
+                    expected.push(row);
+                    number += 1;
+                }
+            }
+            assert_eq!(sorter.spilled_runs(), 3);
+        }
+        let mut theirs: Vec<_> = (0..taken).map(|_| rival.try_take().unwrap()).collect();
+        let together = together(&sorters, 100);
+        for (index, sorter) in sorters.iter_mut().enumerate().rev() {
+            while !sorter.keep_to_share(&together, index, 1000).unwrap() {}
+        }
+        theirs.extend(std::iter::from_fn(|| rival.try_take()).take(later));
+        rival.withdraw();
+        for sorter in &mut sorters {
+            while !sorter
+                .prepare_merge(together.runs, together.largest, 1000)
+                .unwrap()
+            {}
+        }
+        let made = sorters.iter().map(Sorter::spilled_runs).sum::<usize>() - together.runs;
+        let sum = |held: &mut dyn Iterator<Item = Held>, of: fn(Held) -> usize| held.map(of).sum::<usize>();
+        let had = sum(&mut together.held.iter().copied(), |held| held.rows);
+        let left = had - sum(&mut sorters.iter().map(Sorter::held), |held| held.rows);
+        let merging = sum(&mut sorters.iter().map(Sorter::held), |held| held.spares);
+        let missing = (had + merging).saturating_sub(SEGMENTS - taken - later);
+        // Each has what runs were written with besides, and rows leave by a segment of entries, and 7 of rows.
+        assert!(
+            left <= missing + 2 + 8 * made,
+            "{case}: {left} segments left in {made} runs, {missing} were missing"
+        );
+        assert_eq!(
+            (missing > 0, made > 0),
+            (is_missing, is_missing),
+            "{case}: {left} left, {merging} to merge with"
+        );
+        assert!(made <= 2, "{case}: {left} segments left in {made} runs");
+        drop((theirs, rival));
+        let mut sorted: Vec<_> = sorters
+            .into_iter()
+            .map(|sorter| sorter.finish().unwrap())
+            .collect();
+        let pieces: Vec<_> = (sorted.iter_mut())
+            .flat_map(|sorted| std::mem::take(&mut sorted.runs))
+            .map(Run::whole)
+            .collect();
+        let mut merged = Merged::default();
+        let Sorted {
+            form,
+            budget,
+            reserved,
+            handle,
+            ..
+        } = &mut sorted[0];
+        let mut merger = Merger::new(pieces, false, std::mem::take(reserved));
+        while merger.step(form, budget, handle, &mut merged).unwrap() == Step::More {}
+        expected.sort_by_key(|row| key_of(row));
+        assert!(merged.0 == expected, "{case}: all come in order");
+    }
+}
+
 /// Sorters that merge their runs together each find a share of the memory to read them ahead, however unevenly rows have come and
 /// whoever comes first; and nothing leaves for that where there is room for all.
 #[test]
@@ -415,16 +534,10 @@ fn sorters_find_shares_of_the_memory_to_merge_with() {
             sorters[usize::from(number % part == 0)].push(&row).unwrap();
             all.push(row);
         }
-        let together = Together {
-            sorters: 2,
-            runs: sorters.iter().map(Sorter::spilled_runs).sum(),
-            largest: 100,
-            spilled_bytes: sorters.iter().map(Sorter::spilled_bytes).sum(),
-            held: sorters.iter().map(Sorter::held_by_rows).sum(),
-        };
+        let together = together(&sorters, 100);
         let before: Vec<_> = sorters.iter().map(Sorter::spilled_runs).collect();
-        for sorter in &mut sorters {
-            while !sorter.keep_to_share(&together, 1000).unwrap() {}
+        for (index, sorter) in sorters.iter_mut().enumerate() {
+            while !sorter.keep_to_share(&together, index, 1000).unwrap() {}
         }
         let mut sorted = Vec::new();
         for (mut sorter, before) in sorters.into_iter().zip(before) {

@@ -354,6 +354,12 @@ impl Ledger {
         granted.min(account.limit.saturating_sub(held))
     }
 
+    /// What nobody holds, above minimums, and what no starving account waits for.
+    pub(crate) fn free(&self) -> usize {
+        let shared = self.shared.load(SeqCst).max(0) as usize;
+        shared.saturating_sub(self.earmarked.load(SeqCst))
+    }
+
     pub(crate) fn total(&self) -> usize {
         self.total
     }

@@ -74,6 +74,12 @@ impl Budget {
         self.home.ledger.available(&self.home.account)
     }
 
+    /// How many segments of the pool nobody holds or waits for, whatever it may have itself. Minimums that are not held are not among
+    /// them.
+    pub fn free_in_pool(&self) -> usize {
+        self.home.ledger.free()
+    }
+
     /// Its fair share of the pool in segments: what it may count on when every budget wants all it may have.
     /// Others are asked to give back for requests within it; beyond it, first come, first served.
     pub fn fair_share(&self) -> usize {

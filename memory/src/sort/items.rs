@@ -80,6 +80,12 @@ pub trait Items: Send + Sync + Sized {
     /// Segments that rows have, besides those of their items.
     fn segments(&self) -> usize;
 
+    /// Segments of rows that came before that of an item, and that [`Items::release_before`] would give back.
+    fn segments_before(&self, item: Self::Item) -> usize {
+        let _ = item;
+        0
+    }
+
     /// Gives back segments of rows that came before that of an item; all where it is `None`.
     fn release_before(&mut self, item: Option<Self::Item>);
 }
@@ -170,6 +176,10 @@ impl<O: RowOrder + Clone> Items for Located<O> {
 
     fn segments(&self) -> usize {
         self.rows.segments()
+    }
+
+    fn segments_before(&self, item: Entry) -> usize {
+        self.rows.segments_before(item.locator)
     }
 
     fn release_before(&mut self, item: Option<Entry>) {

@@ -1,7 +1,7 @@
 //! Sorting on bytes: rows in segments to runs, runs to one sequence.
 //!
 //! Ground floor first: the order that the engine gives ([`RowOrder`]); the kernels; rows and what stands for them; runs and their
-//! ranges; cursors over them, one merge, and merging in steps; the sorter.
+//! ranges; cursors over them, one merge, and merging in steps; what several sorters hold; the sorter.
 
 mod order;
 mod columns;
@@ -16,6 +16,7 @@ mod merge;
 mod item_merge;
 mod merger;
 mod split;
+mod together;
 mod sorter;
 
 pub use columns::{ColumnKind, ColumnOrder, KeyColumn};
@@ -25,5 +26,6 @@ pub use narrow::{Narrow, NarrowForm, NarrowRow, NumberRow, PairRow};
 pub use order::{Difference, KeyScratch, MOST_WORDS, RowOrder, differ};
 pub use rows::{RowStore, Scratch};
 pub use run::{MemoryRun, Piece, Run, RunBlock, RunWriter, SpilledRun};
-pub use sorter::{Sorted, Sorter, Together};
+pub use sorter::{Sorted, Sorter};
 pub use split::split;
+pub use together::{Held, Together};

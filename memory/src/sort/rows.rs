@@ -159,10 +159,15 @@ impl RowStore {
         }
     }
 
+    /// How many segments come before the one that the row at `locator` begins in.
+    pub fn segments_before(&self, locator: u64) -> usize {
+        ((locator >> 32) as u32 - self.first) as usize
+    }
+
     /// Gives back the segments before the one that the row at `locator` begins in; all where it is `None`.
     pub fn release_before(&mut self, locator: Option<u64>) {
         let count = match locator {
-            Some(locator) => ((locator >> 32) as u32 - self.first) as usize,
+            Some(locator) => self.segments_before(locator),
             None => self.segments.len(),
         };
         self.segments.drain(..count);

@@ -31,6 +31,7 @@ use super::kernel::{Bits, Chunks, Distribution, Item, Seen, Sort};
 use super::order::{KeyScratch, RowOrder};
 use super::rows::Scratch;
 use super::run::{MemoryRun, Run, RunWriter};
+use super::together::{Held, Terms, Together};
 use crate::error::{Error, Result};
 use crate::manager::Budget;
 use crate::segment::{Segment, SegmentSource};
@@ -106,21 +107,10 @@ struct Preparing {
     least: usize,
     needed: usize,
     ahead: usize,
-}
-
-/// What is merged by several sorters, each a part of every run, and what they hold.
-#[derive(Debug, Clone, Copy)]
-pub struct Together {
-    /// How many sorters there are.
-    pub sorters: usize,
-    /// Runs on disk.
-    pub runs: usize,
-    /// The size of the largest row.
-    pub largest: usize,
-    /// Bytes of rows that all have let leave.
-    pub spilled_bytes: u64,
-    /// Segments that all hold, but for those to sort and merge with.
-    pub held: usize,
+    /// So many of those are worth it that rows leave for them.
+    worth: usize,
+    /// And more than so many are of no use.
+    useful: usize,
 }
 
 /// What is in memory at the end.
@@ -153,6 +143,10 @@ pub struct Sorter<I: Items> {
     leaving: Option<Leaving<I::Item>>,
     /// How much memory merging is to have.
     preparing: Option<Preparing>,
+    /// How much it may hold besides, where several merge together.
+    keep: Option<usize>,
+    /// Whether rows have left for merging.
+    has_let_leave: bool,
     /// The sort of what is in memory at the end.
     sorting: Option<Rest<I::Item>>,
     /// How many rows are wanted; all where it is `None`.
@@ -194,6 +188,8 @@ where
             seen: Some(Seen::default()),
             leaving: None,
             preparing: None,
+            keep: None,
+            has_let_leave: false,
             sorting: None,
             limit: None,
             bound: None,
@@ -673,62 +669,120 @@ where
     }
 
     /// Segments that it holds, but for those to sort and merge with.
-    pub fn held_by_rows(&self) -> usize {
+    fn held_by_rows(&self) -> usize {
         self.budget().held() - self.reserved.len()
     }
 
-    /// Lets rows leave, in steps of so much work, where what it holds and what it needs to merge its part are more than its share of the
-    /// memory, as far as those of all sorters are: each finds as much then as the others. Whether they have left. [`Sorter::prepare_merge`]
-    /// comes next, when all sorters have done so.
+    /// What it holds.
+    pub fn held(&self) -> Held {
+        Held {
+            rows: self.held_by_rows(),
+            spares: self.reserved.len(),
+        }
+    }
+
+    /// Lets rows leave, in steps of so much work, where what it holds and what it needs to merge its part are more than it may have, as
+    /// sorter number `index` of those that merge together. Whether they have left. [`Sorter::prepare_merge`] comes next, when all sorters
+    /// have done so: each finds as much then as the others.
     ///
     /// # Errors
     /// Those of the spill store.
-    pub fn keep_to_share(&mut self, together: &Together, work: usize) -> Result<bool> {
+    pub fn keep_to_share(&mut self, together: &Together, index: usize, work: usize) -> Result<bool> {
         if self.leaving.is_some() {
             return self.step_spill(work).map(|_| false);
         }
         if together.runs == 0 {
             return Ok(true);
         }
-        let spilled = together.spilled_bytes / together.sorters as u64;
-        let preparing = self.preparing(together.runs, together.largest, spilled);
-        let (total, share) = (preparing.needed + preparing.ahead, self.budget().fair_share());
-        let own = (self.held_by_rows() + total).saturating_sub(share);
-        let excess = (together.held + together.sorters * total).saturating_sub(together.sorters * share);
-        let missing = own.min(excess);
-        if missing == 0 || self.filling.is_empty() {
-            return Ok(true);
+        // Once it was said it stays so: what leaves then is what was missing when all had come.
+        let keep = self.keep.unwrap_or_else(|| self.divide(together, index));
+        let missing = self.held_by_rows().saturating_sub(keep);
+        if missing > 0 && !self.filling.is_empty() {
+            self.let_leave(missing);
+            return Ok(false);
         }
-        self.let_leave(missing);
-        Ok(false)
+        if let Some(Preparing { needed, ahead, .. }) = self.preparing {
+            // More than that is others' now; what is left when all have theirs is good for sorting.
+            self.reserved.truncate(needed + ahead);
+        }
+        Ok(true)
     }
 
-    /// Begins to let rows leave, so that so many segments become free, and not only a few.
+    /// Finds out how much it is to have for merging, and how many segments it may hold besides.
+    #[cold]
+    fn divide(&mut self, together: &Together, index: usize) -> usize {
+        let sorters = together.held.len();
+        let spilled = together.spilled_bytes / sorters as u64;
+        // What leaves now makes one run more of each.
+        let mut preparing = self.wants(together.runs + sorters, together.largest, spilled);
+        let budget = self.budget();
+        let terms = Terms {
+            minimum: budget.minimum(),
+            maximum: budget.maximum(),
+            share: budget.fair_share(),
+            total: preparing.needed + preparing.ahead,
+        };
+        let part = together.part(index, &terms);
+        preparing.ahead = (preparing.ahead + part.more).min(preparing.useful);
+        self.preparing = Some(preparing);
+        self.keep = Some(part.keep);
+        part.keep
+    }
+
+    /// Begins to let rows leave, so that so many segments become free, in one run.
     fn let_leave(&mut self, missing: usize) {
-        let all = (self.filling.segments() + self.items.segments()).max(1);
-        let count = (self.filling.segments() * missing).div_ceil(all);
-        self.begin_spill(count.max(self.filling.segments().div_ceil(FIRST_PART)));
+        let all = self.filling.segments();
+        let rest = self.filling.chunks().skip(1);
+        let is_enough = |count: usize, rest: Option<&I::Item>| {
+            let of_rows = rest.map_or(self.items.segments(), |item| self.items.segments_before(*item));
+            count + of_rows >= missing
+        };
+        let count = (1..all)
+            .zip(rest)
+            .find(|(count, chunk)| is_enough(*count, chunk.items().first()))
+            .map_or(all, |(count, _)| count);
+        // Where others take what has become free there are not many small runs.
+        let least = match self.has_let_leave {
+            true => all.div_ceil(FIRST_PART),
+            false => 1,
+        };
+        self.has_let_leave = true;
+        self.begin_spill(count.max(least));
     }
 
-    /// What merging so many runs is to have, where so many bytes that were spilled are its part; once it was said it stays so.
-    fn preparing(&mut self, runs: usize, largest: usize, spilled_bytes: u64) -> Preparing {
-        let (budget, held) = (&self.source.budget, self.held_by_rows());
-        *self.preparing.get_or_insert_with(|| {
-            let each = largest.div_ceil(budget.segment_size()).max(1);
-            let least = 2 * each + 1;
-            // The others have as much: more than a share is theirs. What runs are written with is given up only then.
-            let share = budget.fair_share().saturating_sub(1).max(least);
-            // What has left since the subtasks counted their runs makes one more.
-            let wanted = (runs + 1) * each;
-            let needed = wanted.min(budget.maximum() / RESERVED_PART).min(share).max(least);
-            // What is free is not needed for anything else any more; more than that is worth a small part of what was spilled.
-            let useful = segments_for(runs, budget.segment_size()) + wanted.saturating_sub(needed);
-            let spilled = spilled_bytes as usize / budget.segment_size();
-            let free = (budget.available() + self.reserved.len()).min(share.saturating_sub(held));
-            let worth = (spilled / SPILLED_PART).max(free.saturating_sub(needed));
-            let ahead = useful.min(worth).min(share - needed);
-            Preparing { least, needed, ahead }
-        })
+    /// What merging so many runs is to have, where so many bytes that were spilled are its part, if nothing is free.
+    fn wants(&self, runs: usize, largest: usize, spilled_bytes: u64) -> Preparing {
+        let budget = &self.source.budget;
+        let each = largest.div_ceil(budget.segment_size()).max(1);
+        let least = 2 * each + 1;
+        // The others have as much: more than a share is theirs. What runs are written with is given up only then.
+        let share = budget.fair_share().saturating_sub(1).max(least);
+        let wanted = runs * each;
+        let needed = wanted.min(budget.maximum() / RESERVED_PART).min(share).max(least);
+        let useful = segments_for(runs, budget.segment_size()) + wanted.saturating_sub(needed);
+        let useful = useful.min(share - needed);
+        // More than that is worth a small part of what was spilled.
+        let spilled = spilled_bytes as usize / budget.segment_size();
+        let worth = useful.min(spilled / SPILLED_PART);
+        Preparing {
+            least,
+            needed,
+            ahead: worth,
+            worth,
+            useful,
+        }
+    }
+
+    /// The same with what is free, which is not needed for anything else any more.
+    #[cold]
+    fn wants_alone(&self, runs: usize, largest: usize) -> Preparing {
+        let mut preparing = self.wants(runs + 1, largest, self.spilled_bytes());
+        let budget = &self.source.budget;
+        let room = budget.fair_share().saturating_sub(1 + self.held_by_rows());
+        let free = (budget.available() + self.reserved.len()).min(room);
+        let ahead = free.saturating_sub(preparing.needed).max(preparing.worth);
+        preparing.ahead = ahead.min(preparing.useful);
+        preparing
     }
 
     /// Sees to it, in steps of so much work, that there is memory to merge `runs` runs on disk, its own and others', whose largest row has
@@ -747,11 +801,14 @@ where
             self.kept = Some(0);
             return Ok(true);
         }
+        let mut preparing = self.preparing.unwrap_or_else(|| self.wants_alone(runs, largest));
         let Preparing {
             least,
-            mut needed,
-            mut ahead,
-        } = self.preparing(runs, largest, self.spilled_bytes());
+            needed,
+            ahead,
+            worth,
+            ..
+        } = preparing;
         let budget = &self.source.budget;
         let more = (needed + ahead).saturating_sub(self.reserved.len());
         match budget.reserve(more) {
@@ -760,13 +817,16 @@ where
                 self.reserved.extend(std::iter::from_fn(|| reservation.take()));
                 return Ok(true);
             }
+            // It was to be had because it was free: no row leaves for it.
+            Err(_) if ahead > worth => preparing.ahead = worth.max(ahead / 2),
             // What runs are written with is given up last: others may have taken it when it is wanted again.
             Err(error) if self.filling.is_empty() => {
                 if ahead > 0 {
-                    ahead /= 2;
+                    preparing.ahead = ahead / 2;
+                    preparing.worth = preparing.ahead;
                 } else if needed > least {
                     // Others have the rest, and keep it: fewer runs are merged at a time.
-                    needed = (needed / 2).max(least);
+                    preparing.needed = (needed / 2).max(least);
                 } else if self.staging.take().is_none() {
                     return Err(error);
                 }
@@ -776,7 +836,7 @@ where
                 self.let_leave(missing);
             }
         }
-        self.preparing = Some(Preparing { least, needed, ahead });
+        self.preparing = Some(preparing);
         Ok(false)
     }
 

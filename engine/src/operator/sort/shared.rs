@@ -1,9 +1,10 @@
 //! Where the subtasks of one sort meet: each has sorted its own rows, and is to send a range of all.
 //!
 //! # Algorithm
-//! 1. *Arrival*: each subtask says how much it has spilled. When all have, each knows what it needs for merging, and lets rows leave where
-//!    that and what it holds are more than its share. When all have *settled* so, each takes its memory for merging: whoever came first
-//!    would have what the others need.
+//! 1. *Arrival*: each subtask says how much it has spilled and what it holds. When all have, each knows what it needs for merging, and
+//!    lets rows leave where that and what it holds are more than there is for it (`Together`). When all have *settled* so, each takes its
+//!    memory for merging: whoever came first would have what the others need. When all are *prepared* so, what is still free is good for
+//!    sorting.
 //! 2. *Buckets*: where items are rows in no order, each distributes those that it has in memory by the same bits and hands in the
 //!    buckets. Who is last divides them into ranges of about equal size, and each sorts one range of everybody's buckets. Where nothing
 //!    was spilled that is its part: nothing is merged. Where one bucket has too much, or one has no memory to distribute, each has its
@@ -19,7 +20,7 @@
 use crate::exchange::Wake;
 use crate::operator::FirstRanks;
 use forebay_memory::sort::kernel::{Bits, Chunks, Item, distribution_bits};
-use forebay_memory::sort::{Items, Piece, Run, Sorted, split};
+use forebay_memory::sort::{Held, Items, Piece, Run, Sorted, Together, split};
 use forebay_memory::{Result, SegmentSource, SpillHandle};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -54,37 +55,42 @@ pub(crate) struct Arrival {
     pub(crate) rows: u64,
     /// Bytes of rows that have left.
     pub(crate) spilled_bytes: u64,
-    /// Segments that they are in.
-    pub(crate) held: usize,
+    /// What it holds.
+    pub(crate) held: Held,
+    /// What nobody does.
+    pub(crate) free: usize,
     /// The bits that all its keys have, and those that any has, where its items may be shared out by them; and in how many buckets.
     pub(crate) bits: Option<(u64, u64, usize)>,
 }
 
 /// What all subtasks together have said.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Arrivals {
-    /// Runs on disk.
-    pub(crate) spilled_runs: usize,
-    /// The size of the largest row.
-    pub(crate) largest: usize,
-    /// Bytes of rows that have left.
-    pub(crate) spilled_bytes: u64,
-    /// Segments that rows are in.
-    pub(crate) held: usize,
+    /// What they merge and hold.
+    pub(crate) together: Together,
     /// By which bits all distribute their items, where they do.
     pub(crate) shared_bits: Option<Bits>,
+}
+
+/// What all subtasks have done before any goes on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stage {
+    /// Each holds no more than leaves its memory for merging.
+    Settled,
+    /// Each has taken that.
+    Prepared,
 }
 
 /// Buckets of one subtask, or of all that are one's part.
 pub(crate) type Buckets<I> = Vec<Chunks<<I as Items>::Item>>;
 
 struct State<I: Items> {
-    arrived: usize,
-    arrivals: Arrivals,
-    settled: usize,
-    /// Of those that have arrived, all together; no bits where one has none.
-    rows: u64,
-    bits: Option<(u64, u64, usize)>,
+    /// Of each subtask that has arrived.
+    said: Vec<Option<Arrival>>,
+    /// When all have.
+    arrivals: Option<Arc<Arrivals>>,
+    /// How many are in each stage.
+    reached: [usize; 2],
     /// The buckets of each subtask that has handed them in.
     buckets: Vec<Buckets<I>>,
     distributed: usize,
@@ -101,6 +107,15 @@ struct State<I: Items> {
     handles: Vec<SpillHandle>,
 }
 
+impl<I: Items> State<I> {
+    /// Whether something was spilled.
+    fn is_merged(&self) -> bool {
+        self.arrivals
+            .as_ref()
+            .is_some_and(|arrivals| arrivals.together.runs > 0)
+    }
+}
+
 /// The place where the subtasks of a sort meet.
 pub(crate) struct Shared<I: Items> {
     subtasks: usize,
@@ -115,11 +130,9 @@ where
 {
     fn new(subtasks: usize, ranks: FirstRanks) -> Self {
         let state = State {
-            arrived: 0,
-            arrivals: Arrivals::default(),
-            settled: 0,
-            rows: 0,
-            bits: Some((u64::MAX, 0, usize::MAX)),
+            said: vec![None; subtasks],
+            arrivals: None,
+            reached: [0; 2],
             buckets: (0..subtasks).map(|_| Vec::new()).collect(),
             distributed: 0,
             are_given_back: false,
@@ -149,62 +162,54 @@ where
     }
 
     /// Notes that a subtask's input has ended.
-    pub(crate) fn arrive(&self, arrival: Arrival) {
+    pub(crate) fn arrive(&self, subtask: Share, arrival: Arrival) {
         let mut state = self.state();
-        state.arrived += 1;
-        state.arrivals.spilled_runs += arrival.spilled_runs;
-        state.arrivals.largest = state.arrivals.largest.max(arrival.largest);
-        state.arrivals.spilled_bytes += arrival.spilled_bytes;
-        state.arrivals.held += arrival.held;
-        state.rows += arrival.rows;
-        state.bits = state
-            .bits
-            .zip(arrival.bits)
-            .map(|(one, other)| (one.0 & other.0, one.1 | other.1, one.2.min(other.2)));
-        if state.arrived == self.subtasks {
-            if state.rows >= LEAST_SHARED
-                && self.subtasks > 1
-                && let Some((all, any, most)) = state.bits
-            {
-                let least = LEAST_BUCKETS * self.subtasks as u64;
-                let buckets = (state.rows / BUCKET).max(least);
-                let most = buckets.ilog2().min(most.max(1).ilog2());
-                let bits = distribution_bits::<I::Item>(state.rows, most);
-                let are_enough = all != any && 1 << bits >= least / 2;
-                state.arrivals.shared_bits = are_enough.then(|| Bits::highest(all ^ any, bits));
-            }
+        state.said[subtask.index] = Some(arrival);
+        let said: Vec<Arrival> = state.said.iter().copied().flatten().collect();
+        if said.len() == self.subtasks {
+            state.arrivals = Some(Arc::new(of_all(
+                &said,
+                arrival.free,
+                distribution_bits::<I::Item>,
+            )));
             state.wakers.iter().for_each(|waker| waker.wake());
         }
     }
 
     /// Whether a subtask that has arrived may still spill: it may until all have, and all count on `runs` more then.
-    pub(crate) fn may_spill(&self, runs: usize) -> bool {
+    pub(crate) fn may_spill(&self, subtask: Share, runs: usize) -> bool {
         let mut state = self.state();
-        let may = state.arrived < self.subtasks;
-        if may {
-            state.arrivals.spilled_runs += runs;
+        let is_open = state.arrivals.is_none();
+        if let Some(arrival) = state.said[subtask.index].as_mut().filter(|_| is_open) {
+            arrival.spilled_runs += runs;
         }
-        may
+        is_open
+    }
+
+    /// Notes what a subtask that has arrived holds now, and has spilled, for as long as not all have.
+    pub(crate) fn correct(&self, subtask: Share, held: Held, spilled_bytes: u64) {
+        if let Some(arrival) = &mut self.state().said[subtask.index] {
+            (arrival.held, arrival.spilled_bytes) = (held, spilled_bytes);
+        }
     }
 
     /// What all have said, once they have.
-    pub(crate) fn arrivals(&self) -> Option<Arrivals> {
-        let state = self.state();
-        (state.arrived == self.subtasks).then_some(state.arrivals)
+    pub(crate) fn arrivals(&self) -> Option<Arc<Arrivals>> {
+        self.state().arrivals.clone()
     }
 
-    /// Notes that a subtask, once all have arrived, holds no more than leaves its share of memory for merging.
-    pub(crate) fn settle(&self) {
+    /// Notes that a subtask, once all have arrived, has reached a stage.
+    pub(crate) fn reach(&self, stage: Stage) {
         let mut state = self.state();
-        state.settled += 1;
-        if state.settled == self.subtasks {
+        state.reached[stage as usize] += 1;
+        if state.reached[stage as usize] == self.subtasks {
             state.wakers.iter().for_each(|waker| waker.wake());
         }
     }
 
-    /// Whether that is so of all.
-    pub(crate) fn are_settled(&self) -> bool {
-        self.state().settled == self.subtasks
+    /// Whether all have.
+    pub(crate) fn have_all_reached(&self, stage: Stage) -> bool {
+        self.state().reached[stage as usize] == self.subtasks
     }
 
     /// Hands in a subtask's buckets; none where it has no memory to make them. The last one divides them.
@@ -217,7 +222,7 @@ where
         }
         match divide(&mut state.buckets) {
             // Otherwise these are only parts of what is in memory.
-            Some(firsts) if state.arrivals.spilled_runs == 0 => self.ranks.publish(&firsts),
+            Some(firsts) if !state.is_merged() => self.ranks.publish(&firsts),
             Some(_) => {}
             None => state.are_given_back = true,
         }
@@ -229,7 +234,7 @@ where
         let mut state = self.state();
         (state.distributed == self.subtasks).then(|| {
             let buckets = std::mem::take(&mut state.buckets[subtask.index]);
-            let are_all = !state.are_given_back && state.arrivals.spilled_runs == 0;
+            let are_all = !state.are_given_back && !state.is_merged();
             (buckets, are_all)
         })
     }
@@ -283,6 +288,41 @@ where
     pub(crate) fn leave(&self, handle: SpillHandle) {
         self.state().handles.push(handle);
     }
+}
+
+/// What all subtasks have said, where the last of them has seen so much that was free; `distribution_bits` says by how many bits so many
+/// rows are distributed, of a number at most.
+fn of_all(said: &[Arrival], free: usize, distribution_bits: impl Fn(u64, u32) -> u32) -> Arrivals {
+    let together = Together {
+        runs: said.iter().map(|arrival| arrival.spilled_runs).sum(),
+        largest: said.iter().map(|arrival| arrival.largest).max().unwrap_or(0),
+        spilled_bytes: said.iter().map(|arrival| arrival.spilled_bytes).sum(),
+        held: said.iter().map(|arrival| arrival.held).collect(),
+        free,
+    };
+    let (subtasks, rows) = (said.len(), said.iter().map(|arrival| arrival.rows).sum::<u64>());
+    let bits = (said.iter().map(|arrival| arrival.bits))
+        .reduce(|one, other| {
+            let (one, other) = one.zip(other)?;
+            Some((one.0 & other.0, one.1 | other.1, one.2.min(other.2)))
+        })
+        .flatten();
+    let mut arrivals = Arrivals {
+        together,
+        shared_bits: None,
+    };
+    if rows >= LEAST_SHARED
+        && subtasks > 1
+        && let Some((all, any, most)) = bits
+    {
+        let least = LEAST_BUCKETS * subtasks as u64;
+        let buckets = (rows / BUCKET).max(least);
+        let most = buckets.ilog2().min(most.max(1).ilog2());
+        let bits = distribution_bits(rows, most);
+        let are_enough = all != any && 1 << bits >= least / 2;
+        arrivals.shared_bits = are_enough.then(|| Bits::highest(all ^ any, bits));
+    }
+    arrivals
 }
 
 /// Makes the buckets of each subtask a range of all of them, of about equal size: how many items are in the ranges before each and in

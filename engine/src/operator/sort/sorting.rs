@@ -8,13 +8,13 @@
 //! # Memory
 //! As the sorter's; while rows are sent, a segment or more for each run that is read.
 
-use super::shared::{Arrival, Arrivals, Share, Shared};
+use super::shared::{Arrival, Arrivals, Share, Shared, Stage};
 use crate::batch::{Batch, BatchWriter, Batches};
 use crate::metrics::OperatorMetrics;
 use crate::operator::{Downstream, Finish, Operator};
 use crate::record::Record;
 use forebay_memory::sort::kernel::Bits;
-use forebay_memory::sort::{Items, Merger, RowOutput, Run, Sorted, Sorter, Step, Together};
+use forebay_memory::sort::{Held, Items, Merger, RowOutput, Run, Sorted, Sorter, Step};
 use forebay_memory::{Budget, Result, SegmentSource, SpillHandle, SpillStats};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -34,11 +34,13 @@ enum Phase<I: Items> {
     /// The input has ended; others' may not have.
     Arrived(Box<Sorter<I>>),
     /// Rows leave, so that all find memory for the merge.
-    Settling(Box<Sorter<I>>, Arrivals),
+    Settling(Box<Sorter<I>>, Arc<Arrivals>),
     /// They have left; others' may not have.
-    Settled(Box<Sorter<I>>, Arrivals),
+    Settled(Box<Sorter<I>>, Arc<Arrivals>),
     /// Memory is being taken for the merge.
-    Preparing(Box<Sorter<I>>, Arrivals),
+    Preparing(Box<Sorter<I>>, Arc<Arrivals>),
+    /// It was taken; others may not have theirs.
+    Prepared(Box<Sorter<I>>, Arc<Arrivals>),
     /// Items are being distributed by bits that all subtasks know.
     Distributing(Box<Sorter<I>>, Bits),
     /// Buckets were handed in.
@@ -228,14 +230,16 @@ where
         assert!(self.waiting.is_none(), "input ends when all of it was taken");
         match std::mem::replace(&mut self.phase, Phase::Done) {
             Phase::Filling(sorter) => {
-                self.shared.arrive(Arrival {
+                let arrival = Arrival {
                     spilled_runs: sorter.spilled_runs(),
                     largest: sorter.largest(),
                     rows: sorter.rows(),
                     spilled_bytes: sorter.spilled_bytes(),
-                    held: sorter.held_by_rows(),
+                    held: sorter.held(),
+                    free: sorter.budget().free_in_pool(),
                     bits: sorter.shared_bits(),
-                });
+                };
+                self.shared.arrive(self.subtask, arrival);
                 self.phase = Phase::Arrived(sorter);
                 Ok(Finish::More)
             }
@@ -249,25 +253,18 @@ where
                 Ok(Finish::More)
             }
             Phase::Settling(mut sorter, arrivals) => {
-                let together = Together {
-                    sorters: self.subtask.parallelism,
-                    runs: arrivals.spilled_runs,
-                    largest: arrivals.largest,
-                    spilled_bytes: arrivals.spilled_bytes,
-                    held: arrivals.held,
-                };
-                self.phase = match sorter.keep_to_share(&together, WORK)? {
+                self.phase = match sorter.keep_to_share(&arrivals.together, self.subtask.index, WORK)? {
                     false => Phase::Settling(sorter, arrivals),
                     true => {
-                        self.shared.settle();
+                        self.shared.reach(Stage::Settled);
                         Phase::Settled(sorter, arrivals)
                     }
                 };
                 Ok(Finish::More)
             }
             Phase::Settled(sorter, arrivals) => {
-                let is_merged = arrivals.spilled_runs > 0;
-                if is_merged && !self.shared.are_settled() {
+                let is_merged = arrivals.together.runs > 0;
+                if is_merged && !self.shared.have_all_reached(Stage::Settled) {
                     self.phase = Phase::Settled(sorter, arrivals);
                     return Ok(Finish::Waiting);
                 }
@@ -275,11 +272,25 @@ where
                 Ok(Finish::More)
             }
             Phase::Preparing(mut sorter, arrivals) => {
-                let is_ready = sorter.prepare_merge(arrivals.spilled_runs, arrivals.largest, WORK)?;
-                self.phase = match (is_ready, arrivals.shared_bits) {
-                    (false, _) => Phase::Preparing(sorter, arrivals),
-                    (true, Some(bits)) => Phase::Distributing(sorter, bits),
-                    (true, None) => Phase::Sorting(sorter, false),
+                let together = &arrivals.together;
+                self.phase = match sorter.prepare_merge(together.runs, together.largest, WORK)? {
+                    false => Phase::Preparing(sorter, arrivals),
+                    true => {
+                        self.shared.reach(Stage::Prepared);
+                        Phase::Prepared(sorter, arrivals)
+                    }
+                };
+                Ok(Finish::More)
+            }
+            Phase::Prepared(sorter, arrivals) => {
+                let is_merged = arrivals.together.runs > 0;
+                if is_merged && !self.shared.have_all_reached(Stage::Prepared) {
+                    self.phase = Phase::Prepared(sorter, arrivals);
+                    return Ok(Finish::Waiting);
+                }
+                self.phase = match arrivals.shared_bits {
+                    Some(bits) => Phase::Distributing(sorter, bits),
+                    None => Phase::Sorting(sorter, false),
                 };
                 Ok(Finish::More)
             }
@@ -359,18 +370,27 @@ where
             let held = sorter.budget().held().saturating_sub(wanted);
             // The others count on it that an order that is wholly in memory stays there: they are asked only where rows must leave.
             if has_arrived && sorter.give_up_spares(held) {
-                if self.late_runs == 0 && self.shared.may_spill(LATE_RUNS) {
+                if self.late_runs == 0 && self.shared.may_spill(self.subtask, LATE_RUNS) {
                     self.late_runs = LATE_RUNS;
                 }
                 if self.late_runs == 0 {
+                    // They have begun already.
                     sorter
                         .budget()
                         .set_revocable(sorter.revocable(), sorter.budget().segment_size());
                     return Ok(());
                 }
+                // Said before, since the last may arrive meanwhile.
+                let rows = sorter.held().rows.min(held);
+                let held = Held { rows, spares: 0 };
+                self.shared.correct(self.subtask, held, sorter.spilled_bytes());
             }
             let runs = sorter.spilled_runs();
             sorter.spill_to(held)?;
+            if has_arrived {
+                self.shared
+                    .correct(self.subtask, sorter.held(), sorter.spilled_bytes());
+            }
             self.late_runs = (self.late_runs).saturating_sub(sorter.spilled_runs() - runs);
             sorter
                 .budget()
@@ -390,6 +410,7 @@ where
             | Phase::Settling(sorter, _)
             | Phase::Settled(sorter, _)
             | Phase::Preparing(sorter, _)
+            | Phase::Prepared(sorter, _)
             | Phase::Distributing(sorter, _)
             | Phase::Distributed(sorter, _)
             | Phase::Sorting(sorter, _) => (

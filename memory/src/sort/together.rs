@@ -1,0 +1,178 @@
+//! What sorters that merge their runs together hold, and how much of it each may keep.
+//!
+//! # Interface
+//! [`Together`] is what is known when the inputs of all have ended; [`Together::part`] is what that says to one of them.
+//!
+//! # Algorithm
+//! Each sorter is to have the same memory for merging, `total`, since each merges an equal part of every run.
+//! 1. What a sorter holds and `total` are no more than it may have at most: the rest leaves, whatever the others hold.
+//! 2. All of that together is no more than the memory that there is: what all hold, and what is free; at least, the fair shares of all.
+//!    What is missing leaves from those that have more than their share then, in proportion to what they have more. So a sorter with
+//!    twice its share lets nothing leave where the others, or operators besides them, have none of theirs in use.
+//! 3. Where nothing is missing, what is left over is divided among those that have less than their share, in proportion to what they
+//!    have less: they may read further ahead with it.
+//!
+//! All come to the same numbers from what they all see, so nobody lets rows leave for what another has let leave already. What was free
+//! may be taken by others than sorters meanwhile: who does not find it then lets more rows leave ([`Sorter::prepare_merge`]).
+//!
+//! [`Sorter::prepare_merge`]: super::Sorter::prepare_merge
+
+/// What a sorter holds, in segments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// With its rows, and with what runs are written with.
+    pub rows: usize,
+    /// To sort and merge with.
+    pub spares: usize,
+}
+
+/// What is merged by several sorters, each a part of every run, and what they hold. Their budgets are alike.
+#[derive(Debug, Clone, Default)]
+pub struct Together {
+    /// Runs on disk.
+    pub runs: usize,
+    /// The size of the largest row.
+    pub largest: usize,
+    /// Bytes of rows that all have let leave.
+    pub spilled_bytes: u64,
+    /// What each of them holds.
+    pub held: Vec<Held>,
+    /// Segments that nobody holds or waits for.
+    pub free: usize,
+}
+
+/// What holds for each of the sorters, in segments.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// What its budget has whatever others have, and what it has at most.
+    pub minimum: usize,
+    pub maximum: usize,
+    /// Its fair share.
+    pub share: usize,
+    /// What it is to have for merging.
+    pub total: usize,
+}
+
+/// What is one sorter's, in segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    /// How many it may keep its rows in.
+    pub keep: usize,
+    /// How many it may have for merging besides those that it is to have.
+    pub more: usize,
+}
+
+impl Together {
+    /// The part of sorter number `index`.
+    pub(super) fn part(&self, index: usize, terms: &Terms) -> Part {
+        let Terms {
+            minimum,
+            maximum,
+            share,
+            total,
+        } = *terms;
+        let stays = |held: &Held| held.rows.min(maximum.saturating_sub(total));
+        let over = |held: &Held| (stays(held) + total).saturating_sub(share);
+        let room = |held: &Held| share.saturating_sub(stays(held) + total);
+        let sum = |of: &dyn Fn(&Held) -> usize| self.held.iter().map(of).sum::<usize>();
+        // A minimum that is not held is not free for others.
+        let there = sum(&|held| (held.rows + held.spares).max(minimum)) + self.free;
+        let wanted = sum(&stays) + self.held.len() * total;
+        let missing = wanted.saturating_sub(there.max(self.held.len() * share));
+        let left = there.saturating_sub(wanted);
+        let own = &self.held[index];
+        // Shares of `whole` are rounded up, so that not a few are missing in the end, or down, so that not too many are taken.
+        let leaves = (missing * over(own)).div_ceil(sum(&over).max(1));
+        let more = left * room(own) / sum(&room).max(1);
+        Part {
+            keep: stays(own).saturating_sub(leaves),
+            more: more.min(room(own)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(rows: &[usize]) -> Vec<Held> {
+        rows.iter().map(|&rows| Held { rows, spares: 2 }).collect()
+    }
+
+    fn parts(rows: &[usize], free: usize, terms: &Terms) -> Vec<Part> {
+        let together = Together {
+            held: held(rows),
+            free,
+            ..Together::default()
+        };
+        (0..rows.len()).map(|index| together.part(index, terms)).collect()
+    }
+
+    const TERMS: Terms = Terms {
+        minimum: 8,
+        maximum: 200,
+        share: 50,
+        total: 10,
+    };
+
+    #[test]
+    fn who_has_more_than_its_share_keeps_what_nobody_needs() {
+        let part = |keep, more| Part { keep, more };
+        // 100 and 20 with what is merged with, and 92 and 12 are there: 16 are missing, all of them the first one's.
+        assert_eq!(parts(&[90, 10], 0, &TERMS), [part(74, 0), part(10, 0)]);
+        // And all of that is free, or more: who has less than its share may have that.
+        assert_eq!(parts(&[90, 10], 16, &TERMS), [part(90, 0), part(10, 0)]);
+        assert_eq!(parts(&[90, 10], 26, &TERMS), [part(90, 0), part(10, 10)]);
+        assert_eq!(parts(&[90, 10], 500, &TERMS), [part(90, 0), part(10, 30)]);
+        // Two have 50 and 100 more than their shares, the third less; 18 are missing, since the third holds a minimum at least.
+        assert_eq!(
+            parts(&[90, 140, 0], 0, &TERMS),
+            [part(84, 0), part(128, 0), part(0, 0)]
+        );
+        // What one may have at most is the bound, whatever is free.
+        assert_eq!(parts(&[195, 0], 500, &TERMS), [part(190, 0), part(0, 40)]);
+    }
+
+    /// Whatever they hold: all find what they are to have, and no more leaves for that than is missing.
+    #[test]
+    fn what_leaves_is_what_is_missing() {
+        let mut state = 9u64;
+        let mut below = |bound: usize| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(11);
+            (state >> 33) as usize % bound.max(1)
+        };
+        for round in 0..20_000 {
+            let count = 1 + below(6);
+            let maximum = 20 + below(1000);
+            let share = 12 + below(maximum - 11);
+            let terms = Terms {
+                minimum: 8,
+                maximum,
+                share,
+                total: 3 + below(share - 3),
+            };
+            let rows: Vec<usize> = (0..count).map(|_| below(maximum + 1)).collect();
+            let free = below(2) * below(1000);
+            let parts = parts(&rows, free, &terms);
+            let case = format!("round {round}: {rows:?}, {free} free, {terms:?}: {parts:?}");
+            let kept: usize = parts.iter().map(|part| part.keep).sum();
+            let more: usize = parts.iter().map(|part| part.more).sum();
+            let there = rows.iter().map(|rows| (rows + 2).max(8)).sum::<usize>() + free;
+            let shares = count * share;
+            assert!(kept + count * terms.total <= there.max(shares), "{case}");
+            assert!(more == 0 || kept + count * terms.total + more <= there, "{case}");
+            for (part, rows) in parts.iter().zip(&rows) {
+                assert!(part.keep <= *rows && part.keep + terms.total <= maximum, "{case}");
+                assert!(part.keep == *rows || rows + terms.total > share, "{case}");
+                assert!(
+                    part.more == 0 || part.keep + terms.total + part.more <= share,
+                    "{case}"
+                );
+            }
+            // But for what each rounds.
+            let bounded: usize = (rows.iter().map(|rows| (*rows).min(maximum - terms.total))).sum();
+            let missing = (bounded + count * terms.total).saturating_sub(there.max(shares));
+            assert!(bounded - kept <= missing + count, "{case}");
+        }
+    }
+}
