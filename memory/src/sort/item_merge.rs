@@ -17,8 +17,11 @@
 //!
 //! # Memory
 //! For each spilled piece a segment with the block that is being read, and its window of up to [`ROUND`] items; two buffers of the windows
-//! together. All windows together have about [`ROUND`] items where there are at most ROUND / [`LEAST_WINDOW`] inputs, or [`WIDE_BYTES`] where they
-//! are distributed.
+//! together. These windows and buffers are on the heap, since they are small, sorted by places all over them, and do not grow with data: all windows
+//! together have about [`ROUND`] items where there are at most ROUND / [`LEAST_WINDOW`] inputs (96 KiB with the buffers for numbers, 192 for pairs;
+//! and at most a 20th of the inputs' segments of 32 KiB where there are more inputs), or [`WIDE_BYTES`] where they are distributed, which is 768 KiB
+//! with the buffers, but no more than [`WIDE_PART`] of the budget: with fewer than [`LEAST_WIDE`] items nothing is distributed. They are a part of
+//! the framework's heap, for each subtask that merges.
 //!
 //! # Cost
 //! 1.5 ns an item and doubling of the number of inputs; a tree of losers, 14 inputs: 14 ns. Distributed, some 5 ns whatever
@@ -43,6 +46,12 @@ const LEAST_WINDOW: usize = 32;
 
 /// Bytes of all windows that are distributed: with twice as many for the result, they are in a second-level cache of 1 MiB.
 const WIDE_BYTES: usize = 256 << 10;
+
+/// The windows and both buffers are at most one in so many parts of a budget.
+const WIDE_PART: usize = 16;
+
+/// Fewer items are not distributed.
+const LEAST_WIDE: usize = 1024;
 
 /// So many inputs, or fewer, are merged in pairs.
 const FEW_INPUTS: usize = 8;
@@ -208,6 +217,14 @@ pub(super) struct ItemMerge<I: Items> {
     taken: Vec<(usize, usize)>,
     /// Rounds that are merged in pairs, however many inputs there are.
     in_pairs: usize,
+    /// Items of all windows that are distributed.
+    wide: usize,
+}
+
+/// Items of all windows that are distributed, with a budget of so many bytes; 0 where none are.
+fn wide_round<T>(budget_bytes: usize) -> usize {
+    let items = WIDE_BYTES.min(budget_bytes / WIDE_PART / 3) / size_of::<T>();
+    if items < LEAST_WIDE { 0 } else { items }
 }
 
 impl<I: Items> ItemMerge<I> {
@@ -221,7 +238,7 @@ impl<I: Items> ItemMerge<I> {
     }
 
     /// A merge of such pieces, none of them empty, whose spilled ones are those of `ahead`; each of these has a segment, and gives its
-    /// blocks back where nobody else reads its run.
+    /// blocks back where nobody else reads its run. The budget has at most `budget_bytes`.
     ///
     /// # Errors
     /// Those of the spill store.
@@ -230,6 +247,7 @@ impl<I: Items> ItemMerge<I> {
         ahead: ReadAhead,
         form: &I,
         handle: &mut SpillHandle,
+        budget_bytes: usize,
     ) -> Result<Self> {
         let mut merge = ItemMerge {
             inputs: Vec::new(),
@@ -241,6 +259,7 @@ impl<I: Items> ItemMerge<I> {
             ends: Vec::new(),
             taken: Vec::new(),
             in_pairs: 0,
+            wide: wide_round::<I::Item>(budget_bytes),
         };
         let mut number = 0;
         for (piece, is_own, mut segments) in pieces {
@@ -337,10 +356,10 @@ impl<I: Items> ItemMerge<I> {
             }
             input.left > 0
         });
-        let is_wide = self.inputs.len() > FEW_INPUTS && self.in_pairs == 0;
+        let is_wide = self.inputs.len() > FEW_INPUTS && self.in_pairs == 0 && self.wide > 0;
         self.in_pairs = self.in_pairs.saturating_sub(1);
         let round = match is_wide {
-            true => WIDE_BYTES / size_of::<I::Item>(),
+            true => self.wide,
             false => ROUND,
         };
         let most = (round / self.inputs.len().max(1)).max(LEAST_WINDOW);
@@ -617,6 +636,18 @@ fn place_in<T>(a: &[T], b: &[T], count: usize, is_first: impl Fn(&T, &T) -> bool
 mod tests {
     use super::super::kernel::Pair;
     use super::*;
+
+    /// What is distributed, with both buffers, is the part of a budget that it may be, and 768 KiB at most.
+    #[test]
+    fn what_is_distributed_is_a_small_part_of_the_budget() {
+        for budget in (0..60).map(|step| (step * step) << 14) {
+            for bytes in [8 * wide_round::<u64>(budget), 16 * wide_round::<Pair>(budget)] {
+                assert!(3 * bytes <= (budget / 16).min(768 << 10), "{bytes} of {budget}");
+            }
+        }
+        assert_eq!(wide_round::<u64>(28 << 20), 32 << 10);
+        assert_eq!((wide_round::<u64>(1 << 18), wide_round::<Pair>(1 << 19)), (0, 0));
+    }
 
     #[test]
     fn lists_of_any_keys_are_distributed_or_refused_as_by_sorting() {

@@ -185,7 +185,7 @@ where
         let available = self.pool.len();
         if all <= available {
             let inputs = std::mem::take(&mut self.inputs);
-            let merge = self.open(inputs, form, size, handle)?;
+            let merge = self.open(inputs, form, budget, handle)?;
             return Ok(Running::Last(merge));
         }
         // The smallest first. Among equals the order of rows does not matter any more than among all: rows of equal
@@ -216,7 +216,7 @@ where
         }
         let staging = self.pool.pop().expect("there is memory for it");
         let inputs = self.inputs.drain(..count).collect();
-        let merge = self.open(inputs, form, size, handle)?;
+        let merge = self.open(inputs, form, budget, handle)?;
         let are_items_sorted = matches!(merge, Merging::Items(_));
         Ok(Running::Run(merge, RunWriter::new(staging, are_items_sorted)))
     }
@@ -225,9 +225,10 @@ where
         &mut self,
         inputs: Vec<Input<I>>,
         form: &I,
-        segment_size: usize,
+        budget: &Budget,
         handle: &mut SpillHandle,
     ) -> Result<Merging<I>> {
+        let segment_size = budget.segment_size();
         let mut memory = Vec::with_capacity(inputs.len());
         for Input { piece, .. } in &inputs {
             let rest = self.pool.len() - piece.segments(segment_size);
@@ -239,7 +240,9 @@ where
         if ItemMerge::can(inputs.iter().map(|input| &input.piece)) {
             let inputs = inputs.into_iter().zip(memory);
             let inputs = inputs.map(|(Input { piece, is_own }, segments)| (piece, is_own, segments));
-            return Ok(Merging::Items(ItemMerge::open(inputs, ahead, form, handle)?));
+            let budget_bytes = budget.maximum().saturating_mul(segment_size);
+            let merge = ItemMerge::open(inputs, ahead, form, handle, budget_bytes)?;
+            return Ok(Merging::Items(merge));
         }
         let order = form.order();
         let mut cursors = Vec::with_capacity(inputs.len());
