@@ -77,7 +77,7 @@ impl Together {
         let sum = |of: &dyn Fn(&Held) -> usize| self.held.iter().map(of).sum::<usize>();
         // A minimum that is not held is not free for others.
         let there = sum(&|held| (held.rows + held.spares).max(minimum)) + self.free;
-        let wanted = sum(&stays) + self.held.len() * total;
+        let wanted = sum(&|held| (stays(held) + total).max(minimum));
         let missing = wanted.saturating_sub(there.max(self.held.len() * share));
         let left = there.saturating_sub(wanted);
         let own = &self.held[index];
@@ -94,6 +94,7 @@ impl Together {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::{Account, AccountTerms, Ledger};
 
     fn held(rows: &[usize]) -> Vec<Held> {
         rows.iter().map(|&rows| Held { rows, spares: 2 }).collect()
@@ -129,11 +130,19 @@ mod tests {
             parts(&[90, 140, 0], 0, &TERMS),
             [part(84, 0), part(128, 0), part(0, 0)]
         );
+        // A minimum that nobody else can have is not there for others, whether it is held or wanted or not: 8 are missing.
+        let large = Terms { minimum: 40, ..TERMS };
+        assert_eq!(parts(&[90, 0], 0, &large), [part(82, 0), part(0, 0)]);
+        assert_eq!(
+            parts(&[90, 35, 0], 13, &large),
+            [part(90, 0), part(35, 0), part(0, 0)]
+        );
         // What one may have at most is the bound, whatever is free.
         assert_eq!(parts(&[195, 0], 500, &TERMS), [part(190, 0), part(0, 40)]);
     }
 
-    /// Whatever they hold: all find what they are to have, and no more leaves for that than is missing.
+    /// Whatever they and others hold: the ledger grants all what they are to have, whoever comes first, and no more leaves for that than
+    /// is missing.
     #[test]
     fn what_leaves_is_what_is_missing() {
         let mut state = 9u64;
@@ -141,38 +150,88 @@ mod tests {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(11);
             (state >> 33) as usize % bound.max(1)
         };
+        let mut minimums_above_total = 0;
         for round in 0..20_000 {
             let count = 1 + below(6);
-            let maximum = 20 + below(1000);
-            let share = 12 + below(maximum - 11);
-            let terms = Terms {
-                minimum: 8,
-                maximum,
-                share,
-                total: 3 + below(share - 3),
+            // Of equal sorters, and of others who have as much, or nothing: shares are whole numbers.
+            let has_rival = below(2) == 1;
+            let size = (count + usize::from(has_rival)) * (12 + below(1000));
+            let ledger = Ledger::new(size);
+            let fair = size / (count + usize::from(has_rival));
+            let open = |owner, minimum, maximum| {
+                let terms = AccountTerms {
+                    owner,
+                    minimum,
+                    maximum,
+                    overdraft: 0,
+                };
+                ledger.open(&terms).expect("there is room for all minimums")
             };
-            let rows: Vec<usize> = (0..count).map(|_| below(maximum + 1)).collect();
-            let free = below(2) * below(1000);
-            let parts = parts(&rows, free, &terms);
-            let case = format!("round {round}: {rows:?}, {free} free, {terms:?}: {parts:?}");
-            let kept: usize = parts.iter().map(|part| part.keep).sum();
-            let more: usize = parts.iter().map(|part| part.more).sum();
-            let there = rows.iter().map(|rows| (rows + 2).max(8)).sum::<usize>() + free;
-            let shares = count * share;
-            assert!(kept + count * terms.total <= there.max(shares), "{case}");
-            assert!(more == 0 || kept + count * terms.total + more <= there, "{case}");
-            for (part, rows) in parts.iter().zip(&rows) {
-                assert!(part.keep <= *rows && part.keep + terms.total <= maximum, "{case}");
-                assert!(part.keep == *rows || rows + terms.total > share, "{case}");
+            let minimum = 1 + below(fair);
+            let maximum = fair + below(size - fair + 1);
+            let accounts: Vec<_> = (0..count).map(|_| open("sort", minimum, maximum)).collect();
+            let rival = has_rival.then(|| open("rival", minimum, maximum));
+            let hold = |account: &Account, most: usize| {
+                let held = most.min(ledger.available(account));
+                assert!(ledger.acquire(account, held));
+                held
+            };
+            let held: Vec<_> = (accounts.iter())
+                .map(|account| {
+                    let held = hold(account, below(maximum + 1));
+                    let spares = below(held.min(20) + 1);
+                    Held {
+                        rows: held - spares,
+                        spares,
+                    }
+                })
+                .collect();
+            let taken = rival.as_ref().map(|rival| hold(rival, below(maximum + 1)));
+            let terms = Terms {
+                minimum,
+                maximum,
+                share: fair,
+                total: 3 + below(fair - 3),
+            };
+            minimums_above_total += usize::from(minimum > terms.total);
+            let together = Together {
+                held,
+                free: ledger.free(),
+                ..Together::default()
+            };
+            let parts: Vec<_> = (0..count).map(|index| together.part(index, &terms)).collect();
+            let case = format!("round {round}: {together:?}, {terms:?}: {parts:?}");
+            for ((part, held), account) in parts.iter().zip(&together.held).zip(&accounts) {
+                let rows = held.rows;
+                assert!(part.keep <= rows && part.keep + terms.total <= maximum, "{case}");
+                assert!(part.keep == rows || rows + terms.total > fair, "{case}");
                 assert!(
-                    part.more == 0 || part.keep + terms.total + part.more <= share,
+                    part.more == 0 || part.keep + terms.total + part.more <= fair,
                     "{case}"
                 );
+                ledger.release(account, rows - part.keep + held.spares);
             }
+            // Others who have more than their share are not counted on to keep it.
+            let excess = taken.map_or(0, |taken| taken.saturating_sub(fair));
+            if let Some(rival) = rival.as_ref().filter(|_| excess > 0) {
+                ledger.release(rival, excess);
+            }
+            let has_all = (parts.iter().zip(&accounts).rev())
+                .all(|(part, account)| ledger.acquire(account, terms.total + part.more));
+            assert!(has_all, "{case}");
             // But for what each rounds.
-            let bounded: usize = (rows.iter().map(|rows| (*rows).min(maximum - terms.total))).sum();
-            let missing = (bounded + count * terms.total).saturating_sub(there.max(shares));
-            assert!(bounded - kept <= missing + count, "{case}");
+            let bounded = |held: &Held| held.rows.min(maximum - terms.total);
+            let theirs = taken.map_or(0, |taken| taken.min(fair).max(minimum));
+            let sum = |of: &dyn Fn(&Held) -> usize| together.held.iter().map(of).sum::<usize>();
+            let wanted = sum(&|held| (bounded(held) + terms.total).max(minimum));
+            let kept: usize = parts.iter().map(|part| part.keep).sum();
+            let missing = wanted.saturating_sub(size - theirs);
+            assert!(sum(&bounded) - kept <= missing + count, "{case}");
+            for account in accounts.iter().chain(&rival) {
+                ledger.release(account, account.held());
+                ledger.close(account);
+            }
         }
+        assert!(minimums_above_total > 1000, "{minimums_above_total}");
     }
 }
