@@ -127,9 +127,9 @@ pub struct RunArguments {
     /// Set a configuration key; may be repeated.
     #[arg(long = "set", value_name = "K=V")]
     pub overrides: Vec<String>,
-    /// Seed of the generated data.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
+    /// Seed of the generated data (default: 0).
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// Measured runs of each row; the median is reported.
     #[arg(long, value_name = "N", value_parser = parse_repeat)]
     pub repeat: Option<usize>,

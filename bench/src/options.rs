@@ -95,7 +95,7 @@ impl Choice {
         }
     }
 
-    /// Whether the command line has it. A seed of 0 is that of a command line without one.
+    /// Whether the command line has it.
     pub fn is_given(self, arguments: &RunArguments) -> bool {
         match self {
             Records => arguments.records.is_some(),
@@ -103,7 +103,7 @@ impl Choice {
             Keys => arguments.keys.is_some(),
             Skew => arguments.skew.is_some(),
             Hot => arguments.hot.is_some(),
-            Seed => arguments.seed != 0,
+            Seed => arguments.seed.is_some(),
             Input => !arguments.input.is_empty(),
             FromFile => arguments.from_file,
             RowBytes => arguments.row_bytes.is_some(),
@@ -132,7 +132,7 @@ impl Choice {
             Keys => arguments.keys = None,
             Skew => arguments.skew = None,
             Hot => arguments.hot = None,
-            Seed => arguments.seed = 0,
+            Seed => arguments.seed = None,
             Input => arguments.input.clear(),
             FromFile => arguments.from_file = false,
             RowBytes => arguments.row_bytes = None,
@@ -157,7 +157,7 @@ pub fn everything() -> RunArguments {
         keys: Some(7),
         skew: Some(0.5),
         hot: Some(0.5),
-        seed: 7,
+        seed: Some(7),
         input: vec!["data".into()],
         from_file: true,
         row_bytes: Some(100),
@@ -188,5 +188,10 @@ mod tests {
             assert_eq!(given, others, "{}", choice.name());
         }
         assert_eq!(Choice::given(&RunArguments::default()).count(), 0);
+        let seed = RunArguments {
+            seed: Some(0),
+            ..RunArguments::default()
+        };
+        assert_eq!(Choice::given(&seed).collect::<Vec<_>>(), [Seed], "as any other");
     }
 }

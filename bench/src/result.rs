@@ -242,7 +242,7 @@ fn check_finite(results: &[RunResult]) -> Result<()> {
         let value = serde_json::to_value(result).expect("a result is plain data");
         if let Some(name) = null_in(&value) {
             return Err(Error::corrupt(format!(
-                "result \"{}\": its {name} is no finite number, so that it cannot be written as JSON; leave out --json to see the table",
+                "result \"{}\": its {name} is no finite number, so that it cannot be written as JSON; the file, if there is one, has the results before it, and the table has all",
                 result.identity()
             )));
         }

@@ -21,6 +21,7 @@ use crate::workload::{self, Answer, Bare, Outcome};
 use forebay::Runtime;
 use forebay_memory::spill::{DiskBandwidth, SpillConfig, probe};
 use forebay_memory::{Error, Plan, Result, account};
+use std::path::Path;
 use std::time::Instant;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -35,7 +36,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         places::check_output(&row.setting)?;
     }
     if let Some(path) = &arguments.json {
-        places::check_file("--json", path)?;
+        places::check_json(path, rows.iter().map(|row| &row.setting))?;
     }
     log_to_standard_error(arguments.log);
     let start = Instant::now();
@@ -51,16 +52,12 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         ProgressForm::Off => forebay::Progress::Off,
     };
     progress.step();
-    let mut results = Vec::new();
-    for row in &rows {
+    let (results, written) = measure_all(&rows, arguments.json.as_deref(), |row| {
         progress.begin(&title(&row.setting));
-        results.push(measure(row, arguments.verify, shown, machine.as_mut())?);
+        let result = measure(row, arguments.verify, shown, machine.as_mut());
         progress.step();
-        // After every row, so that an interrupted suite has left what it measured.
-        if let Some(path) = &arguments.json {
-            result::write(path, &results)?;
-        }
-    }
+        result
+    })?;
     drop(progress);
     let mut text = machine.as_ref().map(Machine::describe).unwrap_or_default();
     text += &table_of(&results);
@@ -70,8 +67,28 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         if results.len() == 1 { "row" } else { "rows" },
         table::seconds(start.elapsed().as_secs_f64())
     );
+    if let Err(error) = &written {
+        text += &format!("{error}\n");
+    }
     table::show(&text)?;
-    check(&results, arguments.verify)
+    check(&results, arguments.verify).and(written)
+}
+
+/// The results of all rows, and whether the file `json` has them: one that cannot be written is no reason to lose the table.
+fn measure_all(
+    rows: &[Row],
+    json: Option<&Path>,
+    mut measure: impl FnMut(&Row) -> Result<RunResult>,
+) -> Result<(Vec<RunResult>, Result<()>)> {
+    let (mut results, mut written) = (Vec::new(), Ok(()));
+    for row in rows {
+        results.push(measure(row)?);
+        // After every row, so that an interrupted suite has left what it measured.
+        if let Some(path) = json {
+            written = result::write(path, &results);
+        }
+    }
+    Ok((results, written))
 }
 
 /// Has the engine's log written to standard error, from that level on.
@@ -738,6 +755,37 @@ mod tests {
             "nothing is left beside them"
         );
         std::fs::remove_dir_all(&directory).expect("removable");
+    }
+
+    #[test]
+    fn a_result_that_json_cannot_have_does_not_end_the_suite() {
+        let row = |workload: &str| {
+            let rows = suite::rows(&RunArguments {
+                workloads: vec![workload.into()],
+                ..RunArguments::default()
+            });
+            rows.expect("it is known").remove(0)
+        };
+        let json = std::env::temp_dir().join(format!("forebay-bench-infinite-{}.json", std::process::id()));
+        let measured = measure_all(&[row("distinct"), row("topn"), row("join")], Some(&json), |row| {
+            Ok(RunResult {
+                workload: row.setting.workload.clone(),
+                median_seconds: if row.setting.workload == "topn" {
+                    f64::INFINITY
+                } else {
+                    1.0
+                },
+                seconds: vec![1.0],
+                ..RunResult::default()
+            })
+        });
+        let (results, written) = measured.expect("every row is measured");
+        let names: Vec<&str> = results.iter().map(|result| &*result.workload).collect();
+        assert_eq!(names, ["distinct", "topn", "join"]);
+        let error = written.expect_err("one is infinite").to_string();
+        assert!(error.contains("median_seconds is no finite number"), "{error}");
+        assert_eq!(result::read(&json).expect("as before that row").len(), 1);
+        std::fs::remove_file(&json).expect("removable");
     }
 
     #[test]

@@ -212,7 +212,7 @@ fn row(name: &str, arguments: &RunArguments) -> Row {
             } else {
                 Emit::Final
             }),
-            seed: arguments.seed,
+            seed: arguments.seed.unwrap_or(0),
             config: arguments.config.clone(),
             overrides: arguments.overrides.clone(),
             input: arguments.input.clone(),

@@ -19,6 +19,7 @@ use crate::suite::{self, Row};
 use crate::table::{self, Align};
 use crate::workload;
 use forebay::Runtime;
+use forebay_memory::config::names::MANAGED_SIZE;
 use forebay_memory::spill::{DiskBandwidth, SpillConfig, probe};
 use forebay_memory::{ByteSize, Error, Result};
 
@@ -115,17 +116,28 @@ pub fn sweep(arguments: &SweepArguments) -> Result<()> {
         false => growth(&measured, disk),
     };
     results.extend(points.into_iter().filter_map(|point| point.result));
+    table::show(&text)?;
+    // After the table, which is there to read where they cannot be written.
     if let Some(path) = &arguments.json {
         result::write(path, &results)?;
     }
-    table::show(&text)?;
     run::check_resident(&results)
 }
 
 /// The workload with its defaults.
 fn base(arguments: &SweepArguments) -> Result<Row> {
+    let says_managed = |assignment: &&String| {
+        let (name, _) = assignment.split_once('=').unwrap_or_default();
+        name.trim() == MANAGED_SIZE.name()
+    };
+    if let Some(assignment) = arguments.overrides.iter().find(says_managed) {
+        return Err(Error::config(format!(
+            "sweep: --set {assignment}: each point has the memory of --managed (64MiB where it is left out); say it there instead"
+        )));
+    }
     let mut rows = suite::rows(&RunArguments {
         workloads: vec![arguments.workload.clone()],
+        managed: arguments.managed.first().copied(),
         parallelism: arguments.parallelism,
         overrides: arguments.overrides.clone(),
         keys: arguments.keys,
@@ -181,7 +193,7 @@ fn fit(arguments: &SweepArguments, base: &Row) -> Result<u64> {
         let result = run::measure(&row, false, forebay::Progress::Off, None)?;
         Ok(result.spilled_bytes_written > 0)
     };
-    let end = most_tried(managed, arguments.keys);
+    let end = most_tried(managed, arguments.keys.filter(|_| has_even_keys(&base.setting)));
     let name = &arguments.workload;
     match most_without(managed.bytes() / 256, end, spills)? {
         Fit::Most(records) => Ok(records),
@@ -204,7 +216,12 @@ fn fit(arguments: &SweepArguments, base: &Row) -> Result<u64> {
     }
 }
 
-/// The most records with which it is tried whether they spill.
+/// Whether each key is as frequent as any other, so that a few records for each meet them all. Words never are.
+fn has_even_keys(setting: &Setting) -> bool {
+    setting.skew == 0.0 && setting.workload != "wordcount"
+}
+
+/// The most records with which it is tried whether they spill; `keys` are even.
 fn most_tried(managed: ByteSize, keys: Option<u64>) -> u64 {
     // A record has a byte at least; and what keeps something of each key keeps no more when it has met them all.
     let all_keys = keys.map_or(u64::MAX, |keys| keys.saturating_mul(RECORDS_A_KEY));
@@ -655,6 +672,23 @@ mod tests {
         );
     }
 
+    #[test]
+    fn keys_of_which_few_are_frequent_do_not_bound_how_many_records_are_tried() {
+        for (workload, skew, even) in [
+            ("aggregate", 0.0, true),
+            ("aggregate", 0.5, false),
+            ("wordcount", 0.0, false),
+        ] {
+            let arguments = SweepArguments {
+                workload: workload.into(),
+                ..SweepArguments::default()
+            };
+            let mut setting = base(&arguments).expect("it exists").setting;
+            setting.skew = skew;
+            assert_eq!(has_even_keys(&setting), even, "{workload} {skew}");
+        }
+    }
+
     /// Where everything spills and the disk is slower in the probe than in the runs, no time is left for memory.
     #[test]
     fn where_there_is_no_formula_there_is_a_dash_and_no_number() {
@@ -781,5 +815,10 @@ mod tests {
             ..SweepArguments::default()
         };
         assert!(error(&budgets).contains("--records"), "{}", error(&budgets));
+        let twice = SweepArguments {
+            overrides: vec!["memory.managed_size=256MiB".into()],
+            ..SweepArguments::default()
+        };
+        assert!(error(&twice).contains("of --managed"), "{}", error(&twice));
     }
 }

@@ -17,6 +17,7 @@ mod exchange;
 mod sort;
 pub mod tpch;
 
+pub use output::{behind_links, is_same_file, refuse_own_input};
 pub use wide::LEAST_ROW;
 
 use crate::data::keyed::KEYED_RECORD;

@@ -4,12 +4,11 @@ use crate::data::{GensortCheck, GensortForm, GensortRow, fill_gensort, write_row
 use crate::options::Choice;
 use crate::scratch::Scratch;
 use crate::setting::Setting;
-use crate::workload::{Answer, Outcome, Workload};
+use crate::workload::{Answer, Outcome, Workload, behind_links, refuse_own_input};
 use forebay::sink::BinarySink;
 use forebay::source::{Patterns, binary};
 use forebay::{Environment, Result};
 use forebay_memory::Error;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// See the module.
@@ -48,17 +47,7 @@ fn prepare(setting: &mut Setting) -> Result<Option<Scratch>> {
     let inputs = Patterns::from(&*setting.input).files()?;
     setting.input = inputs.iter().map(|path| name_of(path)).collect::<Result<_>>()?;
     if let Some(output) = &setting.output {
-        let same = |path: &PathBuf| match (std::fs::metadata(path), std::fs::metadata(output)) {
-            (Ok(input), Ok(output)) => (input.dev(), input.ino()) == (output.dev(), output.ino()),
-            _ => false,
-        };
-        if let Some(input) = inputs.iter().find(|path| same(path)) {
-            return Err(Error::config(format!(
-                "--output {} is {}, a file of --input, which would be gone after the first run: name another file",
-                output.display(),
-                input.display()
-            )));
-        }
+        refuse_own_input(output, &inputs)?;
         setting.output = Some(behind_links(output)?);
     }
     if setting.output.is_none() {
@@ -77,22 +66,6 @@ fn name_of(path: &Path) -> Result<String> {
             "--input {}: the name of the file is not UTF-8; rename it",
             path.display()
         ))
-    })
-}
-
-/// The file that a link leads to, which is what is replaced: the link stays. Other paths are as they were.
-fn behind_links(path: &Path) -> Result<PathBuf> {
-    if !path.is_symlink() {
-        return Ok(path.to_path_buf());
-    }
-    std::fs::canonicalize(path).map_err(|error| {
-        Error::io(
-            format!(
-                "--output {} is a link that leads to no file; name the file itself, or remove the link",
-                path.display()
-            ),
-            error,
-        )
     })
 }
 
