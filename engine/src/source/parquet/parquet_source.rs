@@ -85,9 +85,14 @@ struct WantedGroup {
 /// What the footers of some of the files say.
 struct Sample {
     groups: Vec<WantedGroup>,
-    /// Estimates of the bytes of their rows: the least and the most.
+    /// Whether there are row groups that are not wanted.
+    is_pruned: bool,
+    /// Estimates of the bytes of rows, the least and the most: of wanted row groups where these are all files. Where they are some, of
+    /// all row groups, because what the others have may be wanted.
     least: u64,
     most: u64,
+    /// Bytes that the row groups have stored: of the columns that are read, and of all, which are the files without their footers.
+    stored: [u64; 2],
     /// How many files, and their bytes.
     read: [u64; 2],
     /// The same of all files.
@@ -99,6 +104,27 @@ impl Sample {
     fn of_all(&self, by: usize, part: u64) -> u64 {
         let all = u128::from(part) * u128::from(self.all[by]) / u128::from(self.read[by].max(1));
         u64::try_from(all).unwrap_or(u64::MAX)
+    }
+
+    /// Whether no file was left out.
+    fn is_whole(&self) -> bool {
+        self.read == self.all
+    }
+
+    /// The least and the most that the rows of all files are estimated to take. The most is the larger of two: files are alike, or stored
+    /// bytes are, where a file of which no more is known may have no footer to speak of, and rows have as many bytes as are stored of them. (A
+    /// row group of one row is for the most part headers.) If these files have stored nothing, there is no most.
+    fn rows_of_all(&self) -> [u64; 2] {
+        if self.is_whole() {
+            return [self.least, self.most];
+        }
+        let unread = u128::from(self.all[1] - self.read[1]);
+        let [of_read_columns, of_all_columns] = self.stored.map(u128::from);
+        let of_rows = of_read_columns.max(self.most.into());
+        let of_unread = of_rows.saturating_mul(unread).checked_div(of_all_columns);
+        let by_stored = of_unread.and_then(|bytes| u64::try_from(bytes).ok()?.checked_add(self.most));
+        let most = by_stored.unwrap_or(u64::MAX).max(self.of_all(0, self.most));
+        [self.of_all(1, self.least), most]
     }
 }
 
@@ -189,27 +215,41 @@ impl<R: Record> ParquetSource<R> {
         let files = self.list_by(FileInput::list_quietly)?;
         let mut sample = Sample {
             groups: Vec::new(),
+            is_pruned: false,
             least: 0,
             most: 0,
+            stored: [0; 2],
             read: [0; 2],
             all: [files.len() as u64, files.iter().map(|file| file.size).sum()],
         };
         // Not in the source's own counts, nor among the files that readers share.
         let counts = Arc::default();
-        for listed in files.iter().step_by(files.len().div_ceil(FOOTERS_ASKED).max(1)) {
+        let step = files.len().div_ceil(FOOTERS_ASKED).max(1);
+        for listed in files.iter().step_by(step) {
             let missing_are_null = self.options.missing_are_null;
             let file = OpenFile::open::<R>(&listed.path, listed.size, missing_are_null, &counts)?;
-            let before = sample.groups.len();
-            sample.groups.extend(self.wanted(listed, &file));
-            for group in &sample.groups[before..] {
-                let fixed = group.rows.saturating_mul(R::SIZE as u64);
+            let all = file.metadata.metadata().num_row_groups();
+            let wanted = self.wanted(listed, &file);
+            sample.is_pruned |= wanted.len() < all;
+            let counted: Vec<usize> = match step {
+                1 => wanted.iter().map(|group| group.number).collect(),
+                _ => (0..all).collect(),
+            };
+            for group in counted {
+                let fixed = file.group_rows(group).saturating_mul(R::SIZE as u64);
                 let (least, most) = match R::STRIDE {
-                    0 => varied_bytes(&file, group.number),
+                    0 => varied_bytes(&file, group),
                     _ => (0, 0),
                 };
                 sample.least = sample.least.saturating_add(fixed.saturating_add(least));
                 sample.most = sample.most.saturating_add(fixed.saturating_add(most));
+                let stored = file.metadata.metadata().row_group(group).compressed_size();
+                let stored = [file.group_bytes(group).0, u64::try_from(stored).unwrap_or(0)];
+                for (sum, bytes) in sample.stored.iter_mut().zip(stored) {
+                    *sum = sum.saturating_add(bytes);
+                }
             }
+            sample.groups.extend(wanted);
             sample.read[0] += 1;
             sample.read[1] += listed.size;
         }
@@ -350,14 +390,14 @@ impl<R: Record> Source for ParquetSource<R> {
 
     /// By the files' footers, of up to 16 files: rows of fixed size exactly, others about as their fixed parts and what strings and lists take
     /// without an encoding. Where writers have left that out, what is stored for strings is the least, and once for each value the most, if
-    /// it was stored as a dictionary. Of row groups that [`ParquetSource::only`] may want, at most. Files that are not there, or damaged, say
-    /// nothing.
+    /// it was stored as a dictionary. Of row groups that [`ParquetSource::only`] may want, at most; where not all footers are read, of all row
+    /// groups, because which are wanted of other files is not known. Files that are not there, or damaged, say nothing.
     fn rows_bytes(&self) -> RowsBytes {
         let Some(sample) = self.sample().ok().filter(|sample| sample.read[0] > 0) else {
             return RowsBytes::UNKNOWN;
         };
-        let [least, most] = [sample.least, sample.most].map(|bytes| sample.of_all(1, bytes));
-        let bytes = match (R::STRIDE > 0, sample.read == sample.all) {
+        let [least, most] = sample.rows_of_all();
+        let bytes = match (R::STRIDE > 0, sample.is_whole()) {
             (true, true) => RowsBytes::exactly(most),
             _ => RowsBytes::about_between(least, most),
         };
@@ -371,19 +411,19 @@ impl<R: Record> Source for ParquetSource<R> {
         let Ok(mut sample) = self.sample() else {
             return false;
         };
+        if sample.is_pruned && !sample.is_whole() {
+            // What is wanted may be in one file, or in those that were not looked at.
+            return false;
+        }
         let groups = std::mem::take(&mut sample.groups);
         let bytes = groups
             .iter()
             .fold(0, |sum: u64, group| sum.saturating_add(group.bytes));
         let splits = self.divide(groups, sample.of_all(1, bytes), subtasks);
         // Files of one data set are alike: of others there are as many.
-        let times = sample.of_all(0, 1).max(1) as usize;
+        let count = sample.of_all(0, splits.len() as u64) as usize;
         are_even(
-            splits
-                .iter()
-                .map(|split| split.bytes)
-                .cycle()
-                .take(splits.len() * times),
+            splits.iter().map(|split| split.bytes).cycle().take(count),
             subtasks,
         )
     }
