@@ -57,12 +57,15 @@ fn files_say_about_how_much_they_have() {
         text_blocks(pattern("?.csv")).rows_bytes(),
         RowsBytes::about(2 * size)
     );
+    // A record of both columns has three bytes at least: a digit, a comma and a line end. Its row has 40 with what it is filled up with.
+    let most = (size + 1) / 3 * 40 + size;
+    let of_both = csv::<Named>(pattern("?.csv")).rows_bytes();
     assert_eq!(
-        csv::<Named>(pattern("?.csv")).rows_bytes(),
-        RowsBytes::about(2 * size)
+        (of_both.least(), of_both.most()),
+        (2 * (size / 4), Some(2 * most))
     );
     let passing_over = csv::<Named>(pattern("a.csv")).ignore_extra_columns();
-    assert_eq!(passing_over.rows_bytes(), RowsBytes::at_most(4 * size));
+    assert_eq!(passing_over.rows_bytes(), RowsBytes::at_most(most));
     // How much is in a compressed file nobody knows.
     let of_packed = RowsBytes::at_least(packed.len() as u64 / 4);
     assert_eq!(text(pattern("c.csv.gz")).rows_bytes(), of_packed);
@@ -73,9 +76,17 @@ fn files_say_about_how_much_they_have() {
     );
     let plain = text(pattern("c.csv.gz")).compression(Compression::None);
     assert_eq!(plain.rows_bytes(), RowsBytes::about(packed.len() as u64));
-    // What has no size may be a pipe.
+    // An empty file adds nothing; where there is nothing else, it may be one of those whose size says nothing, as in /proc.
+    assert_eq!(
+        text([pattern("a.csv"), pattern("empty.csv")]).rows_bytes(),
+        RowsBytes::about(size)
+    );
     assert_eq!(
         csv::<Named>(pattern("empty.csv")).rows_bytes(),
+        RowsBytes::UNKNOWN
+    );
+    assert_eq!(
+        text([&*pattern("a.csv"), "/dev/null"]).rows_bytes(),
         RowsBytes::UNKNOWN
     );
     assert_eq!(text(pattern("none")).rows_bytes(), RowsBytes::UNKNOWN);
@@ -781,8 +792,9 @@ fn sources_say_whether_all_subtasks_have_some_of_them_to_read() {
     // Three quarters for one of two are too much.
     assert!(divides(&[one, two], 1, 2));
     assert!(!divides(&[one, two, packed], 1, 2));
-    // There may be more in what has no size, as a pipe, and nothing in what is not there.
-    assert!(!divides(&[large, none], 10, 2));
+    // There is nothing in an empty file, whatever in what has no size, as a pipe, and nothing in what is not there.
+    assert!(divides(&[large, none], 10, 2) && !divides(&[none], 10, 1));
+    assert!(!divides(&[large, "/dev/null"], 10, 2));
     assert!(!divides(&[&*pattern("missing.txt")], 10, 1));
     let csv = |path: &str| csv::<Named>(path).split_size(10);
     assert!(!csv(large).divides_among(2) && csv(large).whole_lines().divides_among(2));

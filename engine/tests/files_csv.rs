@@ -7,7 +7,7 @@ use flate2::Compression as Level;
 use flate2::write::GzEncoder;
 use forebay::ErrorKind;
 use forebay::record::{BytesText, Date, Decimal, Record, Timestamp};
-use forebay::source::{NotUtf8, csv};
+use forebay::source::{CsvSource, NotUtf8, Source, csv};
 use std::io::Write;
 
 #[derive(Record, Debug, Clone, PartialEq)]
@@ -516,4 +516,56 @@ fn files_that_vanish_are_errors_or_skipped() {
     scratch.write("b", &content);
     let found = read(Between(source().skip_unreadable(), vanish), 2).expect("the rest is read");
     assert_eq!(found.len(), 1000);
+}
+
+/// Has a place for much that a line need not have.
+#[derive(Record, Debug, Clone, PartialEq)]
+struct Sparse {
+    number: u64,
+    name: String,
+    amount: Option<i128>,
+    balance: Option<i128>,
+    limit: Option<i128>,
+    note: Option<String>,
+}
+
+/// What a source says of the bytes of its rows is true of them; the most is at most `times` the text.
+fn check_bounds<R: Record>(source: impl Fn() -> CsvSource<R>, text: usize, times: u64) {
+    let said = source().rows_bytes();
+    let rows = read(source(), 1).expect("the file is read");
+    let bytes: u64 = rows.iter().map(|row| R::row_size(row.view()) as u64).sum();
+    let most = said.most().expect("a size bounds it");
+    assert!((said.least()..=most).contains(&bytes), "{said} of {bytes} B");
+    assert!(most <= times * text as u64, "{said} of {text} B of text");
+}
+
+/// There are no more bytes of rows than a source says, however short lines are.
+#[test]
+fn no_lines_are_so_short_that_there_are_more_rows_than_was_said() {
+    type Seven = (u8, u8, u8, u8, u8, u8, u8);
+    let scratch = Scratch::new("short");
+    let path = scratch.pattern("short.csv");
+    let write = |start: &str, line: &str, count| {
+        let text = format!("{start}{}", line.repeat(count));
+        scratch.write("short.csv", &text);
+        text.len()
+    };
+    let source = || csv::<Sparse>(&*path);
+    let all = "number,name,amount,balance,limit,note\n";
+    check_bounds(source, write(all, "1,,,,,\n", 1000), 20);
+    check_bounds(source, write(all, "1,,,,,\r\n", 1000), 20);
+    let missing = || source().missing_columns_are_null();
+    check_bounds(missing, write("name,number\n", ",1\n", 1000), 50);
+    let bare = || missing().without_header();
+    check_bounds(bare, write("", "1,\n", 1000), 50);
+    check_bounds(bare, write("1,\n1,", "a", 1000), 50);
+    check_bounds(bare, write("", "1,", 1), 60);
+    // Each byte that is no UTF-8 text becomes a character of three.
+    let replaced = || {
+        let bytes = csv::<(Seven, Seven, String)>(&*path);
+        bytes.without_header().not_utf8(NotUtf8::Replace)
+    };
+    let text = [b"1,".repeat(14), vec![0xff; 5000]].concat();
+    scratch.write("short.csv", &text);
+    check_bounds(replaced, text.len(), 6);
 }

@@ -144,7 +144,7 @@ impl<R: PlainRecord> Source for BinarySource<R> {
         })
     }
 
-    /// Those of the files; what has no size, as a pipe, or an empty file, may have any number.
+    /// Those of the files; what has no size, as a pipe, or empty files alone, may have any number.
     fn rows_bytes(&self) -> RowsBytes {
         self.input.rows_bytes(RowsBytes::exactly)
     }

@@ -15,6 +15,7 @@ use super::csv_fields::Dialect;
 use super::csv_reader::CsvReader;
 use super::files::{FileInput, FileSplit, NotUtf8, Patterns};
 use super::{RowsBytes, Source};
+use crate::record::layout::{MAX_ALIGN, part_at};
 use crate::record::{BytesText, Record, TextColumn, text_columns};
 use forebay_memory::{Error, Plan, Result};
 use std::marker::PhantomData;
@@ -207,10 +208,28 @@ impl<R: Record> Source for CsvSource<R> {
         Ok(CsvReader::new(self.input.clone(), split))
     }
 
-    /// About those of the files: a number may be shorter as text than in a row, or longer. Of compressed files a quarter of them is the
-    /// least; where columns are passed over, nothing is.
+    /// The least is a quarter of those of the files, because a number may be shorter in a row than as text; where columns are passed over,
+    /// nothing is. The most is that of as many lines as there may be. Of compressed files the least alone is known.
     fn rows_bytes(&self) -> RowsBytes {
-        let bytes = self.input.rows_bytes(RowsBytes::about);
+        let Ok(columns) = text_columns(R::schema()) else {
+            return RowsBytes::UNKNOWN;
+        };
+        let line = shortest_line(&columns, self.options.missing_are_null);
+        let row = match R::STRIDE {
+            0 => (part_at(R::ALIGN, true) + R::SIZE + MAX_ALIGN) as u64,
+            stride => stride as u64,
+        };
+        let widening = match self.input.not_utf8 {
+            // A byte becomes a character of three.
+            NotUtf8::Replace => 3,
+            NotUtf8::Error | NotUtf8::Skip => 1,
+        };
+        let bytes = self.input.rows_bytes(|text| {
+            // The last line may have no end.
+            let rows = (text.saturating_add(1) / line).saturating_mul(row);
+            let most = rows.saturating_add(text.saturating_mul(widening));
+            RowsBytes::between(RowsBytes::about(text).least(), most)
+        });
         match self.options.ignores_extra {
             true => bytes.of_some(),
             false => bytes,
@@ -221,6 +240,18 @@ impl<R: Record> Source for CsvSource<R> {
         self.input
             .divides_among(subtasks, self.options.is_line_by_line.then_some(1))
     }
+}
+
+/// Bytes of the shortest line that is a record, its end and delimiters included.
+fn shortest_line(columns: &[TextColumn], missing_are_null: bool) -> u64 {
+    let bytes = columns
+        .iter()
+        .map(|column| match (column.is_nullable, column.may_be_empty()) {
+            (true, _) => u64::from(!missing_are_null),
+            (false, true) => 1,
+            (false, false) => 2,
+        });
+    bytes.sum::<u64>().max(1)
 }
 
 /// Files of a [`CsvSource`] that one reader reads.

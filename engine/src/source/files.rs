@@ -115,6 +115,8 @@ pub(super) struct InputFile {
     pub(super) path: PathBuf,
     /// Its size when it was listed; 0 where that says nothing, as for a pipe.
     pub(super) size: u64,
+    /// Whether it is what has a size. (In /proc, that may be 0 all the same.)
+    is_regular: bool,
     pub(super) compression: Compression,
 }
 
@@ -235,10 +237,11 @@ impl FileInput {
                     "\"{}\" is a directory; name its files, with {0}/* or {0}/**",
                     path.display()
                 )))?,
-                Ok(Found::File(size)) => files.push(InputFile {
+                Ok(Found::File { size, is_regular }) => files.push(InputFile {
                     compression: self.compression.of(&path),
                     path,
                     size,
+                    is_regular,
                 }),
                 Err(error) => unreadable(cannot_read(&path, error))?,
             }
@@ -247,13 +250,16 @@ impl FileInput {
     }
 
     /// What the files' sizes say of the rows that they hold; `of_file` is that of one which is not compressed. Files that are not there
-    /// (yet), and those without a size, as pipes, say nothing.
+    /// (yet), and those without a size, as pipes, say nothing; nor do files that are all empty.
     pub(super) fn rows_bytes(&self, of_file: impl Fn(u64) -> RowsBytes) -> RowsBytes {
         let Ok(files) = self.list_quietly() else {
             return RowsBytes::UNKNOWN;
         };
+        if !are_sized(&files) {
+            return RowsBytes::UNKNOWN;
+        }
         let sizes = files.iter().map(|file| match (file.compression, file.size) {
-            (_, 0) => RowsBytes::UNKNOWN,
+            (_, 0) => RowsBytes::exactly(0),
             (Compression::None, size) => of_file(size),
             // Nobody knows how much is in it; hardly less than that.
             (_, size) => RowsBytes::at_least(of_file(size).least()),
@@ -262,10 +268,10 @@ impl FileInput {
     }
 
     /// Whether files that are cut at multiples of `unit` bytes, or not at all, give so many subtasks about as much to read. Of those without a
-    /// size, as pipes, nobody knows.
+    /// size, as pipes, and of those that are all empty, nobody knows.
     pub(super) fn divides_among(&self, subtasks: usize, unit: Option<u64>) -> bool {
         let files = self.list_quietly().unwrap_or_default();
-        let are_sized = files.iter().all(|file| file.size > 0);
+        let are_sized = are_sized(&files);
         let splits = self.divide(files, subtasks, unit);
         are_sized && are_even(splits.iter().map(FileSplit::size), subtasks)
     }
@@ -278,6 +284,12 @@ impl FileInput {
         }
         Err(error)
     }
+}
+
+/// Whether the sizes of files say how much is in them. What is empty beside others is an empty part, or a writer's mark; alone, it may be of
+/// those that are written while they are read, as in /proc.
+fn are_sized(files: &[InputFile]) -> bool {
+    files.iter().all(|file| file.is_regular) && files.iter().any(|file| file.size > 0)
 }
 
 /// Whether so many subtasks that take splits of these sizes have about as much to do: the largest is half as much again as a share at most.
@@ -293,8 +305,11 @@ pub(super) fn are_even(sizes: impl Iterator<Item = u64>, subtasks: usize) -> boo
 #[derive(Clone, Copy)]
 enum Found {
     Directory,
-    /// Its size; 0 of what is no regular file.
-    File(u64),
+    /// Its size is 0 if it is no regular file.
+    File {
+        size: u64,
+        is_regular: bool,
+    },
 }
 
 /// What each path leads to. Tens of thousands of looks take longer than starting threads, and nothing else can be done
@@ -306,8 +321,10 @@ fn look_at(paths: &[PathBuf]) -> Vec<std::io::Result<Found>> {
         let found = |path| {
             std::fs::metadata(path).map(|data| match (data.is_dir(), data.is_file()) {
                 (true, _) => Found::Directory,
-                (false, true) => Found::File(data.len()),
-                (false, false) => Found::File(0),
+                (false, is_regular) => Found::File {
+                    size: if is_regular { data.len() } else { 0 },
+                    is_regular,
+                },
             })
         };
         paths.iter().map(found).collect()
@@ -430,6 +447,7 @@ mod tests {
             .map(|(index, size)| InputFile {
                 path: index.to_string().into(),
                 size: *size,
+                is_regular: true,
                 compression: Compression::None,
             })
             .collect();
@@ -469,6 +487,7 @@ mod tests {
         let file = |name: &str, compression| InputFile {
             path: name.into(),
             size: 100,
+            is_regular: true,
             compression,
         };
         let files = [

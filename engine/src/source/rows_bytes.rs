@@ -63,6 +63,14 @@ impl RowsBytes {
         }
     }
 
+    /// As many as the one at least, and as the other at most.
+    pub(crate) fn between(least: u64, most: u64) -> RowsBytes {
+        RowsBytes {
+            least,
+            most: most.max(least),
+        }
+    }
+
     /// An estimate of the least and one of the most, either as [`RowsBytes::about`].
     #[cfg(feature = "parquet")]
     pub(crate) fn about_between(least: u64, most: u64) -> RowsBytes {
@@ -144,6 +152,8 @@ mod tests {
         assert_eq!(both(RowsBytes::at_most(16)), (0, Some(16)));
         assert_eq!(both(RowsBytes::at_least(16)), (16, None));
         assert_eq!(both(RowsBytes::about(16)), (4, Some(64)));
+        assert_eq!(both(RowsBytes::between(3, 16)), (3, Some(16)));
+        assert_eq!(both(RowsBytes::between(16, 3)), (16, Some(16)));
         assert_eq!(both(RowsBytes::about(u64::MAX)), (u64::MAX / 4, None));
         assert_eq!(both(RowsBytes::about(16) + RowsBytes::exactly(3)), (7, Some(67)));
         assert_eq!(both(RowsBytes::at_least(5) + RowsBytes::exactly(3)), (8, None));
