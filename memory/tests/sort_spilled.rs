@@ -509,6 +509,99 @@ fn what_leaves_for_merging_together_is_what_is_missing() {
     }
 }
 
+/// A sorter of small rows that has at most `most` segments, with three runs on disk, whose rows took the first, and rows in memory,
+/// that take the second of some segments.
+fn with_runs(
+    manager: &MemoryManager,
+    most: usize,
+    store: &SpillStore,
+    [spilled, segments]: [usize; 2],
+) -> Sorter<Located<ColumnOrder>> {
+    let budget = manager.budget("sort", 8, most).unwrap();
+    let mut sorter = Sorter::new(
+        Located::new(order(), SEGMENT),
+        budget,
+        store.handle("sort").unwrap(),
+    );
+    let mut random = Random(19);
+    for until in [spilled, spilled, spilled, segments] {
+        if sorter.rows() > 0 {
+            sorter.spill_to(0).unwrap();
+        }
+        while sorter.held().rows < until {
+            assert!(sorter.rows() < 200_000, "there is no room for so many rows");
+            sorter.push(&row(random.next(), sorter.rows(), 100)).unwrap();
+        }
+    }
+    assert_eq!(sorter.spilled_runs(), 3);
+    sorter
+}
+
+/// Others take all that rows leave, up to their share: the rows that are more than the sorter's own leave in few runs.
+#[test]
+fn rows_whose_memory_others_take_leave_in_few_runs() {
+    const SEGMENTS: usize = 1000;
+    let (_disk, store) = store(14, SimulatedFaults::default());
+    let manager = MemoryManager::with_segments(SEGMENTS, 8, SEGMENT).unwrap();
+    let rival = manager.budget("rival", 8, SEGMENTS).unwrap();
+    let mut sorter = with_runs(&manager, SEGMENTS, &store, [400, 900]);
+    let (runs, mut theirs) = (sorter.spilled_runs(), Vec::new());
+    let mut take = || {
+        while rival.held() < rival.fair_share()
+            && let Some(segment) = rival.try_take()
+        {
+            theirs.push(segment);
+        }
+        rival.withdraw();
+        theirs.len()
+    };
+    take();
+    while !sorter.prepare_merge(runs, 100, usize::MAX).unwrap() {
+        take();
+    }
+    assert!(take() >= SEGMENTS / 2 - 1, "{} segments are another's", take());
+    assert!(sorter.budget().held() >= SEGMENTS / 2 - SEGMENTS / 16);
+    let made = sorter.spilled_runs() - runs;
+    assert!((1..=3).contains(&made), "{made} runs more");
+}
+
+/// What was to be read ahead with because it was free, and is not any more, is given up: nobody is asked for it.
+#[test]
+fn nobody_is_asked_for_what_was_free() {
+    const SEGMENTS: usize = 1000;
+    let (_disk, store) = store(15, SimulatedFaults::default());
+    let manager = MemoryManager::with_segments(SEGMENTS, 8, SEGMENT).unwrap();
+    let rival = manager.budget("rival", 8, SEGMENTS).unwrap();
+    let mut sorter = with_runs(&manager, SEGMENTS, &store, [20, 20]);
+    let together = together(std::slice::from_ref(&sorter), 100);
+    while !sorter.keep_to_share(&together, 0, usize::MAX).unwrap() {}
+    let theirs: Vec<_> = std::iter::from_fn(|| rival.try_take()).collect();
+    rival.withdraw();
+    rival.set_revocable(theirs.len(), 1);
+    assert!(!sorter.prepare_merge(together.runs, 100, usize::MAX).unwrap());
+    assert_eq!(rival.revocation_wanted(), 0, "{} are another's", theirs.len());
+    // Though others are asked for what is denied within the share.
+    assert!(sorter.budget().reserve(100).is_err() && rival.revocation_wanted() > 0);
+}
+
+/// What a sorter that has more than its share has sorted with, and does not need for merging, is given back.
+#[test]
+fn no_more_is_kept_for_merging_than_is_needed() {
+    const SEGMENTS: usize = 2000;
+    let (_disk, store) = store(16, SimulatedFaults::default());
+    let manager = MemoryManager::with_segments(SEGMENTS, 8, SEGMENT).unwrap();
+    let _other = manager.budget("other", 8, SEGMENTS).unwrap();
+    let mut sorter = with_runs(&manager, SEGMENTS, &store, [20, 1200]);
+    let before = sorter.held().spares;
+    while !sorter.prepare_merge(3, 100, usize::MAX).unwrap() {}
+    // Four for runs, and a sixteenth of three times 20.
+    let after = sorter.held().spares;
+    assert!(
+        before > 50 && (4..10).contains(&after),
+        "{before} before, {after} after"
+    );
+}
+
 /// Sorters that merge their runs together each find a share of the memory to read them ahead, however unevenly rows have come and
 /// whoever comes first; and nothing leaves for that where there is room for all.
 #[test]
