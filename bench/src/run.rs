@@ -13,7 +13,7 @@ use crate::places;
 use crate::process;
 use crate::progress::Progress;
 use crate::result::{self, Limit, RunResult, Spread, Stalls};
-use crate::scratch::Aside;
+use crate::scratch::Successor;
 use crate::setting::{Emit, Setting};
 use crate::suite::{self, Row};
 use crate::table::{self, Align};
@@ -299,7 +299,12 @@ pub(crate) fn measure(
         ..row.setting.clone()
     };
     let _input = (workload.prepare)(&mut setting)?;
-    let before = setting.output.as_deref().map(Aside::put).transpose()?;
+    // A file of nobody's is removed with the input.
+    let replaced = setting.output.as_deref().filter(|_| row.setting.output.is_some());
+    let successor = replaced.map(Successor::of);
+    if let Some(successor) = &successor {
+        setting.output = Some(successor.hidden().to_path_buf());
+    }
     let plan = workload::plan(&setting)?;
     let runtime = Runtime::new(plan.clone())?;
     let once = |setting: &Setting| -> Result<Outcome> {
@@ -315,8 +320,7 @@ pub(crate) fn measure(
     let mut measured = Measured::default();
     for _ in 0..row.repeats {
         if let Some(path) = setting.output.as_ref().filter(|path| path.is_file()) {
-            // The disk takes its time to free gigabytes: not part of what is measured. What an earlier run of this one wrote; what was
-            // there before is aside.
+            // The disk takes its time to free gigabytes: not part of what is measured. It is what an earlier run of this row wrote.
             std::fs::remove_file(path)
                 .map_err(|error| Error::io(format!("cannot remove {}", path.display()), error))?;
         }
@@ -363,9 +367,9 @@ pub(crate) fn measure(
         None => (None, None),
     };
     // The last thing that can fail: what was there before is replaced by results that are right, or not at all.
-    match (before, verified) {
+    match (successor, verified) {
         (_, Some(false)) => {}
-        (Some(before), _) => before.keep_new(),
+        (Some(successor), _) => successor.publish()?,
         (None, _) if row.setting.output.is_some() => {
             // Its sink replaces the files of a directory together, when all are written.
             once(&Setting {
@@ -755,6 +759,39 @@ mod tests {
             "nothing is left beside them"
         );
         std::fs::remove_dir_all(&directory).expect("removable");
+    }
+
+    /// So that a process that is killed then leaves it, too.
+    #[test]
+    fn an_output_is_as_it_was_while_its_successor_is_measured() {
+        let output = std::env::temp_dir().join(format!("forebay-bench-killed-{}", std::process::id()));
+        std::fs::write(&output, b"before").expect("writable");
+        let rows = suite::rows(&RunArguments {
+            workloads: vec!["sort-gensort".into()],
+            records: Some(1000),
+            repeat: Some(1),
+            output: Some(output.clone()),
+            ..RunArguments::default()
+        });
+        let row = rows.expect("it is known").remove(0);
+        let looks = |setting: &Setting, _: &MachineLimits| {
+            let name = format!("forebay-bench-killed-{}", std::process::id());
+            let new = setting.output.as_ref().expect("it writes a file");
+            assert_eq!(new.metadata().expect("it is written").len(), 100_000);
+            assert_eq!(
+                std::fs::read(new.with_file_name(name)).expect("it is there"),
+                b"before"
+            );
+            Ok(Bare {
+                is_limit: true,
+                rate: 1.0,
+                name: "look".into(),
+                what: "nothing".into(),
+            })
+        };
+        measure(&row, false, forebay::Progress::Off, Some(&mut machine(looks))).expect("it runs");
+        assert_eq!(output.metadata().expect("it is there").len(), 100_000);
+        std::fs::remove_file(&output).expect("removable");
     }
 
     #[test]

@@ -106,58 +106,51 @@ impl Scratch {
     }
 }
 
-/// A file that is to be replaced, under another name beside it until it has been. It has its name again, and what was written in its
-/// place is gone, unless [`Aside::keep_new`] says that all went well.
+/// What is to replace a file: under a hidden name beside it until [`Successor::publish`] says that all went well, and removed otherwise. Until
+/// then the file that it replaces is as it was, however this process ends.
 #[must_use]
-pub struct Aside {
+pub struct Successor {
     path: PathBuf,
-    aside: Option<PathBuf>,
+    hidden: PathBuf,
 }
 
-impl Aside {
-    /// Puts the file at `path` aside, if there is one.
-    ///
-    /// # Errors
-    /// Where it cannot be renamed.
-    pub fn put(path: &Path) -> Result<Aside> {
+impl Successor {
+    /// The successor of the file at `path`, if there is one; it is yet to be written.
+    pub fn of(path: &Path) -> Successor {
         let mut name = OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{}.before", std::process::id()));
-        let aside = path.is_file().then(|| path.with_file_name(name));
-        if let Some(aside) = &aside {
-            fs::rename(path, aside).map_err(|error| {
-                let what = format!("cannot rename {} to {}", path.display(), aside.display());
-                Error::io(what, error)
-            })?;
-        }
-        Ok(Aside {
+        name.push(format!(".{}.new", std::process::id()));
+        Successor {
             path: path.to_path_buf(),
-            aside,
-        })
+            hidden: path.with_file_name(name),
+        }
     }
 
-    /// Keeps what was written, and removes what was there before. Where nothing was written, what was there comes back.
-    pub fn keep_new(mut self) {
-        if !self.path.exists() {
-            return;
-        }
-        if let Some(aside) = self.aside.take() {
-            // It is a hidden file beside the new one where that fails.
-            let _ = fs::remove_file(aside);
-        }
-        // Nothing is taken back.
-        self.path = PathBuf::new();
+    /// Where to write it.
+    pub fn hidden(&self) -> &Path {
+        &self.hidden
+    }
+
+    /// Gives it its name, in one step.
+    ///
+    /// # Errors
+    /// Where it cannot be renamed, or was not written.
+    pub fn publish(self) -> Result<()> {
+        fs::rename(&self.hidden, &self.path).map_err(|error| {
+            let what = format!(
+                "cannot rename {} to {}",
+                self.hidden.display(),
+                self.path.display()
+            );
+            Error::io(what, error)
+        })
     }
 }
 
-impl Drop for Aside {
+impl Drop for Successor {
     fn drop(&mut self) {
-        // There is nobody to tell; a file that was put aside is still there under the other name where that fails.
-        let _ = match &self.aside {
-            Some(aside) => fs::rename(aside, &self.path),
-            None if self.path.is_file() => fs::remove_file(&self.path),
-            None => Ok(()),
-        };
+        // It has another name by now, or need not have been written.
+        let _ = fs::remove_file(&self.hidden);
     }
 }
 
@@ -176,28 +169,28 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_comes_back_unless_its_successor_is_kept() {
-        let directory = std::env::temp_dir().join(format!("forebay-aside-{}", std::process::id()));
+    fn what_was_there_stays_until_its_successor_is_published() {
+        let directory = std::env::temp_dir().join(format!("forebay-successor-{}", std::process::id()));
         fs::create_dir(&directory).expect("a temporary directory");
         let path = directory.join("out.dat");
         let (before, after): (&[u8], &[u8]) = (b"before", b"after");
         for there in [false, true] {
             for writes in [false, true] {
-                for keeps in [false, true] {
-                    let case = format!("there {there}, writes {writes}, keeps {keeps}");
+                for publishes in [false, true] {
+                    let case = format!("there {there}, writes {writes}, publishes {publishes}");
                     if there {
                         fs::write(&path, before).expect("writable");
                     }
-                    let aside = Aside::put(&path).expect("it can be renamed");
-                    assert!(!path.exists(), "{case}");
+                    let successor = Successor::of(&path);
                     if writes {
-                        fs::write(&path, after).expect("writable");
+                        fs::write(successor.hidden(), after).expect("writable");
                     }
-                    match keeps {
-                        true => aside.keep_new(),
-                        false => drop(aside),
+                    assert_eq!(fs::read(&path).ok().as_deref(), there.then_some(before), "{case}");
+                    match publishes {
+                        true => assert_eq!(successor.publish().is_ok(), writes, "{case}"),
+                        false => drop(successor),
                     }
-                    let expected = match (writes && keeps, there) {
+                    let expected = match (writes && publishes, there) {
                         (true, _) => Some(after),
                         (false, true) => Some(before),
                         (false, false) => None,
