@@ -330,7 +330,32 @@ fn tables_whose_rows_have_matched_leave_memory() {
     }
 }
 
-/// Joins while all memory is taken from the 500th call of the condition on.
+/// The same of a few rows, which are in one table, and leave as a whole.
+#[test]
+fn the_one_table_of_few_rows_leaves_memory() {
+    let (few, many) = (skewed(5000, 43, 0), skewed(6000, 44, 0));
+    for kind in KINDS {
+        for build_left in [false, true] {
+            let way = Way {
+                segments: 460,
+                build_left,
+                has_condition: true,
+                ..PLAIN
+            };
+            let (left, right) = if build_left { (&few, &many) } else { (&many, &few) };
+            let expected = expected_of_many(left, right, kind, way);
+            // So many have a share that one is less than the table takes.
+            run_beside_takers(left, right, kind, way, 100, &expected);
+            // Entries with their hashes, of sizes of their own.
+            let few = &few[..1500];
+            let (left, right) = if build_left { (few, &many[..]) } else { (&many[..], few) };
+            let expected = expected_of_many(left, right, kind, way);
+            let [left, right] = [left, right].map(|side| with_keys(side, |bits| format!("{bits:20}")));
+            run_beside_takers(&left, &right, kind, way, 100, &expected);
+        }
+    }
+}
+
 fn run_beside_taker<K: Record + Clone>(
     left: &[(K, u64)],
     right: &[(K, u64)],
@@ -338,16 +363,36 @@ fn run_beside_taker<K: Record + Clone>(
     way: Way,
     expected: &[Ids],
 ) {
+    run_beside_takers(left, right, kind, way, 1, expected);
+}
+
+/// Joins while all memory is taken by so many from the 500th call of the condition on.
+fn run_beside_takers<K: Record + Clone>(
+    left: &[(K, u64)],
+    right: &[(K, u64)],
+    kind: Kind,
+    way: Way,
+    takers: usize,
+    expected: &[Ids],
+) {
     let environment = environment(way);
     let runtime = environment.runtime().clone();
-    let budget = runtime.manager().budget("taker", 1, usize::MAX);
-    let budget = budget.expect("one segment is to be had");
+    let manager = runtime.manager().clone();
+    let taker = move || manager.budget("taker", 1, usize::MAX).expect("one segment is to be had");
+    let budgets = Mutex::new(vec![taker()]);
     let taken = Arc::new(Mutex::new(Vec::new()));
     let all = taken.clone();
     let asked = Meter::acting(move |call| {
-        if call >= 500 {
+        if call >= 500 && (takers == 1 || call % 50 == 0) {
+            // The shares of all become less.
+            let mut budgets = budgets.lock().expect("nobody panics");
+            budgets.resize_with(takers, &taker);
             let mut taken = taken.lock().expect("nobody panics");
-            taken.extend(std::iter::from_fn(|| budget.try_take()));
+            for budget in &*budgets {
+                let most = if takers == 1 { usize::MAX } else { budget.fair_share() };
+                let has_less = |_: &usize| budget.held() < most;
+                taken.extend((0..).take_while(has_less).map_while(|_| budget.try_take()));
+            }
         }
     });
     let found = join_in(&environment, left, right, kind, way, [&Meter::default(), &asked]);

@@ -245,6 +245,66 @@ fn without_segments_enough_the_entries_come_back() {
     }
 }
 
+/// Half-full segments, one taken into the other, have all entries, and no segment but the last has room for the next one's first.
+#[test]
+fn segments_take_entries_from_others() {
+    for (stride, is_hashed) in [(16, false), (16, true), (72, false), (0, false), (0, true)] {
+        let shape = EntryShape::new(stride, 8, is_hashed);
+        let source = TestSource::new(SEGMENT, 64);
+        let mut random = Random(stride as u64 + 7);
+        for _ in 0..50 {
+            let (mut all, mut first) = (Vec::<Filled>::new(), 0);
+            for _ in 0..random.below(12) {
+                let numbers: Vec<u64> = (first..first + random.below(9) as u64).collect();
+                first += numbers.len() as u64;
+                for mut filled in pack(&numbers, stride, shape, &hash_u64, &source) {
+                    if let Some(last) = all.last_mut() {
+                        last.take_from(&mut filled, shape);
+                    }
+                    if filled.bytes > 0 {
+                        all.push(filled);
+                    }
+                }
+            }
+            let (mut numbers, mut sizes) = (Vec::new(), Vec::new());
+            for filled in &all {
+                let mut rest = filled.entries();
+                sizes.push((rest.len(), shape.sizes(rest).1));
+                while !rest.is_empty() {
+                    let (row, size) = shape.sizes(rest);
+                    numbers.push(number_of(&rest[..row], stride));
+                    rest = &rest[size..];
+                }
+            }
+            assert_eq!(numbers, (0..first).collect::<Vec<u64>>());
+            for pair in sizes.windows(2) {
+                assert!(SEGMENT_HEADER_SIZE + pair[0].0 + pair[1].1 > SEGMENT, "{sizes:?}");
+            }
+        }
+    }
+}
+
+/// To look for many hashes is to look for each: in directories of one segment and of several, at whose ends a slot's words are apart.
+#[test]
+fn to_look_for_all_is_to_look_for_each() {
+    let shape = EntryShape::new(16, 8, false);
+    for count in [1, 900, 1023, 1024, 5000] {
+        let source = TestSource::new(SEGMENT, 256);
+        let numbers: Vec<u64> = (0..count).collect();
+        let entries = pack(&numbers, 16, shape, &hash_u64, &source);
+        let hash = |entry: &[u8]| hash_u64(number_of(entry, 16));
+        let table = JoinTable::build(shape, entries, count as usize, 0, None, &*source, hash);
+        let Ok(table) = table else {
+            panic!("there are segments enough");
+        };
+        let hashes: Vec<u64> = (0..2 * count).map(hash_u64).collect();
+        let mut found = Vec::new();
+        table.look_all(&hashes, |number, slot| found.push((number, slot)));
+        let each = hashes.iter().map(|hash| table.look(*hash)).enumerate();
+        assert_eq!(found, each.collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn filters_let_pass_what_was_added_and_little_else() {
     for skip_bits in [0, 5, 30] {

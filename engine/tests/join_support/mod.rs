@@ -183,7 +183,12 @@ pub fn stream_in<K: Record + Clone>(
     let left = environment.source("left", from_items(left.to_vec()));
     let right = environment.source("right", from_items(right.to_vec()));
     let join = left.join(right).on(first(), first()).strategy(way.strategy);
-    let join = if way.build_left { join.build_left() } else { join };
+    let join = match (way.build_left, way.strategy) {
+        (true, _) => join.build_left(),
+        // Not the side that is known to be smaller.
+        (false, JoinStrategy::Hash) => join.build_right(),
+        (false, _) => join,
+    };
     let (made, asked) = (made.clone(), asked.clone());
     let ids = move |left: Option<u64>, right: Option<u64>| {
         made.count();

@@ -125,4 +125,23 @@ impl Filled {
     pub fn entries(&self) -> &[u8] {
         &self.segment[SEGMENT_HEADER_SIZE..][..self.bytes]
     }
+
+    /// Takes the first entries of another, as many as there is room for.
+    pub fn take_from(&mut self, other: &mut Filled, shape: EntryShape) {
+        let room = self.segment.len() - SEGMENT_HEADER_SIZE - self.bytes;
+        let entries = other.entries();
+        let mut taken = 0;
+        while taken < entries.len() {
+            let (_, size) = shape.sizes(&entries[taken..]);
+            if taken + size > room {
+                break;
+            }
+            taken += size;
+        }
+        self.segment[SEGMENT_HEADER_SIZE + self.bytes..][..taken].copy_from_slice(&entries[..taken]);
+        self.bytes += taken;
+        let rest = SEGMENT_HEADER_SIZE + taken..SEGMENT_HEADER_SIZE + other.bytes;
+        other.segment.copy_within(rest, SEGMENT_HEADER_SIZE);
+        other.bytes -= taken;
+    }
 }

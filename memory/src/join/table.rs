@@ -362,6 +362,35 @@ impl JoinTable {
         (start & mask, end & mask, (end >> tag_shift) as u8 & tag == tag)
     }
 
+    /// [`JoinTable::look`] for each of some hashes, in their order.
+    #[inline(always)]
+    pub fn look_all(&self, hashes: &[u64], mut found: impl FnMut(usize, (u64, u64, bool))) {
+        if self.is_wide {
+            for (number, hash) in hashes.iter().enumerate() {
+                found(number, self.look(*hash));
+            }
+            return;
+        }
+        // What does not change is read once.
+        let (skip_bits, slots, shift) = (self.skip_bits, self.slots, self.word_shift);
+        let (directory, place_mask) = (&self.directory[..], (1 << shift) - 1);
+        for (number, hash) in hashes.iter().enumerate() {
+            let index = slot(*hash, skip_bits, slots);
+            let segment = &directory[(index >> shift) as usize];
+            let at = (index & place_mask) as usize * 4;
+            let (start, end) = match segment.get(at..at + 8).and_then(|words| words.first_chunk()) {
+                Some(words) => {
+                    let words = u64::from_le_bytes(*words);
+                    (words & 0xffff_ffff, words >> 32)
+                }
+                None => (word(directory, shift, false, index), word(directory, shift, false, index + 1)),
+            };
+            let (tag, mask) = (tag(*hash), (1 << NARROW_BITS) - 1);
+            let may_match = (end >> NARROW_BITS) as u8 & tag == tag;
+            found(number, (start & mask, end & mask, may_match));
+        }
+    }
+
     /// Reads a byte of every line, so that a cache that is large enough has the table.
     pub fn warm(&self) {
         for segment in self.directory.iter().chain(&self.rows) {

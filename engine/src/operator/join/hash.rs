@@ -4,7 +4,7 @@
 //! # Algorithm
 //! 1. Rows of the build side go to hash partitions. While they fit, that is all; where a segment is needed and there is
 //!    none, the largest partition leaves memory, and its later rows follow it.
-//! 2. After its last row each partition in memory gets a table.
+//! 2. After its last row each partition in memory gets a table; where all together are smaller than a cache they get one.
 //! 3. Rows of the probe side look for matches, or go to the log of their partition. Where all tables are in memory and larger than
 //!    a cache, small rows are put aside by partition while there is memory, and then those of the partition that has most look
 //!    for matches together. So it is where tables have left memory, once it is known that filters are of no use; if there is no memory to
@@ -464,6 +464,8 @@ where
     /// After a level, or a chunk of passes: turns what was spilled into pairs to be joined.
     fn close(&mut self, passes: Option<Box<Passes>>) -> Result<Phase> {
         let skip_bits = self.partitions.used_bits();
+        // One partition alone says nothing of what bits of the hash divide.
+        let was_divided = self.partitions.len() > 1;
         for left in self.partitions.close(&mut self.handle)? {
             let mut pair = Pair::of(left, self.build_is_left, skip_bits, self.kind);
             let [left, right] = pair.bytes();
@@ -472,7 +474,7 @@ where
             pair.is_undivided = passes.is_some()
                 || !Self::has_key()
                 || skip_bits >= LAST_BIT
-                || 4 * bytes > 3 * self.build_bytes;
+                || was_divided && 4 * bytes > 3 * self.build_bytes;
             match pair.is_needed() {
                 true => self.pairs.push(pair),
                 false => pair.free(&mut self.handle),
@@ -902,6 +904,7 @@ where
 
     fn end_input(&mut self, input: usize, _: &mut Downstream<'_>) -> Result<()> {
         if input == 0 {
+            self.partitions.merge_small(self.share());
             self.phase = Phase::Finishing(0, Then::Gate);
         }
         Ok(())

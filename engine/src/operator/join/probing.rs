@@ -528,6 +528,8 @@ impl Prober {
         let used = count * P::STRIDE;
         hash_rows::<P, K>(key, &bytes[..used], &mut self.hashes, &mut self.scratch[0]);
         self.found.resize(count, Found::default());
+        // A table that was read ahead as a whole, or the only one, which is small.
+        let alone = self.only.or(partitions.has_one_small_table().then_some(0));
         let mut found = 0;
         let mut add = |row: usize, partition: usize, (start, end, may_match): (u64, u64, bool)| {
             self.found[found] = Found {
@@ -538,15 +540,10 @@ impl Prober {
             };
             found += usize::from(may_match | rules.keeps_probe);
         };
-        if let Some(partition) = self.only {
-            // It was read ahead as a whole.
-            let table = partitions.table(partition);
-            for (row, hash) in self.hashes.iter().enumerate() {
-                add(
-                    row,
-                    partition,
-                    table.map_or((0, 0, false), |table| table.look(*hash)),
-                );
+        if let Some(partition) = alone {
+            match partitions.table(partition) {
+                Some(table) => table.look_all(&self.hashes, |row, slot| add(row, partition, slot)),
+                None => (0..count).for_each(|row| add(row, partition, (0, 0, false))),
             }
         } else {
             for hash in &self.hashes {
@@ -568,7 +565,7 @@ impl Prober {
             true => self.found.iter().filter(|found| found.start != found.end).count(),
             false => found,
         };
-        if self.only.is_none() {
+        if alone.is_none() {
             for found in &self.found {
                 if let Some(table) = partitions.table(found.partition as usize) {
                     table.prefetch_entry(found.start);
