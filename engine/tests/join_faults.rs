@@ -348,7 +348,11 @@ fn the_one_table_of_few_rows_leaves_memory() {
             run_beside_takers(left, right, kind, way, 100, &expected);
             // Entries with their hashes, of sizes of their own.
             let few = &few[..1500];
-            let (left, right) = if build_left { (few, &many[..]) } else { (&many[..], few) };
+            let (left, right) = if build_left {
+                (few, &many[..])
+            } else {
+                (&many[..], few)
+            };
             let expected = expected_of_many(left, right, kind, way);
             let [left, right] = [left, right].map(|side| with_keys(side, |bits| format!("{bits:20}")));
             run_beside_takers(&left, &right, kind, way, 100, &expected);
@@ -378,7 +382,11 @@ fn run_beside_takers<K: Record + Clone>(
     let environment = environment(way);
     let runtime = environment.runtime().clone();
     let manager = runtime.manager().clone();
-    let taker = move || manager.budget("taker", 1, usize::MAX).expect("one segment is to be had");
+    let taker = move || {
+        manager
+            .budget("taker", 1, usize::MAX)
+            .expect("one segment is to be had")
+    };
     let budgets = Mutex::new(vec![taker()]);
     let taken = Arc::new(Mutex::new(Vec::new()));
     let all = taken.clone();
@@ -389,7 +397,11 @@ fn run_beside_takers<K: Record + Clone>(
             budgets.resize_with(takers, &taker);
             let mut taken = taken.lock().expect("nobody panics");
             for budget in &*budgets {
-                let most = if takers == 1 { usize::MAX } else { budget.fair_share() };
+                let most = if takers == 1 {
+                    usize::MAX
+                } else {
+                    budget.fair_share()
+                };
                 let has_less = |_: &usize| budget.held() < most;
                 taken.extend((0..).take_while(has_less).map_while(|_| budget.try_take()));
             }

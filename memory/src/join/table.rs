@@ -383,7 +383,10 @@ impl JoinTable {
                     let words = u64::from_le_bytes(*words);
                     (words & 0xffff_ffff, words >> 32)
                 }
-                None => (word(directory, shift, false, index), word(directory, shift, false, index + 1)),
+                None => (
+                    word(directory, shift, false, index),
+                    word(directory, shift, false, index + 1),
+                ),
             };
             let (tag, mask) = (tag(*hash), (1 << NARROW_BITS) - 1);
             let may_match = (end >> NARROW_BITS) as u8 & tag == tag;

@@ -634,7 +634,10 @@ impl Partitions {
         let segment_size = self.budget.segment_size();
         let buffers = |role: Role| self.writers[role as usize].iter();
         let bytes = self.build_bytes() + buffers(Role::Build).map(SegmentWriter::written).sum::<usize>();
-        let rows = self.build_rows() + buffers(Role::Build).map(SegmentWriter::rows_written).sum::<usize>();
+        let rows = self.build_rows()
+            + buffers(Role::Build)
+                .map(SegmentWriter::rows_written)
+                .sum::<usize>();
         // The table has a directory; and all rows that came before it are taken out at once, and cannot leave any more then.
         let early = buffers(Role::Probe).filter(|writer| !writer.is_vacant()).count();
         let early = early + self.list.iter().map(|here| here.probe.segments()).sum::<usize>();
@@ -666,7 +669,11 @@ impl Partitions {
 
     /// Whether there is one partition alone, whose table is in a cache anyway.
     pub(super) fn has_one_small_table(&self) -> bool {
-        self.list.len() == 1 && self.list[0].table.as_ref().is_some_and(|table| table.segments() <= MOST_IN_ONE)
+        self.list.len() == 1
+            && self.list[0]
+                .table
+                .as_ref()
+                .is_some_and(|table| table.segments() <= MOST_IN_ONE)
     }
 
     /// After the last row of the build side: makes the table of a partition, or writes the rest of its log.
