@@ -20,7 +20,7 @@ use super::parquet_tables::{ParquetTables, TableColumns};
 use crate::data::tpch::{TablePart, TpchTable};
 use crate::scratch::Scratch;
 use forebay::record::Record;
-use forebay::source::{Source, SourceOutput, SourceReader, SourceStatus};
+use forebay::source::{RowsBytes, Source, SourceOutput, SourceReader, SourceStatus};
 use forebay_memory::{Error, Plan, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -402,6 +402,20 @@ impl<R: Record> Source for QuerySource<R> {
             _ => unreachable!("a source reads its own splits"),
         }
     }
+
+    fn rows_bytes(&self) -> RowsBytes {
+        match self {
+            QuerySource::Rows(source) => source.rows_bytes(),
+            QuerySource::Parquet(source) => source.rows_bytes(),
+        }
+    }
+
+    fn divides_among(&self, subtasks: usize) -> bool {
+        match self {
+            QuerySource::Rows(source) => source.divides_among(subtasks),
+            QuerySource::Parquet(source) => source.divides_among(subtasks),
+        }
+    }
 }
 
 impl<R: Record> SourceReader for QueryReader<R> {
@@ -449,6 +463,21 @@ impl<R: Record> Source for TableSource<R> {
             record: PhantomData,
         })
     }
+
+    fn rows_bytes(&self) -> RowsBytes {
+        RowsBytes::exactly(bytes_of(&self.chunks))
+    }
+
+    /// As the engine's own sources: no split is more than half as much again as a share.
+    fn divides_among(&self, subtasks: usize) -> bool {
+        let splits = self.splits(subtasks).unwrap_or_default();
+        let largest = splits.iter().map(|split| bytes_of(split)).max().unwrap_or(0);
+        splits.len() >= subtasks && 2 * largest * subtasks as u64 <= 3 * bytes_of(&self.chunks)
+    }
+}
+
+fn bytes_of(chunks: &[Chunk]) -> u64 {
+    chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum()
 }
 
 /// Reads some chunks of a table.
@@ -532,6 +561,23 @@ mod tests {
             assert_eq!((number, number as usize % 7), (*found, text.len()));
         }
         assert_eq!((bytes.take(), none.take()), ((0..5).collect(), vec![]));
+    }
+
+    #[test]
+    fn tables_say_how_large_they_are_and_whether_all_subtasks_read_some() {
+        let scratch = written();
+        let file = TableFile::open(scratch.path()).expect("it was written");
+        let named = QuerySource::Rows(file.table::<Named>(0));
+        let texts: Vec<String> = (0..7).map(|length| "x".repeat(length)).collect();
+        let size = |number: u64| Named::row_size((number, texts[number as usize % 7].as_str())) as u64;
+        let sum = (0..50_000).map(size).sum();
+        assert_eq!(named.rows_bytes(), RowsBytes::exactly(sum));
+        assert!(named.divides_among(2) && !named.divides_among(1000));
+        let bytes = QuerySource::Rows(file.table::<u8>(1));
+        assert_eq!(bytes.rows_bytes(), RowsBytes::exactly(5));
+        assert!(bytes.divides_among(1) && !bytes.divides_among(2));
+        let none = QuerySource::Rows(file.table::<u64>(2));
+        assert!(none.rows_bytes() == RowsBytes::exactly(0) && !none.divides_among(1));
     }
 
     #[test]
