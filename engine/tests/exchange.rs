@@ -2,8 +2,8 @@
 
 use forebay::batch::{Batch, BatchWriter, Batches};
 use forebay::exchange::{
-    Broadcast, ChannelLimits, Exchange, Forward, Gate, GateRead, GateReader, HashRouter, Output, Router,
-    SendState, Wake,
+    Broadcast, ChannelLimits, Exchange, Forward, Gate, GateRead, GateReader, HashRouter, Output, Rebalance,
+    Router, SendState, Wake,
 };
 use forebay::record::itself;
 use forebay_memory::{MemoryManager, NetworkPool, SegmentSource};
@@ -155,6 +155,49 @@ fn rows_placed_one_by_one_and_rows_of_batches_arrive_in_the_order_of_each_channe
         for (channel, arrived) in arrived.iter().enumerate() {
             let expected: Vec<u64> = (0..total).filter(|key| way.channel(*key) == channel).collect();
             assert!(*arrived == expected, "channel {channel} of {channels}");
+        }
+    }
+}
+
+/// Asking again and again for a buffer that is not there costs no channel its turn.
+#[test]
+fn batches_that_wait_for_a_buffer_are_dealt_out_in_turn() {
+    for channels in [2, 3] {
+        let manager = MemoryManager::with_segments(1, 64, 4096).expect("it is little memory");
+        let network = manager.network();
+        let batches: Arc<dyn SegmentSource> = Arc::new(network.local("task", 8, 8).expect("there are 64"));
+        let limits = ChannelLimits {
+            exclusive: 1,
+            floating: 0,
+        };
+        let mut gates: Vec<Gate> = (0..channels)
+            .map(|_| Gate::new(limits, Arc::new(Nobody)))
+            .collect();
+        let ends = gates
+            .iter_mut()
+            .map(|gate| gate.connect(Arc::new(Nobody)))
+            .collect();
+        let pool = Arc::new(network.local("exchange", 1, 1).expect("there are more left"));
+        let router = Box::new(Rebalance::new(0, channels));
+        let mut output = Output::new(vec![Exchange::new(router, 8, pool, ends, 1, None)]);
+        let mut readers: Vec<GateReader> = gates.into_iter().map(Gate::into_reader).collect();
+        let mut arrived = vec![Vec::new(); channels];
+        let (mut next, total) = (0, 60);
+        for turn in 0..10_000 {
+            if next < total && output.has_room() {
+                output.send(batch(&batches, next));
+                next += 1;
+            }
+            (0..=turn % 3).for_each(|_| {
+                output.drain();
+            });
+            if turn % 4 == 0 {
+                (readers.iter_mut().zip(&mut arrived)).for_each(|(reader, arrived)| read(reader, arrived));
+            }
+        }
+        for (channel, arrived) in arrived.into_iter().enumerate() {
+            let expected: Vec<u64> = (channel as u64..total).step_by(channels).collect();
+            assert_eq!(arrived, expected, "channel {channel} of {channels}");
         }
     }
 }

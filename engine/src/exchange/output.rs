@@ -95,6 +95,8 @@ struct Parked {
     batch: Batch,
     /// Its memory is on the exchange's account already.
     is_own: bool,
+    /// The channel whose turn it is, if the whole batch goes to one.
+    lane: Option<usize>,
     row: usize,
     byte: usize,
 }
@@ -184,6 +186,7 @@ impl Exchange {
         let mut parked = Parked {
             batch,
             is_own,
+            lane: None,
             row: 0,
             byte: 0,
         };
@@ -197,10 +200,16 @@ impl Exchange {
 
     /// Sends as much of a batch as there are buffers for; true where that is all of it.
     fn advance(&mut self, parked: &mut Parked) -> bool {
-        // A batch that was parked is routed again: routers answer the same for the rows of a batch, except
-        // for the turn of a rebalance, which does not matter as none of its rows has left.
+        if let Some(lane) = parked.lane {
+            // To ask a rebalance again would take another channel's turn away, and with two channels always the same one's.
+            return self.hand_over(lane, parked);
+        }
+        // A batch that was parked is routed again: routers answer the same for the rows of a batch.
         match self.router.route(&parked.batch, &mut self.targets) {
-            Route::One(lane) => self.hand_over(lane, parked),
+            Route::One(lane) => {
+                parked.lane = Some(lane);
+                self.hand_over(lane, parked)
+            }
             Route::All => self.share(parked),
             Route::Each => self.scatter(parked),
         }
