@@ -443,6 +443,7 @@ mod tests {
     #[test]
     fn what_nobody_wants_any_more_is_not_written() {
         static IS_DROPPED: AtomicBool = AtomicBool::new(false);
+        const MANY_LOOKS: u64 = 20_000_000;
         let path = std::env::temp_dir().join(format!("forebay-direct-dropped-{}", std::process::id()));
         fs::write(&path, []).expect("a scratch file");
         let files = Files {
@@ -463,13 +464,19 @@ mod tests {
         };
         let is_cancelled = behind.is_cancelled.clone();
         let watch = std::thread::spawn(move || {
-            while !is_cancelled.load(Ordering::Acquire) {
+            // Ended some time, to fail and not to hang.
+            let is_told = (0..MANY_LOOKS).any(|_| {
                 std::thread::yield_now();
-            }
+                is_cancelled.load(Ordering::Acquire)
+            });
             IS_DROPPED.store(true, Ordering::Release);
+            is_told
         });
         drop(file);
-        watch.join().expect("it has seen the end");
+        assert!(
+            watch.join().expect("it ends"),
+            "the thread is not told that the file was dropped"
+        );
         let written = fs::read(&path).expect("it is there").len();
         assert_eq!(written, 0, "bytes were written");
         fs::remove_file(&path).expect("it is there");

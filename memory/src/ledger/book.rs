@@ -354,10 +354,11 @@ impl Ledger {
         granted.min(account.limit.saturating_sub(held))
     }
 
-    /// What nobody holds, above minimums, and what no starving account waits for.
-    pub(crate) fn free(&self) -> usize {
-        let shared = self.shared.load(SeqCst).max(0) as usize;
-        shared.saturating_sub(self.earmarked.load(SeqCst))
+    /// What nobody holds, above minimums, and what no starving account waits for; negative where a target was lowered below what is held.
+    pub(crate) fn free(&self) -> isize {
+        let shared = self.shared.load(SeqCst);
+        let earmarked = self.earmarked.load(SeqCst) as isize;
+        (shared - earmarked).max(shared.min(0))
     }
 
     pub(crate) fn total(&self) -> usize {

@@ -74,9 +74,9 @@ impl Budget {
         self.home.ledger.available(&self.home.account)
     }
 
-    /// How many segments of the pool nobody holds or waits for, whatever it may have itself. Minimums that are not held are not among
-    /// them.
-    pub fn free_in_pool(&self) -> usize {
+    /// How many segments of the pool nobody holds or waits for, whatever it may have itself; negative where outside pressure keeps
+    /// back more than is free. Minimums that are not held are not among them.
+    pub fn free_in_pool(&self) -> isize {
         self.home.ledger.free()
     }
 

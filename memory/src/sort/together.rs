@@ -12,8 +12,9 @@
 //! 3. Where nothing is missing, what is left over is divided among those that have less than their share, in proportion to what they
 //!    have less: they may read further ahead with it.
 //!
-//! All come to the same numbers from what they all see, so nobody lets rows leave for what another has let leave already. What was free
-//! may be taken by others than sorters meanwhile: who does not find it then lets more rows leave ([`Sorter::prepare_merge`]).
+//! All come to the same numbers from what they all see, so nobody lets rows leave for what another has let leave already. But for the
+//! fair share, which each reads for itself: where it changes in between, because another budget is opened or closed, or what was free is
+//! taken by others than sorters, who does not find what it counts on then lets more rows leave ([`Sorter::prepare_merge`]).
 //!
 //! [`Sorter::prepare_merge`]: super::Sorter::prepare_merge
 
@@ -37,8 +38,8 @@ pub struct Together {
     pub spilled_bytes: u64,
     /// What each of them holds.
     pub held: Vec<Held>,
-    /// Segments that nobody holds or waits for.
-    pub free: usize,
+    /// Segments that nobody holds or waits for; negative where so many are to be given back.
+    pub free: isize,
 }
 
 /// What holds for each of the sorters, in segments.
@@ -76,7 +77,7 @@ impl Together {
         let room = |held: &Held| share.saturating_sub(stays(held) + total);
         let sum = |of: &dyn Fn(&Held) -> usize| self.held.iter().map(of).sum::<usize>();
         // A minimum that is not held is not free for others.
-        let there = sum(&|held| (held.rows + held.spares).max(minimum)) + self.free;
+        let there = sum(&|held| (held.rows + held.spares).max(minimum)).saturating_add_signed(self.free);
         let wanted = sum(&|held| (stays(held) + total).max(minimum));
         let missing = wanted.saturating_sub(there.max(self.held.len() * share));
         let left = there.saturating_sub(wanted);
@@ -100,7 +101,7 @@ mod tests {
         rows.iter().map(|&rows| Held { rows, spares: 2 }).collect()
     }
 
-    fn parts(rows: &[usize], free: usize, terms: &Terms) -> Vec<Part> {
+    fn parts(rows: &[usize], free: isize, terms: &Terms) -> Vec<Part> {
         let together = Together {
             held: held(rows),
             free,
@@ -137,11 +138,13 @@ mod tests {
             parts(&[90, 35, 0], 13, &large),
             [part(90, 0), part(35, 0), part(0, 0)]
         );
+        // Some of what is held is to be given back.
+        assert_eq!(parts(&[90, 10], -3, &TERMS), [part(71, 0), part(10, 0)]);
         // What one may have at most is the bound, whatever is free.
         assert_eq!(parts(&[195, 0], 500, &TERMS), [part(190, 0), part(0, 40)]);
     }
 
-    /// Whatever they and others hold: the ledger grants all what they are to have, whoever comes first, and no more leaves for that than
+    /// Whatever they and others hold, and is kept back from all: the ledger grants all what they are to have, whoever comes first, and no more leaves for that than
     /// is missing.
     #[test]
     fn what_leaves_is_what_is_missing() {
@@ -155,9 +158,9 @@ mod tests {
             let count = 1 + below(6);
             // Of equal sorters, and of others who have as much, or nothing: shares are whole numbers.
             let has_rival = below(2) == 1;
-            let size = (count + usize::from(has_rival)) * (12 + below(1000));
-            let ledger = Ledger::new(size);
-            let fair = size / (count + usize::from(has_rival));
+            let all = count + usize::from(has_rival);
+            let each = 12 + below(1000);
+            let ledger = Ledger::new(all * each);
             let open = |owner, minimum, maximum| {
                 let terms = AccountTerms {
                     owner,
@@ -167,8 +170,8 @@ mod tests {
                 };
                 ledger.open(&terms).expect("there is room for all minimums")
             };
-            let minimum = 1 + below(fair);
-            let maximum = fair + below(size - fair + 1);
+            let minimum = 1 + below(each);
+            let maximum = each + below(all * each - each + 1);
             let accounts: Vec<_> = (0..count).map(|_| open("sort", minimum, maximum)).collect();
             let rival = has_rival.then(|| open("rival", minimum, maximum));
             let hold = |account: &Account, most: usize| {
@@ -187,6 +190,11 @@ mod tests {
                 })
                 .collect();
             let taken = rival.as_ref().map(|rival| hold(rival, below(maximum + 1)));
+            // Pressure from outside.
+            let fair = each - below(2) * below((each + 1).saturating_sub(minimum.max(12)));
+            let size = all * fair;
+            ledger.lower_target(size);
+            assert!(accounts.iter().all(|account| account.fair() == fair));
             let terms = Terms {
                 minimum,
                 maximum,

@@ -408,11 +408,13 @@ where
             return Ok(());
         };
         let mut block = Vec::new();
-        while handed.next(&mut block) {
-            self.fold_entries(&block, Log::States)?;
+        let mut folded = Ok(());
+        while folded.is_ok() && handed.next(&mut block) {
+            folded = self.fold_entries(&block, Log::States);
         }
+        // What was taken over is counted there, of a job that fails too.
         self.handed = Some(handed);
-        Ok(())
+        folded
     }
 
     fn held(&self) -> usize {

@@ -58,7 +58,7 @@ pub(crate) struct Arrival {
     /// What it holds.
     pub(crate) held: Held,
     /// What nobody does.
-    pub(crate) free: usize,
+    pub(crate) free: isize,
     /// The bits that all its keys have, and those that any has, where its items may be shared out by them; and in how many buckets.
     pub(crate) bits: Option<(u64, u64, usize)>,
 }
@@ -292,7 +292,7 @@ where
 
 /// What all subtasks have said, where the last of them has seen so much that was free; `distribution_bits` says by how many bits so many
 /// rows are distributed, of a number at most.
-fn of_all(said: &[Arrival], free: usize, distribution_bits: impl Fn(u64, u32) -> u32) -> Arrivals {
+fn of_all(said: &[Arrival], free: isize, distribution_bits: impl Fn(u64, u32) -> u32) -> Arrivals {
     let together = Together {
         runs: said.iter().map(|arrival| arrival.spilled_runs).sum(),
         largest: said.iter().map(|arrival| arrival.largest).max().unwrap_or(0),
