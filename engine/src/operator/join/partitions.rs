@@ -33,9 +33,13 @@ pub(super) const NOWHERE: u16 = u16::MAX;
 /// rows aside, too.
 const LEAST_TABLES: usize = if cfg!(debug_assertions) { 2 } else { 128 };
 
-/// Segments, 4 MiB, up to which all tables are one, in a cache anyway, and the part of the share: where memory is wanted back it leaves as a
+/// Bytes up to which all tables are one, in a cache anyway, and the part of the share: where memory is wanted back it leaves as a
 /// whole. Tests have tables that are asked to leave.
-const MOST_IN_ONE: usize = if cfg!(debug_assertions) { 32 } else { 128 };
+const MOST_IN_ONE: usize = if cfg!(debug_assertions) {
+    128 << 10
+} else {
+    4 << 20
+};
 const PART_IN_ONE: usize = 8;
 
 /// The largest probe rows that are: copying larger ones costs more than waiting for their entries.
@@ -127,14 +131,6 @@ impl Side {
             self.blocks.push(large.write(handle)?);
         }
         Ok(())
-    }
-
-    /// Takes all that another has.
-    fn append(&mut self, mut other: Side) {
-        self.blocks.append(&mut other.blocks);
-        self.kept.append(&mut other.kept);
-        self.large.append(&mut other.large);
-        self.count(other.rows, other.bytes);
     }
 
     /// Counts entries that it gets from another side, or, where that has no use for them, does not.
@@ -624,12 +620,11 @@ impl Partitions {
         Ok(())
     }
 
-    /// After the last row of the build side: makes one partition of all where its rows are few, and all in memory. To look in one table
-    /// costs less than to find for each row the one to look in. `share` are the segments that all may have.
+    /// After the last row of the build side: makes one partition of all where its rows are few, all in memory, and there is room for the table.
+    /// To look in one table costs less than to find for each row the one to look in. `share` are the segments that all may have.
     pub(super) fn merge_small(&mut self, share: usize) {
         let are_plain = |here: &Partition| {
-            let is_unmatched = here.matched.rows == 0 && here.matched.blocks.is_empty();
-            !here.is_spilled && here.build.large.is_empty() && is_unmatched
+            !here.is_spilled && here.build.large.is_empty() && here.matched.rows + here.probe.rows == 0
         };
         let segment_size = self.budget.segment_size();
         let buffers = |role: Role| self.writers[role as usize].iter();
@@ -638,18 +633,21 @@ impl Partitions {
             + buffers(Role::Build)
                 .map(SegmentWriter::rows_written)
                 .sum::<usize>();
-        // The table has a directory; and all rows that came before it are taken out at once, and cannot leave any more then.
-        let early = buffers(Role::Probe).filter(|writer| !writer.is_vacant()).count();
-        let early = early + self.list.iter().map(|here| here.probe.segments()).sum::<usize>();
-        let needed = (bytes + 4 * rows).div_ceil(segment_size) + 2 + early;
-        let most = MOST_IN_ONE.min(share / PART_IN_ONE);
-        if self.bits == 0 || needed > most || !self.list.iter().all(are_plain) {
+        // The table has a directory.
+        let needed = (bytes + 4 * rows).div_ceil(segment_size) + 2;
+        let most = (MOST_IN_ONE / segment_size).min(share / PART_IN_ONE);
+        // Rows that came before it would be taken out at once, and could not leave any more.
+        let has_early = buffers(Role::Probe)
+            .chain(buffers(Role::Matched))
+            .any(|writer| !writer.is_vacant());
+        let is_small = needed <= most.min(self.budget.available());
+        if self.bits == 0 || !is_small || has_early || !self.list.iter().all(are_plain) {
             return;
         }
         let shape = self.shape(Role::Build);
         let mut one = Partitions::new(self.skip_bits, 0, self.shapes, self.marks, self.budget.clone());
         for partition in 0..self.list.len() {
-            ROLES.iter().for_each(|role| self.keep_buffer(*role, partition));
+            self.keep_buffer(Role::Build, partition);
             let mut here = std::mem::take(&mut self.list[partition]);
             // Half-full buffers become full ones: the table needs the memory.
             let all = &mut one.list[0].build.kept;
@@ -661,19 +659,15 @@ impl Partitions {
                     all.push(filled);
                 }
             }
-            one.list[0].build.append(here.build);
-            one.list[0].probe.append(here.probe);
+            one.list[0].build.count(here.build.rows, here.build.bytes);
         }
         *self = one;
     }
 
     /// Whether there is one partition alone, whose table is in a cache anyway.
     pub(super) fn has_one_small_table(&self) -> bool {
-        self.list.len() == 1
-            && self.list[0]
-                .table
-                .as_ref()
-                .is_some_and(|table| table.segments() <= MOST_IN_ONE)
+        let is_small = |table: &JoinTable| table.segments() * self.budget.segment_size() <= MOST_IN_ONE;
+        self.list.len() == 1 && self.list[0].table.as_ref().is_some_and(is_small)
     }
 
     /// After the last row of the build side: makes the table of a partition, or writes the rest of its log.
@@ -961,3 +955,6 @@ impl Partitions {
         Ok(all)
     }
 }
+
+#[cfg(test)]
+mod tests;
